@@ -1,0 +1,1 @@
+//! Pod and container cgroups on cgroup v2 and v1.

@@ -1,0 +1,3 @@
+//! The coracle daemon and its command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Content store, import, unpack and snapshots of OCI images.

@@ -1,0 +1,1 @@
+//! The small static program that turns itself into the container.

@@ -1,0 +1,1 @@
+//! Kubernetes YAML and JSON to and from the model: decode, default, validate.

@@ -1,0 +1,162 @@
+//! A container of a pod.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContainerSecurity, Name, Quantity};
+
+/// One entry of `spec.containers` or `spec.initContainers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// Unique within the pod.
+    pub name: Name,
+    /// The image's name as the manifest gives it.
+    pub image: String,
+    /// Kubernetes' default already applied: `Always` for `:latest` or no tag, else `IfNotPresent`.
+    pub image_pull_policy: ImagePullPolicy,
+    /// Replaces the image's entrypoint. `$(VAR)` is not yet expanded.
+    pub command: Option<Vec<String>>,
+    /// Replaces the image's command. `$(VAR)` is not yet expanded.
+    pub args: Option<Vec<String>>,
+    /// Replaces the image's working directory.
+    pub working_dir: Option<String>,
+    /// In the manifest's order; `$(VAR)` is not yet expanded.
+    pub env: Vec<EnvVar>,
+    /// Declared ports.
+    pub ports: Vec<ContainerPort>,
+    /// Requests and limits.
+    pub resources: Resources,
+    /// In the manifest's order.
+    pub volume_mounts: Vec<VolumeMount>,
+    /// `securityContext`.
+    pub security: ContainerSecurity,
+    /// Standard input is a pipe an attach can write to, instead of /dev/null.
+    pub stdin: bool,
+    /// Standard input closes after the first attach ends.
+    pub stdin_once: bool,
+    /// The container gets a terminal.
+    pub tty: bool,
+    /// Path inside the container, `/dev/termination-log` by default.
+    pub termination_message_path: String,
+    /// What a termination message falls back to.
+    pub termination_message_policy: TerminationMessagePolicy,
+}
+
+/// `imagePullPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImagePullPolicy {
+    /// The registry is asked at every start of a container.
+    Always,
+    /// Pulled when not in the store.
+    IfNotPresent,
+    /// Only what is in the store.
+    Never,
+}
+
+/// One entry of `env` with a literal value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Any printable ASCII text but `=` (Kubernetes' relaxed names).
+    pub name: String,
+    /// May hold `$(VAR)` references.
+    pub value: String,
+}
+
+/// One entry of `ports`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPort {
+    /// An IANA service name, unique within the pod.
+    pub name: Option<String>,
+    /// 1 to 65535.
+    pub container_port: u16,
+    /// The port on the host.
+    pub host_port: Option<u16>,
+    /// The host's address to bind.
+    pub host_ip: Option<std::net::IpAddr>,
+    /// The transport.
+    pub protocol: Protocol,
+}
+
+/// A port's transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// `resources`, Kubernetes' defaulting applied: a missing request equals its limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// What the container is guaranteed.
+    pub requests: ResourceList,
+    /// What the container may not exceed.
+    pub limits: ResourceList,
+}
+
+/// Amounts of resources by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceList {
+    /// In CPUs.
+    pub cpu: Option<Quantity>,
+    /// In bytes.
+    pub memory: Option<Quantity>,
+    /// Every other resource, by its full name.
+    pub other: BTreeMap<String, Quantity>,
+}
+
+/// One entry of `volumeMounts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// The volume's name.
+    pub name: Name,
+    /// Path inside the container.
+    pub mount_path: String,
+    /// Path inside the volume, relative and without `..`.
+    pub sub_path: Option<PathBuf>,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// How mounts travel between host and container.
+    pub propagation: MountPropagation,
+}
+
+/// `mountPropagation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountPropagation {
+    /// `rprivate`.
+    #[default]
+    None,
+    /// `rslave`.
+    HostToContainer,
+    /// `rshared`; privileged containers only.
+    Bidirectional,
+}
+
+/// `terminationMessagePolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TerminationMessagePolicy {
+    /// The file's content.
+    #[default]
+    File,
+    /// The end of the log when the file is empty and the container failed.
+    FallbackToLogsOnError,
+}
+
+// === impl ImagePullPolicy ===
+
+impl ImagePullPolicy {
+    /// Kubernetes' word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A pod as the node runs it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Container, Name, PodSecurity, PodUid, Volume};
+
+/// A pod: what is to run, fully defaulted and validated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Unique over time. Two versions of one manifest are two pods with two UIDs.
+    pub uid: PodUid,
+    /// Namespace and name: at most one pod of a key runs at a time.
+    pub key: PodKey,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`, those the controller adds among them.
+    pub annotations: BTreeMap<String, String>,
+    /// What the pod is made of.
+    pub spec: PodSpec,
+    /// The Kubernetes object with its defaults, as JSON without `status`: what users are shown. It
+    /// carries the fields that only a scheduler or control plane acts on. Never interpreted on the node.
+    pub object: String,
+}
+
+/// Namespace and name of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodKey {
+    /// `metadata.namespace`.
+    pub namespace: Name,
+    /// `metadata.name`.
+    pub name: Name,
+}
+
+/// `pod.spec`, as far as the node acts on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PodSpec {
+    /// Run one after another, each to completion, before the others start.
+    pub init_containers: Vec<Container>,
+    /// Run side by side. Never empty.
+    pub containers: Vec<Container>,
+    /// Names are unique within the pod.
+    pub volumes: Vec<Volume>,
+    /// When a container that ended is started again.
+    pub restart_policy: RestartPolicy,
+    /// Time between SIGTERM and SIGKILL, in whole seconds.
+    pub termination_grace_period: Duration,
+    /// The namespaces the pod shares with the host.
+    pub host: HostNamespaces,
+    /// The containers see each other's processes.
+    pub share_process_namespace: bool,
+    /// `spec.hostname`; the pod's name when absent.
+    pub hostname: Option<Name>,
+    /// `spec.securityContext`.
+    pub security: PodSecurity,
+}
+
+/// `hostNetwork`, `hostPID` and `hostIPC`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostNamespaces {
+    /// The pod uses the host's network (and, as in other runtimes, its host name).
+    pub network: bool,
+    /// The containers see the host's processes.
+    pub pid: bool,
+    /// The pod uses the host's System V IPC and POSIX message queues.
+    pub ipc: bool,
+}
+
+/// `spec.restartPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// Started again whatever the exit code.
+    #[default]
+    Always,
+    /// Started again after a non-zero exit code.
+    OnFailure,
+    /// Never started again.
+    Never,
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// The pod's host name: `spec.hostname`, else its name, cut to the 63 characters a Linux host
+    /// name's label may have, as the kubelet does.
+    pub fn hostname(&self) -> &str {
+        let name = self.spec.hostname.as_ref().unwrap_or(&self.key.name).as_str();
+        name.get(..63).unwrap_or(name).trim_end_matches(['-', '.'])
+    }
+
+    /// Every container with its place: init containers first, in order.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.spec.init_containers.iter().chain(&self.spec.containers)
+    }
+
+    /// The container of that name, init containers included.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.all_containers().find(|container| container.name == name)
+    }
+}
+
+// === impl PodKey ===
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+// === impl RestartPolicy ===
+
+impl RestartPolicy {
+    /// Kubernetes' word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::OnFailure => "OnFailure",
+            Self::Never => "Never",
+        }
+    }
+
+    /// Whether a container that ended with this code is to be started again.
+    pub fn restarts(self, exit_code: i32) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => exit_code != 0,
+            Self::Never => false,
+        }
+    }
+}

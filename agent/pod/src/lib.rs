@@ -1,0 +1,1 @@
+//! One worker per pod: plan, act, status, back-off.

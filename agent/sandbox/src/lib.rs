@@ -1,0 +1,1 @@
+//! The container runtime: one file per verb.

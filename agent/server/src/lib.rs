@@ -1,0 +1,1 @@
+//! The kubelet HTTP API over a unix socket.

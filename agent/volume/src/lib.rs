@@ -1,0 +1,1 @@
+//! hostPath and emptyDir volumes, and subPath, as mounts held by descriptor.
