@@ -1,1 +1,3 @@
 //! One worker per pod: plan, act, status, back-off.
+
+pub mod ports;

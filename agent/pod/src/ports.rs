@@ -1,0 +1,161 @@
+//! What a pod's worker needs of the rest of the node, as traits.
+//!
+//! The worker decides; these do. Every method is idempotent: the worker calls it again after a
+//! failure, a cancellation or a restart of the agent, and what was already done counts as done.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::{Container, ContainerId, Pod, PodUid};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A step that failed, in the two parts Kubernetes shows: a CamelCase reason and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Failure {
+    /// Such as `CreateContainerError`, `StartError`, `ErrImageNeverPull`, `FailedMount`.
+    pub reason: String,
+    /// What was tried, on what, why it failed, what to do.
+    pub message: String,
+}
+
+/// The container runtime.
+pub trait Runtime: Send + Sync + 'static {
+    /// Makes the pod's cgroup and namespaces, unless they are there and alive.
+    fn ensure_sandbox(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Prepares the container up to, but not including, the execution of its program. `attempt` is its
+    /// restart count and names its log file.
+    fn create_container(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        attempt: u32,
+        image: &ImageRef,
+    ) -> impl Future<Output = Result<ContainerId, Failure>> + Send;
+
+    /// Executes the program of a created container. On failure the container is observed as exited.
+    fn start_container(
+        &self,
+        pod: &PodUid,
+        container: ContainerId,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Sends the stop signal, waits for at most `grace`, then kills; returns once the container ended.
+    /// A second call with a shorter grace shortens the first.
+    fn stop_container(
+        &self,
+        pod: &PodUid,
+        container: ContainerId,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Forgets a container that ended: its writable layer, cgroup and record. Its log stays.
+    fn remove_container(
+        &self,
+        pod: &PodUid,
+        container: ContainerId,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Ends whatever of the pod still runs and removes all it has on the host but its logs and volumes.
+    fn remove_sandbox(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// What is there now. Answers from memory.
+    fn observe(&self, pod: &PodUid) -> Observed;
+}
+
+/// The image store.
+pub trait Images: Send + Sync + 'static {
+    /// Makes the container's image available, as its pull policy says.
+    fn ensure_image(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+    ) -> impl Future<Output = Result<ImageRef, Failure>> + Send;
+}
+
+/// The pod's volumes and directories.
+pub trait Volumes: Send + Sync + 'static {
+    /// Makes every volume of the pod ready to be mounted into containers.
+    fn ensure_volumes(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Removes what `ensure_volumes` made. Called when nothing of the pod can still run.
+    fn release_volumes(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Removes the pod's logs. The last step before the pod is gone.
+    fn release_logs(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// An image that is in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// The digest of its configuration, `sha256:...`.
+    pub id: String,
+}
+
+/// What the runtime has of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Whether the pod's namespaces are there and alive.
+    pub sandbox: SandboxState,
+    /// Every container not yet removed, in order of creation.
+    pub containers: Vec<ObservedContainer>,
+}
+
+/// The state of a pod's sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SandboxState {
+    /// None was made, or it was removed.
+    #[default]
+    Absent,
+    /// pause runs.
+    Ready,
+    /// pause died: its containers were killed and a new sandbox is needed.
+    Dead,
+}
+
+/// A container the runtime knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedContainer {
+    /// Its identifier.
+    pub id: ContainerId,
+    /// The name of the specification's container it runs.
+    pub name: String,
+    /// The restart count it was created with.
+    pub attempt: u32,
+    /// The image it was created from.
+    pub image: ImageRef,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Where it is in its life.
+    pub state: ObservedState,
+}
+
+/// A container's life.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObservedState {
+    /// Prepared; its program was not executed.
+    Created,
+    /// Its program runs.
+    Running {
+        /// When it was executed.
+        started_at: Timestamp,
+    },
+    /// It ended.
+    Exited {
+        /// 0 to 255; 128 plus the signal's number when a signal ended it.
+        exit_code: i32,
+        /// The signal that ended it.
+        signal: Option<i32>,
+        /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+        reason: String,
+        /// For people.
+        message: Option<String>,
+        /// When its program was executed; `None` when it never was.
+        started_at: Option<Timestamp>,
+        /// When it ended.
+        finished_at: Timestamp,
+    },
+}
