@@ -1,0 +1,45 @@
+# The commands of the project. `make help` lists them.
+
+SHELL := /bin/bash
+# What is run as root, is run as root by these.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# Crates that are no members of the workspace.
+OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
+CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: build
+build: ## Build the coracle binary for development
+	@scripts/install-missing build
+	cargo build --workspace --locked --bins
+
+.PHONY: release
+release: ## Build the coracle binary as it is installed
+	@scripts/install-missing build
+	cargo build --release --locked -p coracle
+
+.PHONY: test
+test: ## Set up and pass every test; root tests run as root
+	@scripts/install-missing build test
+	scripts/test
+
+.PHONY: check
+check: ## Formatting and lints
+	@scripts/install-missing build
+	cargo fmt --check
+	@for manifest in $(OUTSIDE); do (set -x; cargo fmt --check --manifest-path $$manifest) || exit 1; done
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: ## Licences, advisories and duplicates of the dependencies (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny --locked check
+
+.PHONY: clean
+clean: ## Remove what was built
+	cargo clean
