@@ -1,1 +1,13 @@
-//! The kubelet HTTP API over a unix socket.
+//! The kubelet's HTTP API on a unix socket, and its client.
+//!
+//! Paths, queries, status codes and messages are the kubelet's and the API server's, so that what is
+//! written for them works here. What Kubernetes has no path for stands under `/coracle/v1/`.
+//!
+//! The server holds no state of its own: everything it answers comes from a [`Node`].
+
+mod node;
+
+pub use node::{
+    Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Pods, Problem, Resize,
+    TerminalSize,
+};

@@ -1,0 +1,172 @@
+//! What the server needs of the node it speaks for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coracle_model::{ContainerId, Pod, PodKey, PodStatus, PodUid};
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+/// The node, as the server sees it. Every method but [`Node::exec`] answers from memory.
+pub trait Node: Send + Sync + 'static {
+    /// The node's name: `spec.nodeName` of every pod.
+    fn name(&self) -> &str;
+
+    /// Every pod the node has, and each later change: the newest value counts, none is queued.
+    ///
+    /// A container is shown as ended only once all it wrote stands in its log: whoever follows the log
+    /// reads to the end of the file after seeing the container ended, and stops there.
+    fn pods(&self) -> watch::Receiver<Pods>;
+
+    /// The directory of `<namespace>_<name>_<uid>/<container>/<attempt>.log`.
+    fn log_dir(&self) -> &Path;
+
+    /// What happened to a pod, oldest first. Empty for a pod that is not known.
+    fn events(&self, pod: &PodUid) -> Vec<Event>;
+
+    /// What is wrong with the manifests, now.
+    fn problems(&self) -> Vec<Problem>;
+
+    /// Starts a program in a running container. The answer comes once the program was executed.
+    fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>>;
+}
+
+/// Every pod by namespace and name. Immutable: a change is a new map that shares the unchanged entries.
+pub type Pods = Arc<BTreeMap<PodKey, Arc<PodEntry>>>;
+
+/// A pod and what is seen of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodEntry {
+    /// What is to run.
+    pub pod: Arc<Pod>,
+    /// What is seen.
+    pub status: PodStatus,
+    /// `metadata.creationTimestamp`: when the node first saw the pod.
+    pub creation_timestamp: Timestamp,
+    /// `metadata.deletionTimestamp`: when a pod that is being removed will have been killed at the latest.
+    pub deletion_timestamp: Option<Timestamp>,
+}
+
+/// Something that happened to a pod, as `kubectl describe` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Whether it is as it should be.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// CamelCase, such as `Started` or `BackOff`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// `spec.containers{name}` when it is about one container.
+    pub field_path: Option<String>,
+    /// When it happened first.
+    pub first_timestamp: Timestamp,
+    /// When it happened last.
+    pub last_timestamp: Timestamp,
+    /// How often it happened.
+    pub count: u32,
+}
+
+/// The type of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventType {
+    /// As it should be.
+    Normal,
+    /// Somebody may have to act.
+    Warning,
+}
+
+/// A manifest that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, with line and field where there is one.
+    pub message: String,
+}
+
+/// A program to be started in a container.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// The container's pod.
+    pub pod: Arc<Pod>,
+    /// The container's name in the pod's specification.
+    pub container: String,
+    /// The container, which ran when the request came.
+    pub container_id: ContainerId,
+    /// Program and arguments. Never empty.
+    pub command: Vec<String>,
+    /// The client sends standard input; without it the program reads from /dev/null.
+    pub stdin: bool,
+    /// The client wants standard output.
+    pub stdout: bool,
+    /// The client wants standard error. Never set together with `tty`.
+    pub stderr: bool,
+    /// The program gets a terminal.
+    pub tty: bool,
+}
+
+/// A started program.
+///
+/// **Dropping it is the client's disconnect**: standard input reaches its end, the output pipes close and
+/// a terminal hangs up, which ends most programs; one that minds none of it runs on, as with the kubelet.
+pub struct ExecSession {
+    /// Standard input, when asked for. Dropping it is the end of the input. With a terminal it is the
+    /// terminal, and dropping it must not hang up what `stdout` still reads.
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Standard output, when asked for; with a terminal, all output.
+    pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Standard error, when asked for.
+    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Sets the terminal's size; `None` without a terminal.
+    pub resize: Option<Box<dyn Resize>>,
+    /// Resolves when the program ended. Output may still be read afterwards.
+    pub exit: BoxFuture<'static, Result<ExecExit, ExecError>>,
+}
+
+/// Sets the size of a terminal.
+pub trait Resize: Send + Sync {
+    /// Sets it, and so sends SIGWINCH.
+    fn resize(&self, size: TerminalSize) -> io::Result<()>;
+}
+
+impl<F: Fn(TerminalSize) -> io::Result<()> + Send + Sync> Resize for F {
+    fn resize(&self, size: TerminalSize) -> io::Result<()> {
+        self(size)
+    }
+}
+
+/// A terminal's size in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+/// How an exec'd program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecExit {
+    /// 0 to 255; 128 plus the signal's number when a signal ended it.
+    pub code: i32,
+}
+
+/// A program could not be started, or its end not be learned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecError {
+    /// The container does not run any more.
+    #[error("container not found (\"{0}\")")]
+    NotRunning(String),
+    /// Anything else, in a sentence.
+    #[error("{0}")]
+    Failed(String),
+}
