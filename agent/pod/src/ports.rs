@@ -2,6 +2,10 @@
 //!
 //! The worker decides; these do. Every method is idempotent: the worker calls it again after a
 //! failure, a cancellation or a restart of the agent, and what was already done counts as done.
+//!
+//! Cancellation is dropping the future. A dropped call may leave its work half done or done, but
+//! nothing of it takes effect any more once a later call for the same pod has returned: a container
+//! whose creation was given up does not appear after [`Runtime::remove_sandbox`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +14,8 @@ use std::time::Duration;
 use coracle_model::{Container, ContainerId, Pod, PodUid};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::PodRecord;
 
 /// A step that failed, in the two parts Kubernetes shows: a CamelCase reason and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +68,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Ends whatever of the pod still runs and removes all it has on the host but its logs and volumes.
     fn remove_sandbox(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// What is there now. Answers from memory.
+    /// What is there now. Answers from memory, and reflects every call that has returned: a worker that
+    /// did not find the container it has just created would create a second one.
+    ///
+    /// A container that can no longer be started, because the agent that created it is gone, is not
+    /// [`ObservedState::Created`]: adoption starts or forgets it.
     fn observe(&self, pod: &PodUid) -> Observed;
 }
 
@@ -88,6 +98,50 @@ pub trait Volumes: Send + Sync + 'static {
     fn release_logs(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
+/// Where the agent keeps what it must know of its pods after a restart.
+pub trait Records: Send + Sync + 'static {
+    /// Writes the record in place of the one before, durably and at once.
+    fn save(&self, record: &PodRecord) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Removes the pod's record: the pod is gone.
+    fn forget(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// The wall clock, on which containers' times are.
+pub trait Clock: Send + Sync + 'static {
+    /// The time.
+    fn now(&self) -> Timestamp;
+}
+
+/// Everything a pod's worker needs, in one bundle.
+pub trait Ports: Send + Sync + 'static {
+    /// The container runtime.
+    type Runtime: Runtime;
+    /// The image store.
+    type Images: Images;
+    /// Volumes and logs.
+    type Volumes: Volumes;
+    /// What survives the agent.
+    type Records: Records;
+    /// The wall clock; [`SystemClock`] but in tests.
+    type Clock: Clock;
+
+    /// The container runtime.
+    fn runtime(&self) -> &Self::Runtime;
+    /// The image store.
+    fn images(&self) -> &Self::Images;
+    /// Volumes and logs.
+    fn volumes(&self) -> &Self::Volumes;
+    /// What survives the agent.
+    fn records(&self) -> &Self::Records;
+    /// The wall clock.
+    fn clock(&self) -> &Self::Clock;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
 /// An image that is in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRef {
@@ -100,6 +154,8 @@ pub struct ImageRef {
 pub struct Observed {
     /// Whether the pod's namespaces are there and alive.
     pub sandbox: SandboxState,
+    /// How often the sandbox was made again: 0 for the pod's first. As in the CRI's sandbox metadata.
+    pub sandbox_attempt: u32,
     /// Every container not yet removed, in order of creation.
     pub containers: Vec<ObservedContainer>,
 }
@@ -125,6 +181,8 @@ pub struct ObservedContainer {
     pub name: String,
     /// The restart count it was created with.
     pub attempt: u32,
+    /// The [`Observed::sandbox_attempt`] it was created in: init containers run again in a new sandbox.
+    pub sandbox_attempt: u32,
     /// The image it was created from.
     pub image: ImageRef,
     /// When it was created.
@@ -158,4 +216,35 @@ pub enum ObservedState {
         /// When it ended.
         finished_at: Timestamp,
     },
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// A failure with Kubernetes' reason and a sentence.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into() }
+    }
+}
+
+// === impl SystemClock ===
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+// === impl ObservedContainer ===
+
+impl ObservedContainer {
+    /// Whether it has not ended: created or running.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.state, ObservedState::Exited { .. })
+    }
+
+    /// Whether it ended with exit code 0.
+    pub fn succeeded(&self) -> bool {
+        matches!(self.state, ObservedState::Exited { exit_code: 0, .. })
+    }
 }
