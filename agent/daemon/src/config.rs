@@ -1,0 +1,324 @@
+//! The configuration: defaults, overridden by the file, overridden by flags; validated once.
+//!
+//! Fields are named as in the kubelet's `KubeletConfiguration` where they mean the same. An unknown
+//! field is refused: a misspelt limit that is silently not applied is worse than a node that says no.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_model::{Name, Quantity};
+use serde::Deserialize;
+
+/// Read when it is there and `--config` names no other.
+pub(crate) const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/config.yaml";
+
+/// Everything the node can be told, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Images, writable layers, volumes; survives a reboot.
+    pub(crate) root_dir: PathBuf,
+    /// Sockets, ledgers; until reboot.
+    pub(crate) run_dir: PathBuf,
+    /// `<namespace>_<name>_<uid>/<container>/<attempt>.log`; links in its sibling `containers/`.
+    pub(crate) log_dir: PathBuf,
+    /// The directory of manifests.
+    pub(crate) manifest_dir: PathBuf,
+    /// The cgroup `kubepods` is made under, as a path from the hierarchy's root: `/` is the root itself.
+    pub(crate) cgroup_parent: PathBuf,
+    /// The node's name in what users see.
+    pub(crate) node_name: Name,
+    /// The most processes a pod may have; `None` leaves it to the host.
+    pub(crate) pod_pids_limit: Option<u64>,
+    /// A container's log is rotated at this size, in bytes.
+    pub(crate) container_log_max_size: u64,
+    /// The most log files of a container, the current one included.
+    pub(crate) container_log_max_files: u32,
+    /// Where `seccompProfile.localhostProfile` is looked up.
+    pub(crate) seccomp_profile_root: PathBuf,
+    /// Containers without a `seccompProfile` get `RuntimeDefault` instead of none.
+    pub(crate) seccomp_default: bool,
+}
+
+/// What flags say; each overrides the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Node options")]
+pub(crate) struct Overrides {
+    /// Configuration file [default: /etc/coracle/config.yaml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Persistent state: images, writable layers, volumes [default: /var/lib/coracle]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root_dir: Option<PathBuf>,
+    /// Volatile state and the agent's socket; clients find the agent here [default: /run/coracle]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Container logs [default: /var/log/pods]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+    /// Pod manifests that the agent runs [default: /etc/coracle/manifests]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) manifest_dir: Option<PathBuf>,
+    /// Cgroup under which the pods' cgroups are made [default: /]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<PathBuf>,
+    /// The node's name [default: the host name]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+}
+
+/// The file, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct File {
+    root_dir: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    pod_logs_dir: Option<PathBuf>,
+    static_pod_path: Option<PathBuf>,
+    cgroup_root: Option<PathBuf>,
+    node_name: Option<String>,
+    pod_pids_limit: Option<i64>,
+    container_log_max_size: Option<String>,
+    container_log_max_files: Option<i64>,
+    seccomp_profile_root: Option<PathBuf>,
+    seccomp_default: Option<bool>,
+}
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}{position}: {message}", path.display())]
+    Syntax { path: PathBuf, position: String, message: String },
+    #[error("{origin}: Invalid value: {value:?}: {message}")]
+    Value { origin: String, value: String, message: String },
+    #[error("the host name {0:?} cannot be a node's name ({1}); set --node-name or nodeName")]
+    HostName(String, coracle_model::InvalidName),
+}
+
+// === impl Config ===
+
+impl Config {
+    /// The configuration that `overrides` and the file they name (or the default one) make.
+    pub(crate) fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let (path, required) = match &overrides.config {
+            Some(path) => (path.as_path(), true),
+            None => (Path::new(DEFAULT_CONFIG_FILE), false),
+        };
+        let file = match fs::read_to_string(path) {
+            Ok(text) => parse(path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => File::default(),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        Self::combine(path, file, overrides)
+    }
+
+    /// The agent's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run_dir.join("coracle.sock")
+    }
+
+    fn combine(path: &Path, file: File, flags: &Overrides) -> Result<Self, ConfigError> {
+        let origin = |field: &str| format!("{}: {field}", path.display());
+        let directory = |flag: &Option<PathBuf>, name: &str, value: Option<PathBuf>, field: &str, default| {
+            directory(flag, name, value, origin(field), default)
+        };
+        let root_dir =
+            directory(&flags.root_dir, "--root-dir", file.root_dir, "rootDir", "/var/lib/coracle".into())?;
+        let seccomp_profile_root = directory(
+            &None,
+            "",
+            file.seccomp_profile_root,
+            "seccompProfileRoot",
+            root_dir.join("seccomp"),
+        )?;
+        Ok(Self {
+            run_dir: directory(&flags.run_dir, "--run-dir", file.run_dir, "runDir", "/run/coracle".into())?,
+            log_dir: directory(
+                &flags.log_dir,
+                "--log-dir",
+                file.pod_logs_dir,
+                "podLogsDir",
+                "/var/log/pods".into(),
+            )?,
+            manifest_dir: directory(
+                &flags.manifest_dir,
+                "--manifest-dir",
+                file.static_pod_path,
+                "staticPodPath",
+                "/etc/coracle/manifests".into(),
+            )?,
+            cgroup_parent: match (&flags.cgroup_parent, file.cgroup_root) {
+                (Some(path), _) => cgroup(path, "--cgroup-parent".to_owned())?,
+                (None, Some(path)) => cgroup(&path, origin("cgroupRoot"))?,
+                (None, None) => PathBuf::from("/"),
+            },
+            node_name: match (&flags.node_name, file.node_name) {
+                (Some(name), _) => node_name(name, "--node-name".to_owned())?,
+                (None, Some(name)) => node_name(&name, origin("nodeName"))?,
+                (None, None) => host_name()?,
+            },
+            pod_pids_limit: match file.pod_pids_limit {
+                None | Some(-1) => None,
+                Some(limit) => match u64::try_from(limit) {
+                    Ok(limit) if limit > 0 => Some(limit),
+                    _ => return Err(value(origin("podPidsLimit"), limit, "must be positive, or -1 for no limit")),
+                },
+            },
+            container_log_max_size: match &file.container_log_max_size {
+                None => 10 << 20,
+                Some(text) => match text.parse::<Quantity>() {
+                    Ok(size) if !size.is_zero() => size.units(),
+                    Ok(_) => return Err(value(origin("containerLogMaxSize"), text, "must be greater than 0")),
+                    Err(error) => return Err(value(origin("containerLogMaxSize"), text, &error.to_string())),
+                },
+            },
+            container_log_max_files: match file.container_log_max_files {
+                None => 5,
+                Some(count) => match u32::try_from(count) {
+                    Ok(count) if count >= 2 => count,
+                    _ => return Err(value(origin("containerLogMaxFiles"), count, "must be greater than 1")),
+                },
+            },
+            seccomp_default: file.seccomp_default.unwrap_or(true),
+            seccomp_profile_root,
+            root_dir,
+        })
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    // An empty file, or one of comments alone, is YAML's null: nothing is set.
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(File::default());
+    }
+    serde_saphyr::from_str(text).map_err(|error| {
+        let position = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+        let message = error.without_snippet().to_string();
+        // The position stands in front already.
+        let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
+        ConfigError::Syntax { path: path.to_owned(), position, message }
+    })
+}
+
+/// A flag is relative to where the command is run; a path in the file has no such place.
+fn directory(
+    flag: &Option<PathBuf>,
+    name: &str,
+    file: Option<PathBuf>,
+    origin: String,
+    default: PathBuf,
+) -> Result<PathBuf, ConfigError> {
+    match (flag, file) {
+        (Some(path), _) => std::path::absolute(path)
+            .map_err(|error| value(name.to_owned(), path.display(), &error.to_string())),
+        (None, Some(path)) if path.is_absolute() => Ok(path),
+        (None, Some(path)) => Err(value(origin, path.display(), "must be an absolute path")),
+        (None, None) => Ok(default),
+    }
+}
+
+fn cgroup(path: &Path, origin: String) -> Result<PathBuf, ConfigError> {
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if path.is_absolute() && plain {
+        Ok(path.components().collect())
+    } else {
+        Err(value(origin, path.display(), "must be an absolute path in the cgroup hierarchy, without '..'"))
+    }
+}
+
+fn node_name(name: &str, origin: String) -> Result<Name, ConfigError> {
+    Name::subdomain(name).map_err(|error| value(origin, name, &error.to_string()))
+}
+
+fn host_name() -> Result<Name, ConfigError> {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy().trim().to_lowercase();
+    Name::subdomain(name.as_str()).map_err(|error| ConfigError::HostName(name, error))
+}
+
+fn value(origin: String, value: impl ToString, message: &str) -> ConfigError {
+    ConfigError::Value { origin, value: value.to_string(), message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, flags: &Overrides) -> Result<Config, String> {
+        let path = Path::new("/etc/c.yaml");
+        parse(path, text).and_then(|file| Config::combine(path, file, flags)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        for text in ["", "# nothing\n\n", "{}"] {
+            let config = load(text, &Overrides::default()).unwrap();
+            assert_eq!(config.root_dir, Path::new("/var/lib/coracle"));
+            assert_eq!(config.socket(), Path::new("/run/coracle/coracle.sock"));
+            assert_eq!(config.log_dir, Path::new("/var/log/pods"));
+            assert_eq!(config.manifest_dir, Path::new("/etc/coracle/manifests"));
+            assert_eq!(config.cgroup_parent, Path::new("/"));
+            assert_eq!(config.pod_pids_limit, None);
+            assert_eq!((config.container_log_max_size, config.container_log_max_files), (10 << 20, 5));
+            assert_eq!(config.seccomp_profile_root, Path::new("/var/lib/coracle/seccomp"));
+            assert!(config.seccomp_default);
+        }
+    }
+
+    #[test]
+    fn the_file_overrides_defaults_and_flags_override_the_file() {
+        let text = "rootDir: /a\nstaticPodPath: /m\npodLogsDir: /l\ncgroupRoot: /x/\nnodeName: one\n\
+                    podPidsLimit: 100\ncontainerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 2\nseccompDefault: false\n";
+        let config = load(text, &Overrides::default()).unwrap();
+        assert_eq!(config.root_dir, Path::new("/a"));
+        assert_eq!(config.manifest_dir, Path::new("/m"));
+        assert_eq!(config.log_dir, Path::new("/l"));
+        assert_eq!(config.cgroup_parent, Path::new("/x"));
+        assert_eq!(config.node_name, *"one");
+        assert_eq!(config.pod_pids_limit, Some(100));
+        assert_eq!((config.container_log_max_size, config.container_log_max_files), (1 << 20, 2));
+        assert_eq!(config.seccomp_profile_root, Path::new("/a/seccomp"));
+        assert!(!config.seccomp_default);
+
+        let flags = Overrides {
+            root_dir: Some("/b".into()),
+            node_name: Some("two".into()),
+            cgroup_parent: Some("/y".into()),
+            ..Overrides::default()
+        };
+        let config = load(text, &flags).unwrap();
+        assert_eq!(config.root_dir, Path::new("/b"));
+        assert_eq!(config.node_name, *"two");
+        assert_eq!(config.cgroup_parent, Path::new("/y"));
+        assert_eq!(config.manifest_dir, Path::new("/m"));
+    }
+
+    #[test]
+    fn errors_say_where_and_what() {
+        let cases = [
+            ("rootDir: /a\nrotDir: /b\n", "/etc/c.yaml:2:1: unknown field `rotDir`"),
+            ("rootDir: [\n", "/etc/c.yaml:"),
+            ("rootDir: a\n", "/etc/c.yaml: rootDir: Invalid value: \"a\": must be an absolute path"),
+            ("cgroupRoot: /a/../b\n", "/etc/c.yaml: cgroupRoot: Invalid value"),
+            ("podPidsLimit: 0\n", "/etc/c.yaml: podPidsLimit: Invalid value: \"0\": must be positive"),
+            ("containerLogMaxFiles: 1\n", "containerLogMaxFiles: Invalid value: \"1\": must be greater than 1"),
+            ("containerLogMaxSize: lots\n", "containerLogMaxSize: Invalid value: \"lots\": quantities must match"),
+            ("nodeName: A_b\n", "nodeName: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
+            ("seccompDefault: maybe\n", "/etc/c.yaml:1:"),
+            ("rootDir: /a\nrootDir: /b\n", "/etc/c.yaml:2:1: duplicate"),
+        ];
+        for (text, expected) in cases {
+            let error = load(text, &Overrides::default()).unwrap_err();
+            assert!(error.contains(expected), "{text:?} gave {error:?}, not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        let flags = Overrides { config: Some("/nonexistent/c.yaml".into()), ..Overrides::default() };
+        let error = Config::load(&flags).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read the configuration file /nonexistent/c.yaml: "), "{error}");
+    }
+}
