@@ -1,1 +1,3 @@
-//! The small static program that turns itself into the container.
+//! The small static program that turns itself into the container: what the agent tells it, and its steps.
+
+pub mod protocol;
