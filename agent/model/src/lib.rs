@@ -6,6 +6,7 @@
 //! meaning are those of the Kubernetes v1 API.
 
 mod container;
+mod expand;
 mod id;
 mod name;
 mod pod;
@@ -19,6 +20,7 @@ pub use container::{
     Container, ContainerPort, EnvVar, ImagePullPolicy, MountPropagation, Protocol, ResourceList, Resources,
     TerminationMessagePolicy, VolumeMount,
 };
+pub use expand::expand;
 pub use id::{ContainerId, InvalidContainerId, InvalidPodUid, PodUid};
 pub use name::{InvalidName, Name, validate_label, validate_subdomain};
 pub use pod::{HostNamespaces, Pod, PodKey, PodSpec, RestartPolicy};

@@ -1,0 +1,139 @@
+//! SHA-256 digests, as OCI writes them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// `sha256:` and 64 lower-case hexadecimal digits: safe as a file name once parsed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+/// The text is not a digest the store uses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a digest: it must be 'sha256:' and 64 lower-case hexadecimal digits")]
+pub struct InvalidDigest(String);
+
+/// A running SHA-256.
+#[derive(Clone, Default)]
+pub(crate) struct Hasher(Sha256);
+
+// === impl Digest ===
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        use fmt::Write;
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
+    /// The identifier of a stack of layers: OCI's ChainID of `self` (the stack below) and `diff_id`.
+    pub(crate) fn chain(below: Option<Self>, diff_id: Self) -> Self {
+        match below {
+            None => diff_id,
+            Some(below) => Self::of(format!("{below} {diff_id}").as_bytes()),
+        }
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let invalid = || InvalidDigest(text.chars().take(100).collect());
+        let digits = text.strip_prefix("sha256:").ok_or_else(invalid)?.as_bytes();
+        if digits.len() != 64 {
+            return Err(invalid());
+        }
+        let nibble = |digit: u8| match digit {
+            b'0'..=b'9' => Ok(digit - b'0'),
+            b'a'..=b'f' => Ok(digit - b'a' + 10),
+            _ => Err(invalid()),
+        };
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = InvalidDigest;
+
+    fn try_from(text: String) -> Result<Self, InvalidDigest> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+// === impl Hasher ===
+
+impl Hasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_canonical_sha256() {
+        let good = format!("sha256:{}", "0f".repeat(32));
+        assert_eq!(good.parse::<Digest>().unwrap().to_string(), good);
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:../../x",
+            &"0f".repeat(32),
+            &good.to_uppercase(),
+            &good.replace("sha256", "sha512"),
+            &format!("{good}0"),
+            &good.replace("0f", "é"),
+        ] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn chain_ids_are_those_of_the_specification() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        assert_eq!(Digest::chain(None, a), a);
+        assert_eq!(Digest::chain(Some(a), b), Digest::of(format!("{a} {b}").as_bytes()));
+    }
+}
