@@ -1,1 +1,20 @@
 //! Safe wrappers over system calls no crate offers.
+
+#![allow(unsafe_code)]
+
+mod clone;
+mod descriptor;
+mod errno;
+mod execute;
+mod mount;
+mod namespace;
+mod seccomp;
+mod signal;
+
+pub use clone::{Cloned, clone_sibling};
+pub use descriptor::{close_on_exec_from, take_inherited};
+pub use execute::execve;
+pub use mount::{MountAttributes, mount_setattr};
+pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace};
+pub use seccomp::{SeccompInstruction, install_seccomp_filter};
+pub use signal::reset_signals;

@@ -1,0 +1,18 @@
+//! `unshare(2)` for the namespaces that are safe to leave.
+
+use rustix::io::Errno;
+
+/// Moves the calling thread into a mount namespace of its own, a copy of the one it is in.
+pub fn unshare_mount_namespace() -> Result<(), Errno> {
+    unshare(libc::CLONE_NEWNS)
+}
+
+/// Moves the calling thread into a cgroup namespace whose roots are the cgroups it is in.
+pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
+    unshare(libc::CLONE_NEWCGROUP)
+}
+
+fn unshare(flags: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: only namespaces are unshared; neither memory nor the descriptor table is.
+    crate::errno::check(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
+}
