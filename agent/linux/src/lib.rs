@@ -8,6 +8,7 @@ mod errno;
 mod execute;
 mod mount;
 mod namespace;
+mod remove_tree;
 mod seccomp;
 mod signal;
 
@@ -16,5 +17,6 @@ pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;
 pub use mount::{MountAttributes, mount_setattr};
 pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace};
+pub use remove_tree::{empty_directory, remove_tree};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signal::reset_signals;
