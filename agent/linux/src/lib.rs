@@ -2,12 +2,15 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 mod clone;
 mod descriptor;
 mod errno;
 mod execute;
 mod mount;
 mod namespace;
+#[cfg(feature = "readiness")]
+mod readiness;
 mod remove_tree;
 mod seccomp;
 mod signal;
@@ -17,6 +20,8 @@ pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;
 pub use mount::{MountAttributes, mount_setattr};
 pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace};
+#[cfg(feature = "readiness")]
+pub use readiness::ReadinessFd;
 pub use remove_tree::{empty_directory, remove_tree};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signal::reset_signals;
