@@ -1,8 +1,27 @@
 //! One worker per pod: plan, act, status, back-off.
+//!
+//! [`Pods`] is given the pods that are to run and those that are to go. Each has a task of its own,
+//! which observes the pod, [plans](plan) what is to be done next, does it through the [`ports`], and
+//! publishes the pod's [status](status). `plan` and `status` are functions of values; the task sleeps
+//! until something happens: an exit, an answer of a port, a request, the end of a back-off.
 
+mod act;
+mod action;
+mod backoff;
+mod board;
 mod event;
+mod inbox;
+mod manager;
+mod plan;
 pub mod ports;
 mod record;
+mod status;
+#[cfg(test)]
+mod testing;
+mod view;
+mod worker;
 
+pub use board::{PodSnapshot, WorkerPhase};
 pub use event::{Event, EventType, Events};
+pub use manager::{Closed, KeyTaken, Pods};
 pub use record::{Deletion, PodRecord};

@@ -1,0 +1,77 @@
+//! The steps a worker takes, and what identifies them.
+
+use std::time::Duration;
+
+use coracle_model::ContainerId;
+
+use crate::backoff::{self, Schedule};
+use crate::ports::ImageRef;
+
+/// The place of a container in the pod: init containers first, each list in its order.
+pub(crate) type Index = usize;
+
+/// One call of a port, with its arguments.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    SaveRecord,
+    EnsureSandbox,
+    EnsureVolumes,
+    /// For the run with this restart count.
+    EnsureImage(Index, u32),
+    Create(Index, u32, ImageRef),
+    Start(Index, ContainerId),
+    /// In the given round: a shorter grace period begins a new one.
+    Stop(ContainerId, Duration, u32),
+    Remove(ContainerId),
+    RemoveSandbox,
+    ReleaseVolumes,
+    ReleaseLogs,
+    ForgetRecord,
+}
+
+/// What identifies an action: at most one of a step is under way, and its failures are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    SaveRecord,
+    Sandbox,
+    Volumes,
+    Image(Index),
+    Create(Index),
+    Start(ContainerId),
+    Stop(ContainerId, u32),
+    Remove(ContainerId),
+    RemoveSandbox,
+    ReleaseVolumes,
+    ReleaseLogs,
+    ForgetRecord,
+}
+
+impl Action {
+    /// The step it is.
+    pub(crate) fn step(&self) -> Step {
+        match *self {
+            Self::SaveRecord => Step::SaveRecord,
+            Self::EnsureSandbox => Step::Sandbox,
+            Self::EnsureVolumes => Step::Volumes,
+            Self::EnsureImage(index, _) => Step::Image(index),
+            Self::Create(index, ..) => Step::Create(index),
+            Self::Start(_, id) => Step::Start(id),
+            Self::Stop(id, _, round) => Step::Stop(id, round),
+            Self::Remove(id) => Step::Remove(id),
+            Self::RemoveSandbox => Step::RemoveSandbox,
+            Self::ReleaseVolumes => Step::ReleaseVolumes,
+            Self::ReleaseLogs => Step::ReleaseLogs,
+            Self::ForgetRecord => Step::ForgetRecord,
+        }
+    }
+}
+
+impl Step {
+    /// When it is tried again after a failure.
+    pub(crate) fn schedule(self) -> Schedule {
+        match self {
+            Self::Image(_) => backoff::IMAGE,
+            _ => backoff::STEP,
+        }
+    }
+}

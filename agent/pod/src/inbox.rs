@@ -1,0 +1,80 @@
+//! A worker's mailbox: what it was told last, not a queue of it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// What a worker was told since it looked last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// The pod is to be removed; its containers have at most this long.
+    pub(crate) terminate: Option<Duration>,
+    /// The images changed: those that could not be had are tried again.
+    pub(crate) retry_images: bool,
+    /// The worker ends, and leaves the pod as it is.
+    pub(crate) detach: bool,
+}
+
+/// The mailbox. Whatever is put in wakes the worker; what is put in twice is read once.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    orders: Mutex<Orders>,
+    waker: Notify,
+}
+
+impl Inbox {
+    /// Asks for the pod's removal. Of two requests the shorter grace period counts.
+    pub(crate) fn terminate(&self, grace: Duration) {
+        let mut orders = self.lock();
+        orders.terminate = Some(orders.terminate.map_or(grace, |before| before.min(grace)));
+        self.waker.notify_one();
+    }
+
+    /// Has images that failed tried again.
+    pub(crate) fn retry_images(&self) {
+        self.lock().retry_images = true;
+        self.waker.notify_one();
+    }
+
+    /// Ends the worker.
+    pub(crate) fn detach(&self) {
+        self.lock().detach = true;
+        self.waker.notify_one();
+    }
+
+    /// Has the worker look again.
+    pub(crate) fn notify(&self) {
+        self.waker.notify_one();
+    }
+
+    /// What came since the last call.
+    pub(crate) fn take(&self) -> Orders {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Returns once something came. What came before is not lost.
+    pub(crate) async fn wait(&self) {
+        self.waker.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shorter_grace_counts() {
+        let inbox = Inbox::default();
+        for (first, second, counts) in [(5, 1, 1), (1, 5, 1), (0, 5, 0)] {
+            inbox.terminate(Duration::from_secs(first));
+            inbox.terminate(Duration::from_secs(second));
+            assert_eq!(inbox.take().terminate, Some(Duration::from_secs(counts)), "{first}, then {second}");
+        }
+        assert_eq!(inbox.take(), Orders::default());
+    }
+}

@@ -1,0 +1,289 @@
+//! All pods of the node: a worker each, at most one per namespace and name.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coracle_model::{Pod, PodKey, PodUid};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::board::{Board, PodSnapshot, WorkerPhase};
+use crate::event::Events;
+use crate::inbox::Inbox;
+use crate::ports::{Clock, Observed, Ports};
+use crate::record::PodRecord;
+use crate::status::{self, Course, Notes};
+use crate::worker::{End, Worker};
+
+/// The node's pods. Cheap to clone; all clones are the same pods.
+pub struct Pods<P: Ports> {
+    shared: Arc<Shared<P>>,
+}
+
+/// No pod is taken up any more: the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is ending and takes up no pod")]
+pub struct Closed;
+
+/// Two pods of one namespace and name cannot both be taken over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pod {uid} cannot be taken over: {key} is already taken by pod {taken_by}")]
+pub struct KeyTaken {
+    /// The pod that was not taken over.
+    pub uid: PodUid,
+    /// Its namespace and name.
+    pub key: PodKey,
+    /// The pod that has them.
+    pub taken_by: PodUid,
+}
+
+struct Shared<P: Ports> {
+    ports: Arc<P>,
+    board: Arc<Board>,
+    slots: Mutex<Slots>,
+    tasks: TaskTracker,
+    /// How many pods there are, workers and successors.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Slots {
+    by_key: HashMap<PodKey, Slot>,
+    keys: HashMap<PodUid, PodKey>,
+    closed: bool,
+}
+
+/// What has a namespace and name, and what is to have it next. A later successor replaces an earlier.
+struct Slot {
+    uid: PodUid,
+    grace: Duration,
+    inbox: Arc<Inbox>,
+    terminating: bool,
+    successor: Option<(Arc<Pod>, Option<Arc<Path>>)>,
+}
+
+// === impl Pods ===
+
+impl<P: Ports> Clone for Pods<P> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<P: Ports> Pods<P> {
+    /// No pods yet.
+    pub fn new(ports: Arc<P>) -> Self {
+        let shared = Shared {
+            ports,
+            board: Arc::new(Board::new()),
+            slots: Mutex::default(),
+            tasks: TaskTracker::new(),
+            count: watch::Sender::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes over a pod that was found on record after a restart of the agent, with whatever of it is
+    /// there. To be called for every record before the first [`Pods::set_desired`]. Needs a tokio runtime.
+    pub fn adopt(&self, record: PodRecord) -> Result<(), KeyTaken> {
+        let mut slots = self.shared.lock();
+        if let Some(slot) = slots.by_key.get(&record.pod.key) {
+            let (uid, key) = (record.pod.uid.clone(), record.pod.key.clone());
+            return Err(KeyTaken { uid, key, taken_by: slot.uid.clone() });
+        }
+        self.shared.start(&mut slots, record, true);
+        self.shared.recount(&slots);
+        Ok(())
+    }
+
+    /// Has a pod run. One that runs already is left as it is; one whose namespace and name are taken, be
+    /// it by an earlier life of the same pod, starts once that pod is gone. Needs a tokio runtime.
+    pub fn set_desired(&self, pod: Arc<Pod>, source: Option<Arc<Path>>) -> Result<(), Closed> {
+        let mut slots = self.shared.lock();
+        if slots.closed {
+            return Err(Closed);
+        }
+        if let Some(slot) = slots.by_key.get_mut(&pod.key) {
+            if slot.uid == pod.uid && !slot.terminating {
+                self.shared.withdraw(slot);
+                slot.inbox.notify();
+            } else {
+                self.shared.withdraw(slot);
+                if slot.uid != pod.uid {
+                    self.shared.board.publish(self.shared.waiting(&pod, source.clone()));
+                }
+                slot.successor = Some((pod, source));
+            }
+        } else {
+            let record = PodRecord::new(pod, source, self.shared.ports.clock().now());
+            self.shared.start(&mut slots, record, false);
+        }
+        self.shared.recount(&slots);
+        Ok(())
+    }
+
+    /// Removes a pod and all it has. Its containers get `grace`, or what the pod says; a later request can
+    /// only shorten that. Whether there is such a pod.
+    pub fn terminate(&self, uid: &PodUid, grace: Option<Duration>) -> bool {
+        let mut slots = self.shared.lock();
+        let mut found = false;
+        if let Some(slot) = slots.keys.get(uid).cloned().and_then(|key| slots.by_key.get_mut(&key)) {
+            slot.terminate(grace);
+            found = true;
+        }
+        for slot in slots.by_key.values_mut() {
+            if slot.successor.as_ref().is_some_and(|(pod, _)| pod.uid == *uid) {
+                self.shared.withdraw(slot);
+                found = true;
+            }
+        }
+        self.shared.recount(&slots);
+        found
+    }
+
+    /// Something of the pod changed, as an exit: its worker looks again. Called by the runtime.
+    pub fn notify(&self, uid: &PodUid) {
+        let slots = self.shared.lock();
+        if let Some(slot) = slots.keys.get(uid).and_then(|key| slots.by_key.get(key)) {
+            slot.inbox.notify();
+        }
+    }
+
+    /// The images of the node changed: what waits for one tries again at once.
+    pub fn images_changed(&self) {
+        self.shared.lock().by_key.values().for_each(|slot| slot.inbox.retry_images());
+    }
+
+    /// Every pod as it is seen now, in order of UID. A pod that is gone is not among them.
+    pub fn snapshot(&self) -> Vec<PodSnapshot> {
+        self.shared.board.all()
+    }
+
+    /// One pod as it is seen now.
+    pub fn get(&self, uid: &PodUid) -> Option<PodSnapshot> {
+        self.shared.board.get(uid)
+    }
+
+    /// Changes with every change of a pod. The value is the latest [`PodSnapshot::version`], or a greater
+    /// one when a pod went.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.board.changes()
+    }
+
+    /// Ends the workers and leaves the pods as they are, for the next agent. Returns once all ended.
+    pub async fn detach(&self) {
+        {
+            let mut slots = self.shared.lock();
+            slots.closed = true;
+            for slot in slots.by_key.values_mut() {
+                self.shared.withdraw(slot);
+                slot.inbox.detach();
+            }
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Removes every pod and takes up no other. Returns once all are gone. May be called again meanwhile
+    /// with a shorter grace period.
+    pub async fn terminate_all(&self, grace: Option<Duration>) {
+        {
+            let mut slots = self.shared.lock();
+            slots.closed = true;
+            for slot in slots.by_key.values_mut() {
+                self.shared.withdraw(slot);
+                slot.terminate(grace);
+            }
+        }
+        // The sender lives as long as `self`.
+        let _ = self.shared.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    fn terminate(&mut self, grace: Option<Duration>) {
+        self.terminating = true;
+        self.inbox.terminate(grace.unwrap_or(self.grace));
+    }
+}
+
+// === impl Shared ===
+
+impl<P: Ports> Shared<P> {
+    /// Starts the worker of a pod whose namespace and name are free.
+    fn start(self: &Arc<Self>, slots: &mut Slots, record: PodRecord, recorded: bool) {
+        let inbox = Arc::new(Inbox::default());
+        let pod = Arc::clone(&record.pod);
+        let slot = Slot {
+            uid: pod.uid.clone(),
+            grace: pod.spec.termination_grace_period,
+            inbox: Arc::clone(&inbox),
+            terminating: record.deletion.is_some(),
+            successor: None,
+        };
+        slots.by_key.insert(pod.key.clone(), slot);
+        slots.keys.insert(pod.uid.clone(), pod.key.clone());
+        let worker = Worker::new(Arc::clone(&self.ports), inbox, Arc::clone(&self.board), record, recorded);
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if worker.run().await == End::Gone {
+                shared.retire(&pod);
+            }
+        });
+    }
+
+    /// A pod is gone: what waited for its namespace and name starts.
+    fn retire(self: &Arc<Self>, pod: &Pod) {
+        let mut slots = self.lock();
+        self.board.remove(&pod.uid);
+        slots.keys.remove(&pod.uid);
+        if let Some((pod, source)) = slots.by_key.remove(&pod.key).and_then(|slot| slot.successor) {
+            let record = PodRecord::new(pod, source, self.ports.clock().now());
+            self.start(&mut slots, record, false);
+        }
+        self.recount(&slots);
+    }
+
+    /// Forgets the pod that waits for a slot: nothing was made of it yet.
+    fn withdraw(&self, slot: &mut Slot) {
+        if let Some((pod, _)) = slot.successor.take().filter(|(pod, _)| pod.uid != slot.uid) {
+            self.board.remove(&pod.uid);
+        }
+    }
+
+    /// What is seen of a pod that waits for its namespace and name.
+    fn waiting(&self, pod: &Arc<Pod>, source: Option<Arc<Path>>) -> PodSnapshot {
+        let now = self.ports.clock().now();
+        let notes = Notes {
+            start_time: now,
+            back_off: &Default::default(),
+            failures: &Default::default(),
+            pod_failure: None,
+            course: Course::Running,
+            previous: None,
+            now,
+        };
+        PodSnapshot {
+            pod: Arc::clone(pod),
+            source,
+            status: Arc::new(status::status(pod, &Observed::default(), &notes)),
+            deletion: None,
+            phase: WorkerPhase::Syncing,
+            events: Arc::<Events>::default(),
+            version: 0,
+        }
+    }
+
+    fn recount(&self, slots: &Slots) {
+        let count = slots.by_key.len();
+        self.count.send_if_modified(|before| std::mem::replace(before, count) != count);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,116 @@
+//! Values for the tests of this crate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::{
+    Container, ContainerId, ContainerSecurity, HostNamespaces, ImagePullPolicy, Name, Pod, PodKey,
+    PodSecurity, PodSpec, Resources, RestartPolicy, TerminationMessagePolicy,
+};
+use jiff::Timestamp;
+
+use crate::ports::{ImageRef, ObservedContainer, ObservedState};
+
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+pub(crate) fn id(number: u8) -> ContainerId {
+    ContainerId::from_bytes([number; 32])
+}
+
+pub(crate) fn image() -> ImageRef {
+    ImageRef { id: "sha256:0".to_owned() }
+}
+
+pub(crate) fn container(name: &str) -> Container {
+    Container {
+        name: Name::label(name).unwrap(),
+        image: "busybox".to_owned(),
+        image_pull_policy: ImagePullPolicy::IfNotPresent,
+        command: None,
+        args: None,
+        working_dir: None,
+        env: Vec::new(),
+        ports: Vec::new(),
+        resources: Resources::default(),
+        volume_mounts: Vec::new(),
+        security: ContainerSecurity::default(),
+        stdin: false,
+        stdin_once: false,
+        tty: false,
+        termination_message_path: "/dev/termination-log".to_owned(),
+        termination_message_policy: TerminationMessagePolicy::File,
+    }
+}
+
+pub(crate) fn pod(uid: &str, policy: RestartPolicy, init: &[&str], apps: &[&str]) -> Pod {
+    Pod {
+        uid: uid.parse().unwrap(),
+        key: PodKey { namespace: Name::label("default").unwrap(), name: Name::label("pod").unwrap() },
+        labels: Default::default(),
+        annotations: Default::default(),
+        spec: PodSpec {
+            init_containers: init.iter().copied().map(container).collect(),
+            containers: apps.iter().copied().map(container).collect(),
+            volumes: Vec::new(),
+            restart_policy: policy,
+            termination_grace_period: Duration::from_secs(30),
+            host: HostNamespaces::default(),
+            share_process_namespace: false,
+            hostname: None,
+            security: PodSecurity::default(),
+        },
+        object: "{}".to_owned(),
+    }
+}
+
+pub(crate) fn shared(pod: Pod) -> Arc<Pod> {
+    Arc::new(pod)
+}
+
+/// A container in a state, of the first sandbox.
+pub(crate) fn observed(name: &str, attempt: u32, state: ObservedState) -> ObservedContainer {
+    let number = name.bytes().fold(0u8, u8::wrapping_add).wrapping_mul(16).wrapping_add(attempt as u8);
+    ObservedContainer {
+        id: id(number),
+        name: name.to_owned(),
+        attempt,
+        sandbox_attempt: 0,
+        image: image(),
+        created_at: at(0),
+        state,
+    }
+}
+
+pub(crate) fn created(name: &str, attempt: u32) -> ObservedContainer {
+    observed(name, attempt, ObservedState::Created)
+}
+
+pub(crate) fn running(name: &str, attempt: u32) -> ObservedContainer {
+    observed(name, attempt, ObservedState::Running { started_at: at(0) })
+}
+
+/// Ended at 0, having run for no time.
+pub(crate) fn exited(name: &str, attempt: u32, exit_code: i32) -> ObservedContainer {
+    let reason = if exit_code == 0 { "Completed" } else { "Error" };
+    let state = ObservedState::Exited {
+        exit_code,
+        signal: None,
+        reason: reason.to_owned(),
+        message: None,
+        started_at: Some(at(0)),
+        finished_at: at(0),
+    };
+    observed(name, attempt, state)
+}
+
+impl ObservedContainer {
+    /// The same, having run from one time to another.
+    pub(crate) fn ran(mut self, from: Timestamp, to: Timestamp) -> Self {
+        if let ObservedState::Exited { started_at, finished_at, .. } = &mut self.state {
+            (*started_at, *finished_at) = (Some(from), to);
+        }
+        self
+    }
+}
