@@ -1,0 +1,178 @@
+//! The model as Kubernetes objects.
+
+use std::net::IpAddr;
+
+use coracle_model::{
+    ContainerState, ContainerStatus, Pod, PodCondition, PodStatus, Running, Terminated, Waiting,
+};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// The node a pod runs on, as far as pods show it.
+#[derive(Clone, Debug)]
+pub struct Node<'a> {
+    /// The node's name.
+    pub name: &'a str,
+    /// Its address; `None` when it has none.
+    pub address: Option<IpAddr>,
+}
+
+/// A `v1 Pod` with its status.
+pub fn pod(pod: &Pod, status: &PodStatus, node: &Node<'_>) -> Value {
+    // `object` was written by this crate; should it ever not be JSON, the pod still has its name.
+    let mut object = match serde_json::from_str(&pod.object) {
+        Ok(Value::Object(object)) => object,
+        _ => bare(pod),
+    };
+    let mut generation = 1;
+    within(&mut object, "metadata", |metadata| {
+        generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(1);
+        if let (None, Some(start)) = (metadata.get("creationTimestamp"), status.start_time) {
+            metadata.insert("creationTimestamp".to_owned(), time(start));
+        }
+    });
+    within(&mut object, "spec", |spec| {
+        spec.entry("nodeName").or_insert_with(|| node.name.into());
+    });
+    object.insert("status".to_owned(), pod_status(pod, status, node, generation));
+    Value::Object(object)
+}
+
+/// A `v1 PodList` of encoded pods.
+pub fn pod_list(pods: impl IntoIterator<Item = Value>) -> Value {
+    let items: Vec<_> = pods.into_iter().collect();
+    json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items })
+}
+
+fn bare(pod: &Pod) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("apiVersion".to_owned(), "v1".into());
+    object.insert("kind".to_owned(), "Pod".into());
+    let metadata = json!({ "name": pod.key.name.as_str(), "namespace": pod.key.namespace.as_str(), "uid": pod.uid.as_str() });
+    object.insert("metadata".to_owned(), metadata);
+    object
+}
+
+/// Changes the object under a key, which is made when it is not there.
+fn within(object: &mut Map<String, Value>, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+    let mut inner = match object.remove(key) {
+        Some(Value::Object(inner)) => inner,
+        _ => Map::new(),
+    };
+    change(&mut inner);
+    object.insert(key.to_owned(), Value::Object(inner));
+}
+
+/// RFC 3339 in whole seconds, as Kubernetes writes `metav1.Time`.
+fn time(at: Timestamp) -> Value {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
+}
+
+fn put(object: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        object.insert(key.to_owned(), value.into());
+    }
+}
+
+fn pod_status(pod: &Pod, status: &PodStatus, node: &Node<'_>, generation: i64) -> Value {
+    let mut object = Map::new();
+    object.insert("phase".to_owned(), status.phase.as_str().into());
+    object.insert("observedGeneration".to_owned(), generation.into());
+    let conditions: Vec<_> =
+        status.conditions.iter().map(|condition| pod_condition(condition, generation)).collect();
+    object.insert("conditions".to_owned(), conditions.into());
+    put(&mut object, "reason", status.reason.as_deref());
+    put(&mut object, "message", status.message.as_deref());
+    if let Some(address) = node.address {
+        let address = address.to_string();
+        object.insert("hostIPs".to_owned(), json!([{ "ip": address }]));
+        if pod.spec.host.network {
+            object.insert("podIPs".to_owned(), json!([{ "ip": address }]));
+            object.insert("podIP".to_owned(), address.clone().into());
+        }
+        object.insert("hostIP".to_owned(), address.into());
+    }
+    put(&mut object, "startTime", status.start_time.map(time));
+    for (key, statuses) in [
+        ("initContainerStatuses", &status.init_container_statuses),
+        ("containerStatuses", &status.container_statuses),
+    ] {
+        if !statuses.is_empty() {
+            object.insert(key.to_owned(), statuses.iter().map(container_status).collect());
+        }
+    }
+    object.insert("qosClass".to_owned(), status.qos_class.as_str().into());
+    Value::Object(object)
+}
+
+fn pod_condition(condition: &PodCondition, generation: i64) -> Value {
+    let PodCondition { kind, status, reason, message, last_transition_time } = condition;
+    let mut object = Map::new();
+    object.insert("type".to_owned(), kind.as_str().into());
+    object.insert("status".to_owned(), status.as_str().into());
+    object.insert("observedGeneration".to_owned(), generation.into());
+    // Kubernetes always writes this one, as null when it does not know.
+    object.insert("lastProbeTime".to_owned(), Value::Null);
+    object.insert("lastTransitionTime".to_owned(), last_transition_time.map_or(Value::Null, time));
+    put(&mut object, "reason", reason.as_deref());
+    put(&mut object, "message", message.as_deref());
+    Value::Object(object)
+}
+
+fn container_status(status: &ContainerStatus) -> Value {
+    let ContainerStatus {
+        name,
+        state,
+        last_state,
+        ready,
+        started,
+        restart_count,
+        image,
+        image_id,
+        container_id,
+    } = status;
+    let last_state = match last_state {
+        Some(last) => json!({ "terminated": terminated(last) }),
+        None => json!({}),
+    };
+    let mut object = Map::new();
+    object.insert("name".to_owned(), name.as_str().into());
+    object.insert("state".to_owned(), container_state(state));
+    object.insert("lastState".to_owned(), last_state);
+    object.insert("ready".to_owned(), (*ready).into());
+    object.insert("started".to_owned(), (*started).into());
+    object.insert("restartCount".to_owned(), (*restart_count).into());
+    object.insert("image".to_owned(), image.as_str().into());
+    object.insert("imageID".to_owned(), image_id.as_str().into());
+    put(&mut object, "containerID", container_id.map(|id| format!("coracle://{id}")));
+    Value::Object(object)
+}
+
+fn container_state(state: &ContainerState) -> Value {
+    match state {
+        ContainerState::Waiting(Waiting { reason, message }) => {
+            let mut object = Map::new();
+            object.insert("reason".to_owned(), reason.as_str().into());
+            put(&mut object, "message", message.as_deref());
+            json!({ "waiting": object })
+        }
+        ContainerState::Running(Running { started_at }) => {
+            json!({ "running": { "startedAt": time(*started_at) } })
+        }
+        ContainerState::Terminated(ended) => json!({ "terminated": terminated(ended) }),
+    }
+}
+
+fn terminated(ended: &Terminated) -> Value {
+    let Terminated { exit_code, signal, reason, message, started_at, finished_at, container_id } = ended;
+    let mut object = Map::new();
+    object.insert("exitCode".to_owned(), (*exit_code).into());
+    put(&mut object, "signal", *signal);
+    object.insert("reason".to_owned(), reason.as_str().into());
+    put(&mut object, "message", message.as_deref());
+    // Kubernetes writes a time it does not know as null.
+    object.insert("startedAt".to_owned(), started_at.map_or(Value::Null, time));
+    object.insert("finishedAt".to_owned(), finished_at.map_or(Value::Null, time));
+    put(&mut object, "containerID", container_id.map(|id| format!("coracle://{id}")));
+    Value::Object(object)
+}

@@ -1,0 +1,90 @@
+//! A wire pod, defaulted in place, checked, and turned into the model's.
+//!
+//! The rules are those of the API server (its defaults and its validation), then those of this node:
+//! what it cannot do yet is refused by name. Every wire struct is taken apart without `..`, so a field
+//! that a newer API brings does not compile until someone has decided what happens to it.
+
+mod container;
+mod metadata;
+mod resources;
+mod security;
+mod spec;
+mod syntax;
+mod volume;
+
+use coracle_model::{PodSpec, PodUid};
+use k8s_openapi::api::core::v1;
+
+use crate::error::Faults;
+use crate::path::Path;
+
+pub(crate) use metadata::Metadata;
+
+/// What a pod's document says, before its UID is settled.
+pub(crate) struct Parts {
+    pub(crate) metadata: Metadata,
+    /// `metadata.uid`.
+    pub(crate) uid: Option<PodUid>,
+    pub(crate) spec: PodSpec,
+}
+
+/// Defaults `pod` in place and takes it into the model. `None` when `faults` grew.
+pub(crate) fn convert(pod: &mut v1::Pod, faults: &mut Faults) -> Option<Parts> {
+    let v1::Pod { metadata, spec, status } = pod;
+    // What some other node said of the pod; this node says its own.
+    *status = None;
+    let root = Path::ROOT;
+    let metadata = metadata::convert(metadata, &root.child("metadata"), faults);
+    let spec_path = root.child("spec");
+    let Some(spec) = spec else {
+        faults.required(&spec_path, "");
+        return None;
+    };
+    let spec = spec::convert(spec, &spec_path, faults);
+    let (metadata, uid) = metadata?;
+    Some(Parts { metadata, uid, spec: spec? })
+}
+
+/// Whether a list, map or text is there and not empty. Empty ones mean nothing in Kubernetes' API.
+fn filled<T: Emptiness>(value: Option<&T>) -> bool {
+    value.is_some_and(|value| !value.is_empty())
+}
+
+trait Emptiness {
+    fn is_empty(&self) -> bool;
+}
+
+impl<T> Emptiness for Vec<T> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<K, V> Emptiness for std::collections::BTreeMap<K, V> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Emptiness for String {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// Text that reaches the kernel ends at a NUL byte there.
+fn check_nul(text: &str, path: &Path<'_>, faults: &mut Faults) {
+    if text.contains('\0') {
+        faults.invalid(path, text, "must not contain a NUL byte");
+    }
+}
+
+/// One of a field's words, or a fault.
+fn word<T: Copy>(value: &str, words: &[(&str, T)], path: &Path<'_>, faults: &mut Faults) -> Option<T> {
+    let found = words.iter().find(|(name, _)| *name == value).map(|(_, meaning)| *meaning);
+    if found.is_none() {
+        let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
+        faults.unsupported_value(path, value, &names);
+    }
+    found
+}

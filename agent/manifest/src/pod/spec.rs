@@ -1,0 +1,191 @@
+//! `spec`.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use coracle_model::{HostNamespaces, Name, PodSecurity, PodSpec, RestartPolicy};
+use k8s_openapi::api::core::v1;
+
+use super::{container, filled, security, volume, word};
+use crate::error::Faults;
+use crate::path::Path;
+
+pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faults) -> Option<PodSpec> {
+    let v1::PodSpec {
+        active_deadline_seconds,
+        affinity: _,
+        automount_service_account_token,
+        containers,
+        dns_config,
+        dns_policy,
+        enable_service_links,
+        ephemeral_containers,
+        eviction_responders: _,
+        host_aliases,
+        host_ipc,
+        host_network,
+        host_pid,
+        host_users,
+        hostname,
+        hostname_override,
+        image_pull_secrets,
+        init_containers,
+        node_name: _,
+        node_selector: _,
+        os,
+        overhead,
+        preemption_policy: _,
+        priority: _,
+        priority_class_name: _,
+        readiness_gates,
+        resource_claims,
+        resources,
+        restart_policy,
+        runtime_class_name,
+        scheduler_name,
+        scheduling_gates,
+        scheduling_group: _,
+        security_context,
+        service_account: _,
+        service_account_name: _,
+        set_hostname_as_fqdn,
+        share_process_namespace,
+        subdomain,
+        termination_grace_period_seconds,
+        tolerations: _,
+        topology_spread_constraints: _,
+        volumes,
+    } = spec;
+
+    for (there, field, detail) in [
+        (active_deadline_seconds.is_some(), "activeDeadlineSeconds", ""),
+        (
+            *automount_service_account_token == Some(true),
+            "automountServiceAccountToken",
+            "no API server is joined that could issue a token",
+        ),
+        (dns_config.is_some(), "dnsConfig", "the pod has no network of its own"),
+        (filled(ephemeral_containers.as_ref()), "ephemeralContainers", ""),
+        (filled(host_aliases.as_ref()), "hostAliases", ""),
+        (*host_users == Some(false), "hostUsers", "user namespaces"),
+        (filled(hostname_override.as_ref()), "hostnameOverride", ""),
+        (filled(image_pull_secrets.as_ref()), "imagePullSecrets", "images come from the node's own store"),
+        (filled(overhead.as_ref()), "overhead", ""),
+        (filled(readiness_gates.as_ref()), "readinessGates", ""),
+        (filled(resource_claims.as_ref()), "resourceClaims", ""),
+        (resources.is_some(), "resources", "resources of the pod as a whole; set those of its containers"),
+        (filled(runtime_class_name.as_ref()), "runtimeClassName", ""),
+        (
+            filled(scheduling_gates.as_ref()),
+            "schedulingGates",
+            "there is no scheduler that could open the gates",
+        ),
+        (*set_hostname_as_fqdn == Some(true), "setHostnameAsFQDN", ""),
+        (filled(subdomain.as_ref()), "subdomain", "there is no cluster domain"),
+    ] {
+        faults.not_yet_if(there, &path.child(field), detail);
+    }
+
+    check_os(os.as_ref(), path, faults);
+    check_dns_policy(dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned()), path, faults);
+    enable_service_links.get_or_insert(true);
+    scheduler_name.get_or_insert_with(|| "default-scheduler".to_owned());
+
+    let restart_policy = word(
+        restart_policy.get_or_insert_with(|| "Always".to_owned()),
+        &[
+            ("Always", RestartPolicy::Always),
+            ("OnFailure", RestartPolicy::OnFailure),
+            ("Never", RestartPolicy::Never),
+        ],
+        &path.child("restartPolicy"),
+        faults,
+    );
+
+    let grace = *termination_grace_period_seconds.get_or_insert(30);
+    let termination_grace_period = u64::try_from(grace).map(Duration::from_secs).ok();
+    if termination_grace_period.is_none() {
+        let grace_path = path.child("terminationGracePeriodSeconds");
+        faults.invalid_plain(&grace_path, grace, "must be greater than or equal to 0");
+    }
+
+    let hostname = match hostname.as_deref() {
+        None | Some("") => None,
+        Some(text) => {
+            Name::label(text).map_err(|error| faults.invalid(&path.child("hostname"), text, error)).ok()
+        }
+    };
+
+    let host = HostNamespaces {
+        network: host_network.unwrap_or(false),
+        pid: host_pid.unwrap_or(false),
+        ipc: host_ipc.unwrap_or(false),
+    };
+    let share_process_namespace = share_process_namespace.unwrap_or(false);
+    if share_process_namespace && host.pid {
+        faults.invalid_plain(
+            &path.child("shareProcessNamespace"),
+            true,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
+    }
+
+    let security: PodSecurity = security::pod(
+        security_context.get_or_insert_with(Default::default),
+        &path.child("securityContext"),
+        faults,
+    );
+
+    let volumes = volume::convert_all(volumes.as_deref_mut().unwrap_or_default(), path, faults);
+    let mut place =
+        container::Place { volumes: &volumes.names, host, names: HashSet::new(), ports: HashSet::new() };
+    if containers.is_empty() {
+        faults.required(&path.child("containers"), "");
+    }
+    // Kubernetes looks at the containers first, so that of two of one name the init container is blamed.
+    let containers = container::convert_all(containers, &path.child("containers"), &mut place, faults);
+    let init_containers = container::convert_all(
+        init_containers.as_deref_mut().unwrap_or_default(),
+        &path.child("initContainers"),
+        &mut place,
+        faults,
+    );
+
+    Some(PodSpec {
+        init_containers: init_containers?,
+        containers: containers?,
+        volumes: volumes.converted?,
+        restart_policy: restart_policy?,
+        termination_grace_period: termination_grace_period?,
+        host,
+        share_process_namespace,
+        hostname,
+        security,
+    })
+}
+
+fn check_os(os: Option<&v1::PodOS>, path: &Path<'_>, faults: &mut Faults) {
+    let Some(v1::PodOS { name }) = os else { return };
+    let (os_path, field) = (path.child("os"), "name");
+    let name_path = os_path.child(field);
+    match name.as_str() {
+        "linux" => {}
+        "windows" => faults.push(&name_path, "not supported: this is a Linux node"),
+        "" => faults.required(&name_path, ""),
+        other => faults.unsupported_value(&name_path, other, &["linux", "windows"]),
+    }
+}
+
+fn check_dns_policy(policy: &str, path: &Path<'_>, faults: &mut Faults) {
+    let path = path.child("dnsPolicy");
+    match policy {
+        // Without a cluster's DNS, Kubernetes lets these two fall back to the third.
+        "ClusterFirst" | "ClusterFirstWithHostNet" | "Default" => {}
+        "None" => faults.not_yet(&path, "None needs dnsConfig"),
+        other => faults.unsupported_value(
+            &path,
+            other,
+            &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        ),
+    }
+}
