@@ -5,9 +5,14 @@
 //!
 //! The server holds no state of its own: everything it answers comes from a [`Node`].
 
+mod listen;
+mod logs;
 mod node;
+mod status;
 
+pub use listen::{ListenError, Socket};
 pub use node::{
     Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Pods, Problem, Resize,
     TerminalSize,
 };
+pub use status::{Status, StatusCause, StatusDetails};
