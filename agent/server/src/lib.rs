@@ -5,9 +5,14 @@
 //!
 //! The server holds no state of its own: everything it answers comes from a [`Node`].
 
+pub mod client;
+mod exec;
 mod listen;
 mod logs;
 mod node;
+mod object;
+mod query;
+mod route;
 mod status;
 
 pub use listen::{ListenError, Socket};
@@ -15,4 +20,5 @@ pub use node::{
     Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Pods, Problem, Resize,
     TerminalSize,
 };
+pub use route::serve;
 pub use status::{Status, StatusCause, StatusDetails};

@@ -1,0 +1,244 @@
+//! A client of the API, as the command line uses it.
+
+mod exec;
+mod object;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use axum::body::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+pub use self::exec::{ExecInput, ExecOptions, ExecOutput, ExecOutputs};
+pub use self::object::{
+    Condition, Container, ContainerState, ContainerStatus, EmptyDir, EnvVar, EventObject, EventSource,
+    HostPath, InvolvedObject, Metadata, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated, Volume,
+    VolumeMount, Waiting, WatchEvent, WatchEventType,
+};
+use crate::query::{append, encode};
+use crate::{Problem, Status};
+
+/// The most of a single answer, and of one line of a watch, that is read.
+const MAX_BODY: usize = 256 << 20;
+
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers at the socket.
+    #[error(
+        "cannot reach the agent at {}: {source}: is it running? (`systemctl status coracle`, or start `coracle agent`; \
+         --run-dir says where its socket is)",
+        path.display()
+    )]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent said no.
+    #[error("Error from server ({reason}): {status}", reason = .0.reason, status = .0)]
+    Status(#[from] Box<Status>),
+    /// The connection broke.
+    #[error("the connection to the agent broke: {0}")]
+    Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The answer is not what this client understands.
+    #[error("the agent's answer to {path} is not understood: {message}")]
+    Answer {
+        /// What was asked for.
+        path: String,
+        /// What is wrong with the answer.
+        message: String,
+    },
+}
+
+/// `v1 PodLogOptions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Go on until the container ended.
+    pub follow: bool,
+    /// The run before.
+    pub previous: bool,
+    /// Lines of the last so many seconds.
+    pub since_seconds: Option<u64>,
+    /// Lines since a time in RFC 3339.
+    pub since_time: Option<String>,
+    /// Each line begins with its time.
+    pub timestamps: bool,
+    /// The last so many lines.
+    pub tail_lines: Option<u64>,
+    /// So many bytes.
+    pub limit_bytes: Option<u64>,
+}
+
+/// The agent at a socket. Every request is a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// The agent that listens at `socket`. Nothing is connected yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// Where the agent listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Every pod of the node.
+    pub async fn pods(&self) -> Result<Vec<Pod>, ClientError> {
+        let path = "/pods";
+        let list: serde_json::Value = self.json(path).await?;
+        match list {
+            serde_json::Value::Object(mut fields) => match fields.remove("items") {
+                Some(serde_json::Value::Array(items)) => {
+                    items.into_iter().map(|item| Pod::from_object(item).map_err(|error| answer(path, error))).collect()
+                }
+                _ => Err(answer(path, "no items")),
+            },
+            _ => Err(answer(path, "no list")),
+        }
+    }
+
+    /// Every pod of the node, and every later change, until the agent ends.
+    pub async fn watch_pods(
+        &self,
+    ) -> Result<impl Stream<Item = Result<WatchEvent, ClientError>> + Send + Unpin + use<>, ClientError> {
+        let path = "/pods?watch=true";
+        let body = self.body(path).await?;
+        let lines = stream::unfold((body, Vec::new()), |(mut body, mut rest): (_, Vec<u8>)| async move {
+            loop {
+                if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    return Some((Ok(line), (body, rest)));
+                }
+                match body.next().await? {
+                    Ok(piece) if rest.len() + piece.len() <= MAX_BODY => rest.extend_from_slice(&piece),
+                    Ok(_) => return Some((Err(answer("/pods", "an endless line")), (body, Vec::new()))),
+                    Err(error) => return Some((Err(error), (body, rest))),
+                }
+            }
+        });
+        let parse = |line: Vec<u8>| {
+            let event = serde_json::from_slice(&line).map_err(|error| answer("/pods", error))?;
+            WatchEvent::from_object(event).map_err(|error| answer("/pods", error))
+        };
+        Ok(Box::pin(lines.map(move |line| line.and_then(parse))))
+    }
+
+    /// What happened to a pod, oldest first.
+    pub async fn events(&self, namespace: &str, pod: &str) -> Result<Vec<EventObject>, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct List {
+            items: Vec<EventObject>,
+        }
+        let list: List = self.json(&path_of(&["coracle", "v1", "events", namespace, pod])).await?;
+        Ok(list.items)
+    }
+
+    /// What is wrong with the node's manifests.
+    pub async fn problems(&self) -> Result<Vec<Problem>, ClientError> {
+        self.json("/coracle/v1/problems").await
+    }
+
+    /// A container's log, in pieces that end anywhere.
+    pub async fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        options: &LogOptions,
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError> {
+        let mut query = String::new();
+        let mut set = |key, value: Option<String>| value.into_iter().for_each(|value| append(&mut query, key, &value));
+        set("follow", options.follow.then(|| "true".to_owned()));
+        set("previous", options.previous.then(|| "true".to_owned()));
+        set("timestamps", options.timestamps.then(|| "true".to_owned()));
+        set("sinceSeconds", options.since_seconds.map(|seconds| seconds.to_string()));
+        set("sinceTime", options.since_time.clone());
+        set("tailLines", options.tail_lines.map(|lines| lines.to_string()));
+        set("limitBytes", options.limit_bytes.map(|bytes| bytes.to_string()));
+        self.body(&(path_of(&["containerLogs", namespace, pod, container]) + &query)).await
+    }
+
+    /// Starts a program in a container.
+    pub async fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        options: &ExecOptions,
+    ) -> Result<(ExecInput, ExecOutputs), ClientError> {
+        exec::start(self, path_of(&["exec", namespace, pod, container]), options).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let response = self.get(Request::get(path)).await?;
+        let body = collect(response.into_body()).await?;
+        serde_json::from_slice(&body).map_err(|error| answer(path, error))
+    }
+
+    async fn body(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError> {
+        let response = self.get(Request::get(path)).await?;
+        Ok(response.into_body().into_data_stream().map(|piece| piece.map_err(broken)))
+    }
+
+    /// Sends a request; an answer that is no success is an error.
+    async fn get(&self, request: hyper::http::request::Builder) -> Result<Response<Incoming>, ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::Unreachable { path: self.socket.clone(), source })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the response's body; what goes wrong is seen there.
+        tokio::spawn(connection.with_upgrades());
+        let request = request.header(HOST, "coracle").body(Empty::<Bytes>::new()).map_err(broken)?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let code = response.status();
+        if code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        let body = collect(response.into_body()).await?;
+        Err(match serde_json::from_slice::<Status>(&body) {
+            Ok(status) if !status.message.is_empty() => Box::new(status).into(),
+            _ => Box::new(Status::failure(code, "Unknown", String::from_utf8_lossy(&body))).into(),
+        })
+    }
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
+    let body = Limited::new(body, MAX_BODY).collect().await.map_err(ClientError::Connection)?;
+    Ok(body.to_bytes())
+}
+
+fn path_of(segments: &[&str]) -> String {
+    let mut path = String::new();
+    for segment in segments {
+        path.push('/');
+        encode(&mut path, segment);
+    }
+    path
+}
+
+fn answer(path: &str, message: impl ToString) -> ClientError {
+    ClientError::Answer { path: path.to_owned(), message: message.to_string() }
+}
+
+fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    ClientError::Connection(error.into())
+}

@@ -1,0 +1,334 @@
+//! The parts of Kubernetes objects that a client shows. Whatever is missing is empty.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+macro_rules! objects {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+    )*};
+}
+
+objects! {
+    /// `v1 Pod`.
+    Pod {
+        /// Who.
+        metadata: Metadata,
+        /// What was asked for.
+        spec: PodSpec,
+        /// What is seen.
+        status: PodStatus,
+        /// All of it, as it came.
+        #[serde(skip)]
+        object: Value,
+    }
+
+    /// `metadata`.
+    Metadata {
+        /// Unique in its namespace.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+        /// Unique over time.
+        uid: String,
+        /// For selection.
+        labels: BTreeMap<String, String>,
+        /// For tools.
+        annotations: BTreeMap<String, String>,
+        /// When the node first saw it.
+        creation_timestamp: Option<Timestamp>,
+        /// Set while it is being removed.
+        deletion_timestamp: Option<Timestamp>,
+    }
+
+    /// `spec`.
+    PodSpec {
+        /// Where it runs.
+        node_name: String,
+        /// In order of their start.
+        init_containers: Vec<Container>,
+        /// Side by side.
+        containers: Vec<Container>,
+        /// By name.
+        volumes: Vec<Volume>,
+        /// When containers are started again.
+        restart_policy: String,
+        /// Seconds to end in.
+        termination_grace_period_seconds: Option<i64>,
+        /// Selects nodes.
+        node_selector: BTreeMap<String, String>,
+        /// Importance.
+        priority: Option<i64>,
+        /// On the host's network.
+        host_network: bool,
+        /// Conditions that count for readiness.
+        readiness_gates: Vec<Value>,
+    }
+
+    /// `spec.containers[]`.
+    Container {
+        /// Unique in the pod.
+        name: String,
+        /// The image's name.
+        image: String,
+        /// Replaces the entrypoint.
+        command: Vec<String>,
+        /// Replaces the command.
+        args: Vec<String>,
+        /// Declared.
+        ports: Vec<Port>,
+        /// Variables.
+        env: Vec<EnvVar>,
+        /// Requests and limits.
+        resources: Resources,
+        /// What is mounted where.
+        volume_mounts: Vec<VolumeMount>,
+        /// `Always` for an init container that runs beside the others.
+        restart_policy: Option<String>,
+    }
+
+    /// `ports[]`.
+    Port {
+        /// The number inside.
+        container_port: u16,
+        /// The number on the host.
+        host_port: Option<u16>,
+        /// `TCP`, `UDP`, `SCTP`.
+        protocol: String,
+    }
+
+    /// `env[]`.
+    EnvVar {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    }
+
+    /// `resources`.
+    Resources {
+        /// Not to be exceeded.
+        limits: BTreeMap<String, Value>,
+        /// Guaranteed.
+        requests: BTreeMap<String, Value>,
+    }
+
+    /// `volumeMounts[]`.
+    VolumeMount {
+        /// The volume.
+        name: String,
+        /// Where.
+        mount_path: String,
+        /// Which part.
+        sub_path: String,
+        /// Not to be written.
+        read_only: bool,
+    }
+
+    /// `spec.volumes[]`.
+    Volume {
+        /// Unique in the pod.
+        name: String,
+        /// From the host.
+        host_path: Option<HostPath>,
+        /// Of the pod.
+        empty_dir: Option<EmptyDir>,
+    }
+
+    /// `hostPath`.
+    HostPath {
+        /// On the host.
+        path: String,
+        /// What must be there.
+        r#type: String,
+    }
+
+    /// `emptyDir`.
+    EmptyDir {
+        /// `Memory`, or empty.
+        medium: String,
+        /// The most it holds.
+        size_limit: Option<String>,
+    }
+
+    /// `status`.
+    PodStatus {
+        /// The short form.
+        phase: String,
+        /// CamelCase.
+        reason: String,
+        /// For people.
+        message: String,
+        /// Its address.
+        #[serde(rename = "podIP")]
+        pod_ip: String,
+        /// The node's address.
+        #[serde(rename = "hostIP")]
+        host_ip: String,
+        /// When the node took it up.
+        start_time: Option<Timestamp>,
+        /// In Kubernetes' order.
+        conditions: Vec<Condition>,
+        /// In the specification's order.
+        init_container_statuses: Vec<ContainerStatus>,
+        /// In the specification's order.
+        container_statuses: Vec<ContainerStatus>,
+        /// `Guaranteed`, `Burstable`, `BestEffort`.
+        qos_class: String,
+        /// The node it was nominated for.
+        nominated_node_name: String,
+    }
+
+    /// `status.conditions[]`.
+    Condition {
+        /// Which.
+        r#type: String,
+        /// `True`, `False`, `Unknown`.
+        status: String,
+        /// CamelCase.
+        reason: String,
+    }
+
+    /// `containerStatuses[]`.
+    ContainerStatus {
+        /// The container.
+        name: String,
+        /// Now.
+        state: ContainerState,
+        /// The run before.
+        last_state: ContainerState,
+        /// Serves requests.
+        ready: bool,
+        /// Has passed its start.
+        started: Option<bool>,
+        /// Started again so often.
+        restart_count: u32,
+        /// The image's name.
+        image: String,
+        /// The image's digest.
+        #[serde(rename = "imageID")]
+        image_id: String,
+        /// The container.
+        #[serde(rename = "containerID")]
+        container_id: String,
+    }
+
+    /// `state`: one of three, or none of them.
+    ContainerState {
+        /// To be started.
+        waiting: Option<Waiting>,
+        /// Runs.
+        running: Option<Running>,
+        /// Ended.
+        terminated: Option<Terminated>,
+    }
+
+    /// `state.waiting`.
+    Waiting {
+        /// CamelCase.
+        reason: String,
+        /// For people.
+        message: String,
+    }
+
+    /// `state.running`.
+    Running {
+        /// Since.
+        started_at: Option<Timestamp>,
+    }
+
+    /// `state.terminated`.
+    Terminated {
+        /// 0 to 255.
+        exit_code: i32,
+        /// The signal that ended it.
+        signal: i32,
+        /// CamelCase.
+        reason: String,
+        /// For people.
+        message: String,
+        /// From.
+        started_at: Option<Timestamp>,
+        /// To.
+        finished_at: Option<Timestamp>,
+    }
+
+    /// `v1 Event`.
+    EventObject {
+        /// `Normal`, `Warning`.
+        r#type: String,
+        /// CamelCase.
+        reason: String,
+        /// For people.
+        message: String,
+        /// What it is about.
+        involved_object: InvolvedObject,
+        /// First.
+        first_timestamp: Option<Timestamp>,
+        /// Last.
+        last_timestamp: Option<Timestamp>,
+        /// How often.
+        count: u32,
+        /// Who says so.
+        source: EventSource,
+    }
+
+    /// `involvedObject`.
+    InvolvedObject {
+        /// The part of the object.
+        field_path: String,
+    }
+
+    /// `source`.
+    EventSource {
+        /// The program.
+        component: String,
+    }
+}
+
+/// One change of a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchEvent {
+    /// What happened.
+    pub kind: WatchEventType,
+    /// The pod as it is, or as it was last.
+    pub pod: Pod,
+}
+
+/// What a change is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum WatchEventType {
+    /// It is there, for the first time on this watch.
+    Added,
+    /// It changed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// A pod from its object.
+    pub(super) fn from_object(object: Value) -> Result<Self, serde_json::Error> {
+        Ok(Self { object: object.clone(), ..Self::deserialize(object)? })
+    }
+}
+
+// === impl WatchEvent ===
+
+impl WatchEvent {
+    pub(super) fn from_object(mut event: Value) -> Result<Self, serde_json::Error> {
+        let kind = WatchEventType::deserialize(event["type"].take())?;
+        Ok(Self { kind, pod: Pod::from_object(event["object"].take())? })
+    }
+}

@@ -1,0 +1,71 @@
+//! The paths of the API.
+
+mod exec;
+mod logs;
+mod pods;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use coracle_model::PodKey;
+use hyper::StatusCode;
+
+use crate::{Node, PodEntry, Socket, Status};
+
+type Shared = Arc<dyn Node>;
+
+/// Serves the API of `node` on `socket` until `shutdown` resolves. Requests that are under way then go on
+/// until the runtime ends.
+///
+/// # Errors
+///
+/// When the socket can no longer be listened on.
+pub async fn serve(socket: Socket, node: Arc<dyn Node>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    tokio::select! {
+        outcome = async { axum::serve(socket, router(node)).await } => outcome,
+        () = shutdown => Ok(()),
+    }
+}
+
+fn router(node: Shared) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz/ping", get(|| async { "ok" }))
+        .route("/pods", get(pods::list))
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::get))
+        .route("/exec/{namespace}/{pod}/{container}", get(exec::get))
+        .route("/exec/{namespace}/{pod}/{uid}/{container}", get(exec::get_with_uid))
+        .route("/coracle/v1/events/{namespace}/{pod}", get(pods::events))
+        .route("/coracle/v1/problems", get(problems))
+        .fallback(|| async {
+            Status::failure(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                "the server could not find the requested resource",
+            )
+        })
+        .method_not_allowed_fallback(|| async {
+            Status::failure(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )
+        })
+        .with_state(node)
+}
+
+async fn problems(State(node): State<Shared>) -> impl IntoResponse {
+    axum::Json(node.problems())
+}
+
+/// The pod of that name.
+fn find(node: &dyn Node, namespace: &str, pod: &str) -> Result<(PodKey, Arc<PodEntry>), Status> {
+    let pods = node.pods().borrow().clone();
+    let found = pods.iter().find(|(key, _)| key.namespace == namespace && key.name == pod);
+    found.map(|(key, entry)| (key.clone(), Arc::clone(entry))).ok_or_else(|| Status::pod_not_found(pod))
+}
