@@ -126,13 +126,8 @@ impl Config {
         };
         let root_dir =
             directory(&flags.root_dir, "--root-dir", file.root_dir, "rootDir", "/var/lib/coracle".into())?;
-        let seccomp_profile_root = directory(
-            &None,
-            "",
-            file.seccomp_profile_root,
-            "seccompProfileRoot",
-            root_dir.join("seccomp"),
-        )?;
+        let seccomp_profile_root =
+            directory(&None, "", file.seccomp_profile_root, "seccompProfileRoot", root_dir.join("seccomp"))?;
         Ok(Self {
             run_dir: directory(&flags.run_dir, "--run-dir", file.run_dir, "runDir", "/run/coracle".into())?,
             log_dir: directory(
@@ -163,14 +158,22 @@ impl Config {
                 None | Some(-1) => None,
                 Some(limit) => match u64::try_from(limit) {
                     Ok(limit) if limit > 0 => Some(limit),
-                    _ => return Err(value(origin("podPidsLimit"), limit, "must be positive, or -1 for no limit")),
+                    _ => {
+                        return Err(value(
+                            origin("podPidsLimit"),
+                            limit,
+                            "must be positive, or -1 for no limit",
+                        ));
+                    }
                 },
             },
             container_log_max_size: match &file.container_log_max_size {
                 None => 10 << 20,
                 Some(text) => match text.parse::<Quantity>() {
                     Ok(size) if !size.is_zero() => size.units(),
-                    Ok(_) => return Err(value(origin("containerLogMaxSize"), text, "must be greater than 0")),
+                    Ok(_) => {
+                        return Err(value(origin("containerLogMaxSize"), text, "must be greater than 0"));
+                    }
                     Err(error) => return Err(value(origin("containerLogMaxSize"), text, &error.to_string())),
                 },
             },
@@ -194,7 +197,8 @@ fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
         return Ok(File::default());
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let position = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+        let position =
+            error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
         let message = error.without_snippet().to_string();
         // The position stands in front already.
         let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
@@ -248,7 +252,9 @@ mod tests {
 
     fn load(text: &str, flags: &Overrides) -> Result<Config, String> {
         let path = Path::new("/etc/c.yaml");
-        parse(path, text).and_then(|file| Config::combine(path, file, flags)).map_err(|error| error.to_string())
+        parse(path, text)
+            .and_then(|file| Config::combine(path, file, flags))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -303,8 +309,14 @@ mod tests {
             ("rootDir: a\n", "/etc/c.yaml: rootDir: Invalid value: \"a\": must be an absolute path"),
             ("cgroupRoot: /a/../b\n", "/etc/c.yaml: cgroupRoot: Invalid value"),
             ("podPidsLimit: 0\n", "/etc/c.yaml: podPidsLimit: Invalid value: \"0\": must be positive"),
-            ("containerLogMaxFiles: 1\n", "containerLogMaxFiles: Invalid value: \"1\": must be greater than 1"),
-            ("containerLogMaxSize: lots\n", "containerLogMaxSize: Invalid value: \"lots\": quantities must match"),
+            (
+                "containerLogMaxFiles: 1\n",
+                "containerLogMaxFiles: Invalid value: \"1\": must be greater than 1",
+            ),
+            (
+                "containerLogMaxSize: lots\n",
+                "containerLogMaxSize: Invalid value: \"lots\": quantities must match",
+            ),
             ("nodeName: A_b\n", "nodeName: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
             ("seccompDefault: maybe\n", "/etc/c.yaml:1:"),
             ("rootDir: /a\nrootDir: /b\n", "/etc/c.yaml:2:1: duplicate"),

@@ -17,8 +17,8 @@ mod status;
 
 pub use listen::{ListenError, Socket};
 pub use node::{
-    Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Pods, Problem, Resize,
-    TerminalSize,
+    Deletion, Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem,
+    Resize, TerminalSize,
 };
 pub use route::serve;
 pub use status::{Status, StatusCause, StatusDetails};

@@ -115,7 +115,9 @@ impl Listener for Socket {
             // The mode of the socket says the same; a mode can be changed by hand, credentials cannot.
             match stream.peer_cred() {
                 Ok(peer) if may_speak(peer.uid(), self.own_uid) => return (stream, address),
-                Ok(peer) => tracing::warn!(uid = peer.uid(), pid = ?peer.pid(), "refused a client that is not root"),
+                Ok(peer) => {
+                    tracing::warn!(uid = peer.uid(), pid = ?peer.pid(), "refused a client that is not root")
+                }
                 Err(error) => tracing::warn!(%error, "refused a client without credentials"),
             }
         }

@@ -1,11 +1,12 @@
 //! What the server needs of the node it speaks for.
 
-use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use coracle_model::{ContainerId, Pod, PodKey, PodStatus, PodUid};
+use coracle_model::{ContainerId, Pod, PodStatus, PodUid};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,11 +18,17 @@ pub trait Node: Send + Sync + 'static {
     /// The node's name: `spec.nodeName` of every pod.
     fn name(&self) -> &str;
 
-    /// Every pod the node has, and each later change: the newest value counts, none is queued.
+    /// The node's address, when it has one: `status.hostIP` of every pod.
+    fn address(&self) -> Option<IpAddr>;
+
+    /// Every pod the node has, at most one of a namespace and name.
     ///
     /// A container is shown as ended only once all it wrote stands in its log: whoever follows the log
     /// reads to the end of the file after seeing the container ended, and stops there.
-    fn pods(&self) -> watch::Receiver<Pods>;
+    fn pods(&self) -> Vec<PodEntry>;
+
+    /// Changes with every change of [`Node::pods`], after it.
+    fn changes(&self) -> watch::Receiver<u64>;
 
     /// The directory of `<namespace>_<name>_<uid>/<container>/<attempt>.log`.
     fn log_dir(&self) -> &Path;
@@ -36,45 +43,49 @@ pub trait Node: Send + Sync + 'static {
     fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>>;
 }
 
-/// Every pod by namespace and name. Immutable: a change is a new map that shares the unchanged entries.
-pub type Pods = Arc<BTreeMap<PodKey, Arc<PodEntry>>>;
-
-/// A pod and what is seen of it.
-#[derive(Clone, Debug, PartialEq)]
+/// A pod and what is seen of it. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct PodEntry {
     /// What is to run.
     pub pod: Arc<Pod>,
     /// What is seen.
-    pub status: PodStatus,
-    /// `metadata.creationTimestamp`: when the node first saw the pod.
-    pub creation_timestamp: Timestamp,
-    /// `metadata.deletionTimestamp`: when a pod that is being removed will have been killed at the latest.
-    pub deletion_timestamp: Option<Timestamp>,
+    pub status: Arc<PodStatus>,
+    /// Set once its removal was asked for.
+    pub deletion: Option<Deletion>,
+    /// Another one with every change of the pod: `metadata.resourceVersion`.
+    pub version: u64,
+}
+
+/// A pod's removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// What its containers have from then on until they are killed.
+    pub grace: Duration,
 }
 
 /// Something that happened to a pod, as `kubectl describe` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Whether it is as it should be.
-    #[serde(rename = "type")]
     pub kind: EventType,
     /// CamelCase, such as `Started` or `BackOff`.
     pub reason: String,
     /// For people.
     pub message: String,
-    /// `spec.containers{name}` when it is about one container.
-    pub field_path: Option<String>,
+    /// The container it is about; `None` when it is about the pod.
+    pub container: Option<String>,
     /// When it happened first.
-    pub first_timestamp: Timestamp,
+    pub first_seen: Timestamp,
     /// When it happened last.
-    pub last_timestamp: Timestamp,
+    pub last_seen: Timestamp,
     /// How often it happened.
     pub count: u32,
 }
 
 /// The type of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
     /// As it should be.
     Normal,
@@ -169,4 +180,16 @@ pub enum ExecError {
     /// Anything else, in a sentence.
     #[error("{0}")]
     Failed(String),
+}
+
+// === impl EventType ===
+
+impl EventType {
+    /// Kubernetes' word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
 }

@@ -99,8 +99,7 @@ impl Status {
     /// There is no pod of that name.
     pub fn pod_not_found(name: &str) -> Self {
         let details = StatusDetails { name: name.to_owned(), kind: "pods".to_owned(), causes: Vec::new() };
-        let status =
-            Self::failure(StatusCode::NOT_FOUND, "NotFound", format!("pods {name:?} not found"));
+        let status = Self::failure(StatusCode::NOT_FOUND, "NotFound", format!("pods {name:?} not found"));
         Self { details: Some(details), ..status }
     }
 
@@ -148,8 +147,7 @@ impl Status {
 impl IntoResponse for Status {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.to_json()));
-        *response.status_mut() =
-            StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }

@@ -3,9 +3,7 @@
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::Request;
-use hyper::header::{
-    CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
+use hyper::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -81,7 +79,8 @@ pub(super) async fn start(
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
     let socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(websocket_config())).await;
+        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(websocket_config()))
+            .await;
     let (sink, stream) = socket.split();
     Ok((ExecInput { sink }, ExecOutputs { stream }))
 }

@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 pub use self::exec::{ExecInput, ExecOptions, ExecOutput, ExecOutputs};
 pub use self::object::{
     Condition, Container, ContainerState, ContainerStatus, EmptyDir, EnvVar, EventObject, EventSource,
-    HostPath, InvolvedObject, Metadata, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated, Volume,
-    VolumeMount, Waiting, WatchEvent, WatchEventType,
+    HostPath, InvolvedObject, Metadata, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated,
+    Volume, VolumeMount, Waiting, WatchEvent, WatchEventType,
 };
 use crate::query::{append, encode};
 use crate::{Problem, Status};
@@ -104,9 +104,10 @@ impl Client {
         let list: serde_json::Value = self.json(path).await?;
         match list {
             serde_json::Value::Object(mut fields) => match fields.remove("items") {
-                Some(serde_json::Value::Array(items)) => {
-                    items.into_iter().map(|item| Pod::from_object(item).map_err(|error| answer(path, error))).collect()
-                }
+                Some(serde_json::Value::Array(items)) => items
+                    .into_iter()
+                    .map(|item| Pod::from_object(item).map_err(|error| answer(path, error)))
+                    .collect(),
                 _ => Err(answer(path, "no items")),
             },
             _ => Err(answer(path, "no list")),
@@ -163,7 +164,8 @@ impl Client {
         options: &LogOptions,
     ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError> {
         let mut query = String::new();
-        let mut set = |key, value: Option<String>| value.into_iter().for_each(|value| append(&mut query, key, &value));
+        let mut set =
+            |key, value: Option<String>| value.into_iter().for_each(|value| append(&mut query, key, &value));
         set("follow", options.follow.then(|| "true".to_owned()));
         set("previous", options.previous.then(|| "true".to_owned()));
         set("timestamps", options.timestamps.then(|| "true".to_owned()));

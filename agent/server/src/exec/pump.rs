@@ -35,8 +35,11 @@ pub(crate) async fn run(socket: Socket, starting: impl Future<Output = Result<Ex
         Ok(session) => {
             let ExecSession { stdin, stdout, stderr, resize, exit } = session;
             let ending = async {
-                let (out, err, exit) =
-                    tokio::join!(send(&sink, Channel::Stdout, stdout), send(&sink, Channel::Stderr, stderr), exit);
+                let (out, err, exit) = tokio::join!(
+                    send(&sink, Channel::Stdout, stdout),
+                    send(&sink, Channel::Stderr, stderr),
+                    exit
+                );
                 out.and(err).map(|()| exit)
             };
             let ending = std::pin::pin!(ending);

@@ -173,12 +173,8 @@ mod tests {
         }
         fs::create_dir(directory.join("0.log.1")).unwrap();
         let log = LogDirectory::open(logs.path(), "ns_pod_uid", "c", 0).unwrap();
-        let names: Vec<_> =
-            log.segments().unwrap().into_iter().map(|segment| segment.rotated).collect();
-        assert_eq!(
-            names,
-            [Some("20260101-150405".to_owned()), Some("20260102-150405".to_owned()), None]
-        );
+        let names: Vec<_> = log.segments().unwrap().into_iter().map(|segment| segment.rotated).collect();
+        assert_eq!(names, [Some("20260101-150405".to_owned()), Some("20260102-150405".to_owned()), None]);
     }
 
     #[test]

@@ -54,7 +54,10 @@ pub(crate) struct Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Head,
-    Text { shown: bool, partial: bool },
+    Text {
+        shown: bool,
+        partial: bool,
+    },
     /// Up to the next newline: text that is not wanted, or no record at all.
     Skip,
 }

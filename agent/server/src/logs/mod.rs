@@ -151,8 +151,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 impl Reader {
     fn open(request: &LogRequest) -> io::Result<Self> {
-        let directory =
-            LogDirectory::open(&request.logs, &request.pod, &request.container, request.attempt)?;
+        let directory = LogDirectory::open(&request.logs, &request.pod, &request.container, request.attempt)?;
         let chain = match request.tail {
             None => Chain::from_start(directory),
             Some(0) => Chain::from_tail(directory, None)?,

@@ -27,7 +27,11 @@ impl Tail {
 
     /// Where in this file, which is older than those seen before, the wanted lines begin; `None` when
     /// they begin in a still older one.
-    pub(crate) fn find(&mut self, source: &mut Source, reopened: impl FnOnce() -> io::Result<Option<Source>>) -> io::Result<Option<u64>> {
+    pub(crate) fn find(
+        &mut self,
+        source: &mut Source,
+        reopened: impl FnOnce() -> io::Result<Option<Source>>,
+    ) -> io::Result<Option<u64>> {
         match source {
             Source::Plain(file) => self.find_backwards(file),
             Source::Gzip(_) => {
@@ -42,7 +46,8 @@ impl Tail {
                 if self.found == 0 && open {
                     self.found = 1;
                 }
-                let Some(before) = (self.found + whole).checked_sub(self.wanted) .filter(|more| *more > 0) else {
+                let Some(before) = (self.found + whole).checked_sub(self.wanted).filter(|more| *more > 0)
+                else {
                     self.found += whole;
                     return Ok(None);
                 };
@@ -181,7 +186,11 @@ mod tests {
         let mut tail = Tail::new(wanted, stream);
         let found = tail.find(&mut compressed(), || Ok(Some(compressed()))).unwrap();
         let found = found.map(|offset| offset.min(log.len() as u64));
-        assert_eq!((found, tail.found), plain, "compressed and plain differ for the last {wanted} of {log:?}");
+        assert_eq!(
+            (found, tail.found),
+            plain,
+            "compressed and plain differ for the last {wanted} of {log:?}"
+        );
         plain
     }
 

@@ -35,15 +35,14 @@ fn exec(
     query: Option<&str>,
     request: Request,
 ) -> Result<Response, Status> {
-    let (_, entry) = find(&*node, namespace, pod)?;
+    let entry = find(&*node, namespace, pod)?;
     if uid.is_some_and(|uid| uid != entry.pod.uid.as_str()) {
         return Err(Status::pod_not_found(pod));
     }
     if entry.pod.container(container).is_none() {
         return Err(Status::bad_request(format!("container {container} is not valid for pod {pod}")));
     }
-    let mut statuses =
-        entry.status.init_container_statuses.iter().chain(&entry.status.container_statuses);
+    let mut statuses = entry.status.init_container_statuses.iter().chain(&entry.status.container_statuses);
     let running = statuses
         .find(|status| status.name == container)
         .filter(|status| matches!(status.state, ContainerState::Running(_)))
@@ -118,7 +117,8 @@ mod tests {
 
     #[test]
     fn commands_come_in_order_and_decoded() {
-        let options = Options::parse("command=sh&command=-c&command=echo+a%26b%20%C3%A9&output=1&tty=true").unwrap();
+        let options =
+            Options::parse("command=sh&command=-c&command=echo+a%26b%20%C3%A9&output=1&tty=true").unwrap();
         assert_eq!(options.command, ["sh", "-c", "echo a&b é"]);
         assert!(options.stdout && options.tty && !options.stdin && !options.stderr);
         assert!(Options::parse("output=1").unwrap_err().message.contains("at least one command"));

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::{Shared, find};
 use crate::logs::{LogRequest, Stream, read};
-use crate::{PodEntry, Pods, Status};
+use crate::{PodEntry, Status};
 
 /// `v1 PodLogOptions`.
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +37,8 @@ pub(super) async fn get(
     options: Result<Query<Options>, QueryRejection>,
 ) -> Result<Response, Status> {
     let Query(options) = options.map_err(|error| Status::bad_request(error.body_text()))?;
-    let (key, entry) = find(&*node, &namespace, &pod)?;
+    let entry = find(&*node, &namespace, &pod)?;
+    let key = &entry.pod.key;
     let attempt = attempt(&entry, &container, options.previous)?;
     let request = LogRequest {
         logs: node.log_dir().to_owned(),
@@ -54,9 +55,10 @@ pub(super) async fn get(
     let name = container.clone();
     // A container that ended before gives its log and no more, as with the kubelet.
     let ended = options.follow.then(|| async move {
-        let mut pods = node.pods();
-        // An agent that stops ends what it serves.
-        let _ = pods.wait_for(|pods| ended(pods, &uid, &name, attempt)).await;
+        let mut changes = node.changes();
+        changes.mark_changed();
+        // The change that cannot come any more is the agent's end, and ends what it serves.
+        while changes.changed().await.is_ok() && !ended(&node.pods(), &uid, &name, attempt) {}
     });
     let pieces = read(request, ended).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Status::failure(
@@ -64,7 +66,9 @@ pub(super) async fn get(
             "NotFound",
             format!("the log of container {container:?} in pod {pod:?} was not found: it was removed"),
         ),
-        _ => Status::internal(format!("cannot open the log of container {container:?} in pod {pod:?}: {error}")),
+        _ => Status::internal(format!(
+            "cannot open the log of container {container:?} in pod {pod:?}: {error}"
+        )),
     })?;
     let body = stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
     let mut response = Response::new(Body::from_stream(body));
@@ -84,13 +88,17 @@ fn attempt(entry: &PodEntry, container: &str, previous: bool) -> Result<u32, Sta
     let Some(status) = status_of(entry, container) else { return Err(waiting("ContainerCreating")) };
     if previous {
         return previous_attempt(status).ok_or_else(|| {
-            Status::bad_request(format!("previous terminated container {container:?} in pod {pod:?} not found"))
+            Status::bad_request(format!(
+                "previous terminated container {container:?} in pod {pod:?} not found"
+            ))
         });
     }
     match &status.state {
         ContainerState::Running(_) | ContainerState::Terminated(_) => Ok(status.restart_count),
-        // Between two runs the last one is the current one.
-        ContainerState::Waiting(_) if status.last_state.is_some() => Ok(status.restart_count),
+        // Between two runs, the one that ended last.
+        ContainerState::Waiting(_) if status.last_state.is_some() => {
+            Ok(previous_attempt(status).unwrap_or(status.restart_count))
+        }
         ContainerState::Waiting(waiting_for) => Err(waiting(match waiting_for.reason.as_str() {
             "ErrImagePull" => "image can't be pulled",
             "ImagePullBackOff" => "trying and failing to pull image",
@@ -99,12 +107,15 @@ fn attempt(entry: &PodEntry, container: &str, previous: bool) -> Result<u32, Sta
     }
 }
 
+/// The run that `lastState` tells of.
 fn previous_attempt(status: &ContainerStatus) -> Option<u32> {
-    status.last_state.as_ref()?;
-    match status.state {
-        // Waiting to be started again: the run that ended last still has the current count.
-        ContainerState::Waiting(_) => Some(status.restart_count),
-        ContainerState::Running(_) | ContainerState::Terminated(_) => status.restart_count.checked_sub(1),
+    let last = status.last_state.as_ref()?;
+    // While it waits to be started again, the last run still has the count; once the next is made, that
+    // has it.
+    if last.container_id == status.container_id {
+        Some(status.restart_count)
+    } else {
+        status.restart_count.checked_sub(1)
     }
 }
 
@@ -115,8 +126,8 @@ fn status_of<'a>(entry: &'a PodEntry, container: &str) -> Option<&'a ContainerSt
 }
 
 /// Whether nothing more will be written to the log of this run.
-fn ended(pods: &Pods, uid: &PodUid, container: &str, attempt: u32) -> bool {
-    let Some(entry) = pods.values().find(|entry| entry.pod.uid == *uid) else { return true };
+fn ended(pods: &[PodEntry], uid: &PodUid, container: &str, attempt: u32) -> bool {
+    let Some(entry) = pods.iter().find(|entry| entry.pod.uid == *uid) else { return true };
     status_of(entry, container).is_none_or(|status| {
         status.restart_count != attempt || !matches!(status.state, ContainerState::Running(_))
     })
@@ -172,7 +183,9 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let message = |result: Result<Option<Timestamp>, Status>| result.unwrap_err().message;
         let seconds = |seconds| Options { since_seconds: Some(seconds), ..Options::default() };
-        assert!(message(since(&seconds(0), now)).contains("sinceSeconds: Invalid value: \"0\": must be greater"));
+        assert!(
+            message(since(&seconds(0), now)).contains("sinceSeconds: Invalid value: \"0\": must be greater")
+        );
         assert_eq!(since(&seconds(i64::MAX), now).unwrap(), None);
         assert_eq!(since(&seconds(5), now).unwrap().unwrap().as_second(), -5);
         let both = Options { since_time: Some("2020-01-01T00:00:00Z".to_owned()), ..seconds(1) };

@@ -12,7 +12,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use coracle_model::PodKey;
 use hyper::StatusCode;
 
 use crate::{Node, PodEntry, Socket, Status};
@@ -25,7 +24,11 @@ type Shared = Arc<dyn Node>;
 /// # Errors
 ///
 /// When the socket can no longer be listened on.
-pub async fn serve(socket: Socket, node: Arc<dyn Node>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    socket: Socket,
+    node: Arc<dyn Node>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     tokio::select! {
         outcome = async { axum::serve(socket, router(node)).await } => outcome,
         () = shutdown => Ok(()),
@@ -64,8 +67,8 @@ async fn problems(State(node): State<Shared>) -> impl IntoResponse {
 }
 
 /// The pod of that name.
-fn find(node: &dyn Node, namespace: &str, pod: &str) -> Result<(PodKey, Arc<PodEntry>), Status> {
-    let pods = node.pods().borrow().clone();
-    let found = pods.iter().find(|(key, _)| key.namespace == namespace && key.name == pod);
-    found.map(|(key, entry)| (key.clone(), Arc::clone(entry))).ok_or_else(|| Status::pod_not_found(pod))
+fn find(node: &dyn Node, namespace: &str, pod: &str) -> Result<PodEntry, Status> {
+    let mut pods = node.pods().into_iter();
+    pods.find(|entry| entry.pod.key.namespace == namespace && entry.pod.key.name == pod)
+        .ok_or_else(|| Status::pod_not_found(pod))
 }

@@ -1,14 +1,15 @@
 //! `/pods`, once or watched, and a pod's events.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use coracle_manifest::encode;
+use coracle_model::PodUid;
 use futures_util::stream;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Shared, find};
-use crate::{Node, PodEntry, Pods, Status, object};
+use crate::{PodEntry, Status, object};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -34,9 +35,9 @@ pub(super) async fn list(
     if options.watch {
         return Ok(watch(node));
     }
-    let pods = node.pods().borrow().clone();
-    let items = pods.values().map(|entry| object::pod(entry, node.name())).collect();
-    Ok(Json(object::list("PodList", items)).into_response())
+    let pods = node.pods();
+    let items = pods.iter().map(|entry| object::pod(entry, &*node));
+    Ok(Json(encode::pod_list(items)).into_response())
 }
 
 /// `GET /coracle/v1/events/{namespace}/{pod}`: a `v1 EventList`.
@@ -44,59 +45,56 @@ pub(super) async fn events(
     State(node): State<Shared>,
     Path((namespace, pod)): Path<(String, String)>,
 ) -> Result<Json<Value>, Status> {
-    let (_, entry) = find(&*node, &namespace, &pod)?;
+    let entry = find(&*node, &namespace, &pod)?;
     let events = node.events(&entry.pod.uid);
-    let items = events.iter().map(|event| object::event(event, &entry, node.name())).collect();
-    Ok(Json(object::list("EventList", items)))
+    let items: Vec<_> = events.iter().map(|event| object::event(event, &entry, &*node)).collect();
+    Ok(Json(json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": items})))
 }
 
 /// What a watcher was told so far.
 struct Watch {
     node: Shared,
-    changes: watch::Receiver<Pods>,
-    known: Pods,
-    /// Told, not yet sent.
-    queue: VecDeque<Bytes>,
+    changes: watch::Receiver<u64>,
+    known: BTreeMap<PodUid, PodEntry>,
+    /// To be told.
+    queue: VecDeque<(&'static str, PodEntry)>,
 }
 
 /// A slow client costs no memory: what it has not been told is the difference between two values, and
 /// changes it was too slow to see are one change.
 fn watch(node: Shared) -> Response {
-    let mut changes = node.pods();
+    let mut changes = node.changes();
     changes.mark_changed();
-    let watch = Watch { node, changes, known: Pods::default(), queue: VecDeque::new() };
+    let watch = Watch { node, changes, known: BTreeMap::new(), queue: VecDeque::new() };
     let events = stream::unfold(watch, |mut watch| async move {
         while watch.queue.is_empty() {
             watch.changes.changed().await.ok()?;
-            let now = watch.changes.borrow_and_update().clone();
-            watch.queue = difference(&watch.known, &now, &*watch.node);
+            let now: BTreeMap<_, _> =
+                watch.node.pods().into_iter().map(|entry| (entry.pod.uid.clone(), entry)).collect();
+            watch.queue = difference(&watch.known, &now);
             watch.known = now;
         }
-        let event = watch.queue.pop_front()?;
-        Some((Ok::<_, Infallible>(event), watch))
+        let (kind, entry) = watch.queue.pop_front()?;
+        let mut line = json!({"type": kind, "object": object::pod(&entry, &*watch.node)}).to_string();
+        line.push('\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), watch))
     });
     let mut response = Response::new(Body::from_stream(events));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json;stream=watch"));
     response
 }
 
-/// The watch events that lead from one value to the other.
-fn difference(before: &Pods, now: &Pods, node: &dyn Node) -> VecDeque<Bytes> {
-    let line = |kind: &str, entry: &PodEntry| {
-        let mut line = json!({"type": kind, "object": object::pod(entry, node.name())}).to_string();
-        line.push('\n');
-        Bytes::from(line)
-    };
-    // A pod whose manifest changed is another pod: the old one goes before the new one comes.
-    let same = |a: &PodEntry, b: &PodEntry| a.pod.uid == b.pod.uid;
-    let gone = before
-        .iter()
-        .filter(|(key, old)| now.get(*key).is_none_or(|new| !same(old, new)))
-        .map(|(_, old)| line("DELETED", old));
-    let here = now.iter().filter_map(|(key, new)| match before.get(key) {
-        Some(old) if Arc::ptr_eq(old, new) || old == new => None,
-        Some(old) if same(old, new) => Some(line("MODIFIED", new)),
-        _ => Some(line("ADDED", new)),
+/// What leads from one value to the other. A pod whose manifest changed is another pod: the old one goes
+/// before the new one comes.
+fn difference(
+    before: &BTreeMap<PodUid, PodEntry>,
+    now: &BTreeMap<PodUid, PodEntry>,
+) -> VecDeque<(&'static str, PodEntry)> {
+    let gone = before.iter().filter(|(uid, _)| !now.contains_key(*uid)).map(|(_, entry)| ("DELETED", entry));
+    let here = now.iter().filter_map(|(uid, entry)| match before.get(uid) {
+        Some(known) if known.version == entry.version => None,
+        Some(_) => Some(("MODIFIED", entry)),
+        None => Some(("ADDED", entry)),
     });
-    gone.chain(here).collect()
+    gone.chain(here).map(|(kind, entry)| (kind, entry.clone())).collect()
 }
