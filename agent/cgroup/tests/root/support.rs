@@ -1,0 +1,123 @@
+//! A private subtree, and processes in it.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use coracle_cgroup::{Cgroup, DevicePolicy, Host, Kubepods, Limits, Mode, PodCgroup};
+use coracle_model::{ContainerId, QosClass};
+
+/// How long anything may take that is waited for.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The host as it is, and a hybrid one also without its v2 tree.
+pub(crate) fn hosts() -> Vec<Arc<Host>> {
+    let native = Host::detect().expect("a cgroup file system is mounted");
+    let hybrid = native.mode() == Mode::Hybrid;
+    let mut hosts = vec![Arc::new(native)];
+    if hybrid {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let legacy: Vec<&str> = text.lines().filter(|line| !line.contains(" - cgroup2 ")).collect();
+        let legacy = Host::from_mountinfo(&legacy.join("\n")).unwrap();
+        assert_eq!(legacy.mode(), Mode::Legacy);
+        hosts.push(Arc::new(legacy));
+    }
+    hosts
+}
+
+/// A parent of its own, with everything in it killed and removed at the end, also when a test fails.
+pub(crate) struct Subtree {
+    pub(crate) kubepods: Kubepods,
+    parent: String,
+}
+
+impl Subtree {
+    pub(crate) fn new(host: &Arc<Host>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let parent =
+            format!("/coracle-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let kubepods = Kubepods::new(Arc::clone(host), parent.as_ref()).unwrap();
+        kubepods.ensure(2000).expect("the subtree is made");
+        Self { kubepods, parent }
+    }
+
+    /// A pod, made.
+    pub(crate) fn pod(&self, limits: &Limits) -> PodCgroup {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let uid = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+        let pod = self.kubepods.pod(QosClass::Burstable, &uid);
+        pod.ensure(limits).expect("the pod's cgroup is made");
+        pod
+    }
+
+    /// Every directory of the subtree, in every hierarchy.
+    pub(crate) fn dirs(&self) -> Vec<PathBuf> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let cgroup = |line: &&str| line.contains(" - cgroup");
+        let points = mounts.lines().filter(cgroup).filter_map(|line| line.split(' ').nth(4));
+        points
+            .map(|point| PathBuf::from(format!("{point}{}", self.parent)))
+            .filter(|dir| dir.exists())
+            .collect()
+    }
+}
+
+impl Drop for Subtree {
+    fn drop(&mut self) {
+        // The pods first: on a legacy host the subtree as a whole is killed one by one as well.
+        for (class, uid) in self.kubepods.list_pods().unwrap_or_default() {
+            let pod = self.kubepods.pod(class, &uid);
+            let _ = pod.cgroup().kill();
+            let _ = pod.cgroup().wait_empty_for(DEADLINE);
+        }
+        let removed = self.kubepods.remove();
+        if !std::thread::panicking() {
+            removed.expect("the subtree is removed");
+            assert_eq!(self.dirs(), Vec::<PathBuf>::new(), "directories are left");
+        }
+    }
+}
+
+/// A container of the pod, made.
+pub(crate) fn container(pod: &PodCgroup, limits: &Limits, devices: &DevicePolicy) -> Cgroup {
+    let cgroup = pod.container(&ContainerId::random());
+    cgroup.ensure(limits, devices).expect("the container's cgroup is made");
+    cgroup
+}
+
+/// Runs a shell script in a container of the pod, by the way a container's process takes: into pause's
+/// cgroups, then into the container's.
+pub(crate) fn spawn(pod: &PodCgroup, container: &Cgroup, script: &str) -> Child {
+    let procs: Vec<OwnedFd> =
+        pod.pause().procs().unwrap().into_iter().chain(container.procs().unwrap()).collect();
+    let own = std::process::id();
+    let mut command = Command::new("/bin/sh");
+    command
+        .arg("-c")
+        .arg(format!("for procs in \"$@\"; do echo 0 > \"$procs\" || exit 99; done; set --; {script}"));
+    command.arg("sh").args(procs.iter().map(|fd| format!("/proc/{own}/fd/{}", fd.as_raw_fd())));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The shell opens the descriptors by this process's table, so they must stay open until it has.
+    let moved = || container.pids().unwrap().contains(&child.id());
+    let ended =
+        || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|s| s.contains(") Z "));
+    wait_for("the process to be in its cgroup", || moved() || ended());
+    child
+}
+
+/// The same, to its end.
+pub(crate) fn run(pod: &PodCgroup, container: &Cgroup, script: &str) -> Output {
+    spawn(pod, container, script).wait_with_output().unwrap()
+}
+
+/// Waits for a condition.
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
