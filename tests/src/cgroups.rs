@@ -1,0 +1,103 @@
+//! The machine's cgroup hierarchies, whatever their version.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::processes::Pid;
+use crate::wait::{SOON, wait_until};
+
+/// A node's cgroups: one tree of the same name in every hierarchy.
+pub struct CgroupTree {
+    name: String,
+    mounts: Vec<PathBuf>,
+}
+
+impl CgroupTree {
+    /// The trees of that name (`/x`) in every mounted hierarchy.
+    pub fn new(name: &str) -> Self {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table can be read");
+        let mounts = table.lines().filter_map(|line| {
+            let (place, kind) = line.split_once(" - ")?;
+            let cgroup = kind.starts_with("cgroup ") || kind.starts_with("cgroup2 ");
+            cgroup.then(|| PathBuf::from(place.split(' ').nth(4).unwrap_or_default()))
+        });
+        Self { name: name.to_owned(), mounts: mounts.collect() }
+    }
+
+    /// The tree's name as a path from a hierarchy's root.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the machine has only the unified hierarchy.
+    pub fn is_unified(&self) -> bool {
+        Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    }
+
+    /// The tree's directory in every hierarchy where there is one.
+    fn roots(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let below = self.name.trim_start_matches('/');
+        self.mounts.iter().map(move |mount| mount.join(below)).filter(|path| path.is_dir())
+    }
+
+    /// Every directory below the tree's own, in every hierarchy.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for root in self.roots() {
+            collect(&root, &mut found);
+        }
+        found
+    }
+
+    /// The directories whose last part is `name`, such as a container's id.
+    pub fn named(&self, name: &str) -> Vec<PathBuf> {
+        let mut found = self.directories();
+        found.retain(|path| path.file_name().is_some_and(|last| last == name));
+        found
+    }
+
+    /// The processes in the cgroups of that name, and below them.
+    pub fn processes(&self, name: &str) -> BTreeSet<Pid> {
+        let mut directories = self.named(name);
+        for directory in directories.clone() {
+            collect(&directory, &mut directories);
+        }
+        directories.iter().flat_map(|directory| processes_in(directory)).collect()
+    }
+
+    /// The file of a container's cgroup, in the hierarchy that has it.
+    pub fn file(&self, name: &str, file: &str) -> Option<PathBuf> {
+        self.named(name).into_iter().map(|directory| directory.join(file)).find(|path| path.exists())
+    }
+
+    /// Kills what is in the tree, and removes it.
+    pub fn remove(&self) {
+        let mut directories = self.directories();
+        directories.extend(self.roots());
+        // The deepest first.
+        directories.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+        for directory in directories {
+            wait_until(format_args!("{} to be empty", directory.display()), SOON, || {
+                processes_in(&directory).into_iter().for_each(crate::processes::kill);
+                fs::remove_dir(&directory).is_ok() || !directory.exists()
+            });
+        }
+    }
+}
+
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+    // A cgroup may go while it is being looked at.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.push(entry.path());
+            collect(&entry.path(), found);
+        }
+    }
+}
+
+fn processes_in(directory: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect()
+}

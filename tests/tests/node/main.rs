@@ -1,0 +1,13 @@
+//! Whole nodes: the real agent, the real kernel, pods as a user writes them.
+//!
+//! Every test has a machine of its own (namespaces, directories, cgroups) and ends by checking that nothing of
+//! its pods is left there. All of them need root, and say so where they are skipped.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test whose surroundings fail has failed, and says where"
+)]
+
+mod harness;
