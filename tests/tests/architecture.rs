@@ -136,7 +136,8 @@ fn dependencies(metadata: &Metadata) -> BTreeMap<String, (BTreeSet<String>, BTre
             for dependency in &package.dependencies {
                 match ours.get(&dependency.name) {
                     Some(short) => used.insert(short.clone()),
-                    None => foreign.insert(dependency.name.clone()),
+                    // An optional one counts for the crates that turn its feature on, not for this one.
+                    None => !dependency.optional && foreign.insert(dependency.name.clone()),
                 };
             }
             (ours[&*package.name].clone(), (used, foreign))
