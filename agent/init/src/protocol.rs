@@ -53,7 +53,7 @@ pub const MAX_DESCRIPTORS: u32 = 4096;
 
 /// The name of a descriptor that was passed with Setup: its place in the order of passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Descriptor(pub(crate) u32);
+pub struct Descriptor(u32);
 
 /// What init is to become.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -222,6 +222,15 @@ pub enum ProtocolError {
 #[derive(Debug, Default)]
 pub struct Setup<'fd> {
     descriptors: Vec<BorrowedFd<'fd>>,
+}
+
+// === impl Descriptor ===
+
+impl Descriptor {
+    /// Its place.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 // === impl Setup ===

@@ -1,0 +1,59 @@
+//! `coracle-init`: turns itself into a container's process. `coracle_init::protocol` says how it is told.
+
+mod capability;
+mod cgroup;
+mod create;
+mod descriptors;
+mod devices;
+mod execute;
+mod failure;
+mod join;
+mod limits;
+mod masks;
+mod mounts;
+mod options;
+mod passwd;
+mod plan;
+mod process;
+mod procfs;
+mod root;
+mod seccomp;
+mod terminal;
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+
+use coracle_init::protocol::{CONTROL, Config, EXIT_FAILED, Report, receive_setup, send_report};
+use coracle_linux::{reset_signals, take_inherited};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use crate::descriptors::Descriptors;
+use crate::failure::{Context, Result, Step};
+
+fn main() {
+    let Ok(control) = take_inherited(CONTROL) else {
+        eprintln!("coracle-init is started by coracle's agent, with a socket as descriptor 3");
+        std::process::exit(EXIT_FAILED);
+    };
+    match run(&control) {
+        Ok(never) => match never {},
+        Err(failure) => {
+            // Nobody is left to be told when this fails.
+            let _ = send_report(&control, &Report::Failed(failure), None);
+            std::process::exit(EXIT_FAILED);
+        }
+    }
+}
+
+/// Returns only with what failed.
+fn run(control: &OwnedFd) -> Result<Infallible> {
+    // Nobody may look into this process before it is the user's program: it has seen the host.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Control, "forbidding to be traced")?;
+    reset_signals().at(Step::Control, "resetting signals")?;
+    let (config, received) = receive_setup(control).map_err(|error| Step::Control.refuse(None, error))?;
+    let descriptors = Descriptors::new(received);
+    match config {
+        Config::Create(config) => create::create(control, *config, descriptors),
+        Config::Exec(config) => join::join(control, *config, descriptors),
+    }
+}
