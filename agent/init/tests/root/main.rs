@@ -1,0 +1,4 @@
+//! Init against the real kernel, as root. Everything happens in namespaces and directories of its own.
+
+mod create;
+mod harness;
