@@ -1,7 +1,7 @@
 //! The wire types out of a tree, with every fault that can be found.
 //!
-//! Serde stops at the first fault. So a fault is recorded with its path, the offending value is taken
-//! out of the tree, and the tree is read again, until it is clean. Fields nobody knows are reported on
+//! Serde stops at the first fault. So a fault is recorded with its path, the offending value is replaced
+//! by one of the right type, and the tree is read again, until it is clean. Fields nobody knows are reported on
 //! the way and do not stop the reading.
 
 use std::cell::RefCell;
@@ -17,9 +17,8 @@ use crate::path::{FieldPath, Segment};
 
 /// A pod, when all its fields have the types they need. The tree is spoiled when they have not.
 pub(crate) fn pod(tree: &mut Node<'_>, faults: &mut Faults) -> Option<Box<Pod>> {
-    let mut taken_out: Vec<FieldPath> = Vec::new();
-    // Each round takes one value out; a document with more wrong values than this is not a manifest.
-    for _ in 0..50 {
+    let mut replaced: Vec<FieldPath> = Vec::new();
+    for _ in 0..ROUNDS {
         let unknown = RefCell::new(Vec::new());
         let result = Pod::deserialize(Reader { node: tree, unknown: &unknown });
         let mut error = match result {
@@ -27,29 +26,47 @@ pub(crate) fn pod(tree: &mut Node<'_>, faults: &mut Faults) -> Option<Box<Pod>> 
                 for fault in unknown.into_inner() {
                     faults.add(fault);
                 }
-                return taken_out.is_empty().then(|| Box::new(pod));
+                return replaced.is_empty().then(|| Box::new(pod));
             }
             Err(error) => error,
         };
         error.path.reverse();
         let mut path = FieldPath(error.path);
-        if !taken_out.contains(&path) {
-            faults.add(Fault { path: path.clone(), at: None, message: error.message });
-        }
-        // A value already taken out was needed: then its parent goes.
-        loop {
-            match tree.find_mut(&path.0) {
-                Some(node) if !matches!(node.value, Value::Null) => {
-                    node.value = Value::Null;
-                    taken_out.push(path);
-                    break;
-                }
-                _ => {}
-            }
+        if replaced.contains(&path) {
+            // What stands in for the value is refused too: its parent goes with it.
             path.0.pop()?;
+            tree.find_mut(&path.0)?.value = Value::Null;
+        } else {
+            faults.add(Fault { at: Some(tree.locate(&path)), path: path.clone(), message: error.message });
+            tree.find_mut(&path.0)?.value = match error.needed {
+                Needed::Text => Value::Text("".into()),
+                Needed::Integer => Value::Int(0),
+                Needed::Bool => Value::Bool(false),
+                Needed::List => Value::List(Vec::new()),
+                Needed::Map => Value::Map(Vec::new()),
+                Needed::Other => Value::Null,
+            };
         }
+        replaced.push(path);
     }
     None
+}
+
+/// A document with more wrong values than this is no manifest; the first ones say so.
+const ROUNDS: usize = 50;
+
+/// More unknown fields than are ever listed are not collected.
+const UNKNOWN: usize = 100;
+
+/// What the wire type has where the document has something else.
+#[derive(Clone, Copy, Debug)]
+enum Needed {
+    Text,
+    Integer,
+    Bool,
+    List,
+    Map,
+    Other,
 }
 
 struct Reader<'t, 'a> {
@@ -63,6 +80,7 @@ struct Error {
     /// From the inside out.
     path: Vec<Segment>,
     message: String,
+    needed: Needed,
 }
 
 // === impl Error ===
@@ -84,25 +102,27 @@ impl std::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Vec::new(), message: message.to_string() }
+        Self { path: Vec::new(), message: message.to_string(), needed: Needed::Other }
     }
 }
 
 // === impl Reader ===
 
 impl<'t, 'a> Reader<'t, 'a> {
-    fn wrong(&self, needed: &str) -> Error {
+    fn wrong(&self, needed: Needed, words: &str) -> Error {
         let hint = match (&self.node.value, needed) {
-            (Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_), "a string") => {
-                " (put it in quotes)"
+            (Value::Bool(_), Needed::Text) => {
+                " (put it in quotes; yes, no, on, off, y and n are booleans too)"
             }
-            (Value::Text(text), "true or false") if matches!(text.as_ref(), "true" | "false") => {
+            (Value::Int(_) | Value::UInt(_) | Value::Float(_), Needed::Text) => " (put it in quotes)",
+            (Value::Text(text), Needed::Bool) if matches!(text.as_ref(), "true" | "false") => {
                 " (without quotes)"
             }
-            (Value::Text(text), "an integer") if text.parse::<i64>().is_ok() => " (without quotes)",
+            (Value::Text(text), Needed::Integer) if text.parse::<i64>().is_ok() => " (without quotes)",
             _ => "",
         };
-        de::Error::custom(format_args!("Invalid value: {}: must be {needed}{hint}", self.node.describe()))
+        let message = format!("Invalid value: {}: must be {words}{hint}", self.node.describe());
+        Error { path: Vec::new(), message, needed }
     }
 
     fn with(&self, node: &'t Node<'a>) -> Self {
@@ -119,18 +139,18 @@ impl<'t, 'a> Reader<'t, 'a> {
                 Some(value as i64)
             }
             Value::UInt(_) => None,
-            _ => return Err(self.wrong("an integer")),
+            _ => return Err(self.wrong(Needed::Integer, "an integer")),
         };
         match value {
             Some(value) if (least..=most).contains(&value) => Ok(value),
-            _ => Err(self.wrong(&format!("an integer between {least} and {most}"))),
+            _ => Err(self.wrong(Needed::Integer, &format!("an integer between {least} and {most}"))),
         }
     }
 
     fn read_list<V: Visitor<'a>>(&self, visitor: V) -> Result<V::Value, Error> {
         match &self.node.value {
             Value::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter(), position: 0 }),
-            _ => Err(self.wrong("a list")),
+            _ => Err(self.wrong(Needed::List, "a list")),
         }
     }
 
@@ -141,7 +161,7 @@ impl<'t, 'a> Reader<'t, 'a> {
     ) -> Result<V::Value, Error> {
         match &self.node.value {
             Value::Map(_) => visitor.visit_map(Fields { reader: self, known, position: 0 }),
-            _ => Err(self.wrong("a mapping")),
+            _ => Err(self.wrong(Needed::Map, "a mapping")),
         }
     }
 }
@@ -218,6 +238,9 @@ impl<'a> de::MapAccess<'a> for Fields<'_, '_, 'a> {
             if known.contains(&entry.key.as_ref()) {
                 return seed.deserialize(de::value::StrDeserializer::<Error>::new(&entry.key)).map(Some);
             }
+            if self.reader.unknown.borrow().len() >= UNKNOWN {
+                continue;
+            }
             let hint = nearest(&entry.key, known)
                 .map_or_else(String::new, |field| format!("; did you mean {field:?}?"));
             self.reader.unknown.borrow_mut().push(Fault {
@@ -273,7 +296,7 @@ impl<'a> de::Deserializer<'a> for Reader<'_, 'a> {
     fn deserialize_bool<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.node.value {
             Value::Bool(value) => visitor.visit_bool(value),
-            _ => Err(self.wrong("true or false")),
+            _ => Err(self.wrong(Needed::Bool, "true or false")),
         }
     }
 
@@ -293,7 +316,7 @@ impl<'a> de::Deserializer<'a> for Reader<'_, 'a> {
                 }
                 error
             }),
-            _ => Err(self.wrong("a string")),
+            _ => Err(self.wrong(Needed::Text, "a string")),
         }
     }
 
@@ -315,7 +338,7 @@ impl<'a> de::Deserializer<'a> for Reader<'_, 'a> {
     ) -> Result<V::Value, Error> {
         match (name, &self.node.value) {
             ("Quantity", Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_)) => {
-                Err(self.wrong("a quantity such as 100m or 64Mi"))
+                Err(self.wrong(Needed::Text, "a quantity such as 100m or 64Mi"))
             }
             _ => visitor.visit_newtype_struct(self),
         }

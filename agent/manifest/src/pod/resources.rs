@@ -19,17 +19,21 @@ pub(super) fn convert(
     let v1::ResourceRequirements { claims, limits, requests } = resources;
     faults.not_yet_if(filled(claims.as_ref()), &path.child("claims"), "dynamic resource allocation");
 
+    let before = faults.0.len();
+    let (limits_path, requests_path) = (path.child("limits"), path.child("requests"));
+    let most = list(limits.as_ref(), None, &limits_path, faults);
+    let mut least = list(requests.as_ref(), Some(&most), &requests_path, faults);
+
+    // Only now, so that a wrong limit is not reported a second time as a wrong request.
     if let Some(limits) = limits.as_ref().filter(|limits| !limits.is_empty()) {
         let requests = requests.get_or_insert_default();
         for (name, limit) in limits {
             requests.entry(name.clone()).or_insert_with(|| limit.clone());
         }
     }
-    let before = faults.0.len();
-    let (limits_path, requests_path) = (path.child("limits"), path.child("requests"));
-    let limits = list(limits.as_ref(), None, &limits_path, faults);
-    let requests = list(requests.as_ref(), Some(&limits), &requests_path, faults);
-    (faults.0.len() == before).then_some(Resources { requests, limits })
+    least.cpu = least.cpu.or(most.cpu);
+    least.memory = least.memory.or(most.memory);
+    (faults.0.len() == before).then_some(Resources { requests: least, limits: most })
 }
 
 /// Reads requests (`limits` given) or limits.

@@ -63,3 +63,110 @@ fn a_uid_follows_content_and_source_and_nothing_else() {
     assert_ne!(decode_at("/m/web.yaml", &TWO.replace("hello", "hallo")), uid);
     assert_ne!(decode_at("/m/web.yaml", &TWO.replace("name: web", "name: web2")), uid);
 }
+
+#[test]
+fn a_static_pod_of_a_control_plane_is_accepted() {
+    let pod = one(include_str!("good/static-etcd.yaml"));
+    assert_eq!(pod.key.to_string(), "kube-system/etcd");
+    assert!(pod.spec.host.network);
+    assert_eq!(pod.spec.containers[0].ports[0].host_port, Some(2381));
+    assert!(pod.object.contains("system-node-critical"), "what only a scheduler acts on is shown");
+}
+
+#[test]
+fn a_pod_exported_from_a_cluster_is_accepted() {
+    let pod = one(include_str!("good/exported.yaml"));
+    assert_eq!(pod.uid.as_str(), "6f8e1f0c-8a53-4b6e-9a55-3d7f1c2b9a10");
+    assert_eq!(pod.key.to_string(), "shop/web");
+    let object: serde_json::Value = serde_json::from_str(&pod.object).unwrap();
+    assert_eq!(object["metadata"]["generation"], 3);
+    assert_eq!(object["spec"]["tolerations"][0]["tolerationSeconds"], 300);
+    assert_eq!(object["metadata"].get("managedFields"), None);
+    assert_eq!(object.get("status"), None);
+}
+
+#[test]
+fn the_defaults_are_the_api_servers() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  hostNetwork: true\n  containers:\n  - name: c\n    image: i:1\n    ports: [{containerPort: 80}]\n    resources: {limits: {cpu: 1, memory: 1e6}}\n  volumes:\n  - {name: v}\n  - {name: h, hostPath: {path: /x}}\n";
+    let pod = one(text);
+    let mut object: serde_json::Value = serde_json::from_str(&pod.object).unwrap();
+    // Derived from the text above.
+    object["metadata"]["uid"] = "[uid]".into();
+    object["metadata"]["annotations"]["kubernetes.io/config.hash"] = "[hash]".into();
+    insta::assert_json_snapshot!("defaults", object);
+    let container = &pod.spec.containers[0];
+    assert_eq!(container.resources.requests, container.resources.limits);
+    assert_eq!(container.image_pull_policy, ImagePullPolicy::IfNotPresent);
+    assert_eq!(container.ports[0].host_port, Some(80));
+    assert_eq!(pod.spec.termination_grace_period.as_secs(), 30);
+    assert_eq!(pod.spec.restart_policy, RestartPolicy::Always);
+    assert_eq!(pod.key.namespace, "default");
+}
+
+/// One pod, written in every way the formats allow.
+#[test]
+fn layout_does_not_matter() {
+    let plain = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: i, env: [{name: X, value: \"1\"}], tty: true}]}\n";
+    let expected = one(plain);
+    let json = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","image":"i","env":[{"name":"X","value":"1"}],"tty":true}]}}"#;
+    for (form, text) in [
+        ("json", json.to_owned()),
+        ("json with tabs", json.replace(',', ",\n\t")),
+        ("byte order mark", format!("\u{feff}{plain}")),
+        ("crlf", plain.replace('\n', "\r\n")),
+        ("no last newline", plain.trim_end().to_owned()),
+        ("documents", format!("# nothing\n---\n---\n# nothing\n---\n{plain}...\n---\n")),
+        ("kyaml", format!("---\n{}", json.replace(",\"spec", ", # comment\n\"spec"))),
+        ("flow with a comment", json.replace(",\"spec", ", # comment\n\"spec")),
+        ("yaml 1.1 booleans", plain.replace("true", "yes")),
+        ("nulls", plain.replace("tty: true", "tty: true, args: null, resources: ~, ports:")),
+        ("list", format!("apiVersion: v1\nkind: List\nitems: [{json}]\n")),
+        (
+            "typed list",
+            format!(
+                "kind: PodList\napiVersion: v1\nitems: [{}]",
+                json.replace("\"kind\":\"Pod\",\"apiVersion\":\"v1\",", "")
+            ),
+        ),
+        (
+            "anchors",
+            plain
+                .replace("name: a}", "name: &n a}")
+                .replace("spec: {", "spec: {hostname: *n, ")
+                .replace("hostname: *n, ", ""),
+        ),
+        (
+            "merge keys",
+            plain.replace("[{name: c, image: i, env", "[{<<: {image: i, name: hidden}, name: c, env"),
+        ),
+    ] {
+        let pod = one(&text);
+        assert_eq!(pod.spec, expected.spec, "{form}");
+        assert_eq!(pod.uid, expected.uid, "{form}");
+    }
+}
+
+#[test]
+fn a_manifest_may_be_empty() {
+    for text in
+        ["", "\n", "# only a comment\n", "---\n", "---\n---\n# x\n", "{}\n".trim_matches(|c| c != '\n')]
+    {
+        assert_eq!(decode("test.yaml", text.as_bytes()).unwrap().len(), 0, "{text:?}");
+    }
+}
+
+#[test]
+fn numbers_are_read_as_kubectl_reads_them() {
+    let pod = one(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  terminationGracePeriodSeconds: 0o17\n  securityContext: {runAsUser: 010, runAsGroup: 1_000, supplementalGroups: [0x10, 5.0]}\n  containers: [{name: c, image: i, resources: {limits: {cpu: 1.5, memory: 128974848}}}]\n",
+    );
+    assert_eq!(pod.spec.termination_grace_period.as_secs(), 15);
+    assert_eq!(pod.spec.security.run_as_user, Some(8));
+    assert_eq!(pod.spec.security.run_as_group, Some(1000));
+    assert_eq!(pod.spec.security.supplemental_groups, [16, 5]);
+    let limits = pod.spec.containers[0].resources.limits.clone();
+    assert_eq!(
+        (limits.cpu, limits.memory),
+        (Some(Quantity::from_milli(1500)), Some(Quantity::from_units(128_974_848)))
+    );
+}

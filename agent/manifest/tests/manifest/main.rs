@@ -1,6 +1,10 @@
 //! Manifests as users write them, right and wrong, against the whole decoder.
 
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod bounds;
 mod good;
+mod malformed;
 
 use coracle_manifest::decode;
 
