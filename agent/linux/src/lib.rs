@@ -14,6 +14,7 @@ mod readiness;
 mod remove_tree;
 mod seccomp;
 mod signal;
+mod spawn;
 
 pub use clone::{Cloned, clone_sibling};
 pub use descriptor::{close_on_exec_from, take_inherited};
@@ -25,3 +26,4 @@ pub use readiness::ReadinessFd;
 pub use remove_tree::{empty_directory, remove_tree};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signal::reset_signals;
+pub use spawn::{Spawn, spawn};

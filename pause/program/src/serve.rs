@@ -16,8 +16,9 @@ static mut OUTGOING: [u8; MAX_MESSAGE] = [0; MAX_MESSAGE];
 
 /// Serves until pause is to end.
 pub(crate) fn serve(mut sandbox: Sandbox) -> ! {
+    let (incoming, outgoing) = (&raw mut INCOMING, &raw mut OUTGOING);
     // SAFETY: this function runs once, so these are the only references there ever are.
-    let (incoming, outgoing) = unsafe { (&mut *&raw mut INCOMING, &mut *&raw mut OUTGOING) };
+    let (incoming, outgoing) = unsafe { (&mut *incoming, &mut *outgoing) };
     let mut connection: Option<Descriptor> = None;
     let mut accepting = true;
     loop {

@@ -78,6 +78,7 @@ fn set_up(arguments: &Arguments, oom_score_adj_errno: i32) -> Started<Sandbox> {
     let reaper = if arguments.flags & sandbox::SHARED_PID != 0 { Some(Reaper::start(shared)?) } else { None };
     sys::net::listen(launch::SOCKET, 16).at(Step::Listen)?;
 
+    let children = &raw mut CHILDREN;
     Ok(Sandbox {
         flags: arguments.flags,
         pid: process::getpid(),
@@ -89,7 +90,7 @@ fn set_up(arguments: &Arguments, oom_score_adj_errno: i32) -> Started<Sandbox> {
         signals,
         reaper,
         // SAFETY: this function runs once, so this is the only reference there ever is.
-        children: unsafe { &mut *&raw mut CHILDREN },
+        children: unsafe { &mut *children },
         ending: Ending::No,
     })
 }

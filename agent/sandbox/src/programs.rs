@@ -1,0 +1,92 @@
+//! The static programs of a pod, as sealed memfds.
+//!
+//! A program that runs from a file of the host could be reached, and with a race be overwritten, through
+//! `/proc/<pid>/exe` by whoever shares its pid namespace. One that runs from sealed memory cannot.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+
+static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// The programs, ready to be executed. Make them once: each is a copy in memory.
+#[derive(Debug)]
+pub struct Programs {
+    pause: OwnedFd,
+}
+
+/// A program could not be put into a sealed memfd.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot put {program} into sealed executable memory (memfd; see vm.memfd_noexec)")]
+pub struct ProgramsError {
+    program: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+// === impl Programs ===
+
+impl Programs {
+    /// Copies the embedded programs into sealed memfds.
+    ///
+    /// # Errors
+    /// When memory is short, or `vm.memfd_noexec=2` forbids executable memfds.
+    pub fn load() -> Result<Self, ProgramsError> {
+        Ok(Self { pause: sealed("pause", PAUSE)? })
+    }
+
+    /// pause.
+    pub fn pause(&self) -> BorrowedFd<'_> {
+        self.pause.as_fd()
+    }
+}
+
+fn sealed(program: &'static str, bytes: &[u8]) -> Result<OwnedFd, ProgramsError> {
+    let failed = |source| ProgramsError { program, source };
+    let memfd = create(program).map_err(|errno| failed(errno.into()))?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::io::write(&memfd, rest) {
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&memfd, seals).map_err(|errno| failed(errno.into()))?;
+    Ok(memfd)
+}
+
+/// `MFD_EXEC` says that it will be executed, which `vm.memfd_noexec=1` asks for; before Linux 6.3 all
+/// memfds could be and the flag was unknown.
+fn create(name: &str) -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match memfd_create(name, flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        created => created,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_cannot_be_changed() {
+        let programs = Programs::load().unwrap();
+        assert_eq!(rustix::io::pwrite(programs.pause(), b"x", 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(programs.pause(), 0), Err(Errno::PERM));
+        let length = rustix::fs::fstat(programs.pause()).unwrap().st_size;
+        assert_eq!(length, i64::try_from(PAUSE.len()).unwrap());
+    }
+
+    #[test]
+    fn pause_is_small_static_and_cannot_panic() {
+        assert!(PAUSE.len() < 32 * 1024, "pause has {} bytes", PAUSE.len());
+        let contains = |text: &[u8]| PAUSE.windows(text.len()).any(|window| window == text);
+        assert!(!contains(b"ld-linux"), "pause has an interpreter");
+        assert!(!contains(b".rs"), "pause names source files, so something in it can panic");
+    }
+}
