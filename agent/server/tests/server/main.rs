@@ -1,0 +1,57 @@
+//! The API over a real socket, in front of real processes and files.
+
+mod exec;
+mod logs;
+mod node;
+mod pods;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_server::client::{Client, ClientError};
+use coracle_server::{Socket, Status};
+
+use node::TestNode;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A served node and a client of it.
+struct Served {
+    directory: tempfile::TempDir,
+    node: Arc<TestNode>,
+    client: Client,
+}
+
+impl Served {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Arc::new(TestNode::new(directory.path().join("logs")));
+        let socket = Socket::bind(&directory.path().join("run/coracle.sock")).unwrap();
+        let client = Client::new(socket.path());
+        tokio::spawn(coracle_server::serve(socket, node.clone(), pending()));
+        Self { directory, node, client }
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("nothing happened for 30 seconds")
+}
+
+/// The status a request was refused with.
+fn refusal<T>(result: Result<T, ClientError>) -> Status {
+    match result {
+        Err(ClientError::Status(status)) => *status,
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_at_the_socket_is_said_with_what_to_do() {
+    let served = Served::new();
+    let client = Client::new(served.directory.path().join("other.sock"));
+    let error = client.pods().await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot reach the agent at /"), "{error}");
+    assert!(error.contains("other.sock") && error.contains("is it running?"), "{error}");
+}

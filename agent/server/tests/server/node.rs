@@ -1,0 +1,251 @@
+//! A node whose containers are processes of this machine.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use coracle_model::{
+    ContainerId, ContainerState, ContainerStatus, Pod, PodPhase, PodStatus, PodUid, QosClass, Running,
+    Terminated, Waiting,
+};
+use coracle_server::{
+    Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem, TerminalSize,
+};
+use futures_util::future::{BoxFuture, FutureExt};
+use jiff::Timestamp;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+pub(crate) struct TestNode {
+    pods: Mutex<Vec<PodEntry>>,
+    changes: watch::Sender<u64>,
+    logs: PathBuf,
+    /// What was read of programs' standard output so far.
+    pub(crate) output: Arc<AtomicU64>,
+}
+
+impl TestNode {
+    pub(crate) fn new(logs: PathBuf) -> Self {
+        Self { pods: Mutex::default(), changes: watch::Sender::new(0), logs, output: Arc::default() }
+    }
+
+    /// Adds the pod, or replaces it, with containers in these states.
+    pub(crate) fn put(&self, pod: &Arc<Pod>, containers: Vec<ContainerStatus>) {
+        self.change(|pods, version| {
+            pods.retain(|entry| entry.pod.uid != pod.uid);
+            pods.push(PodEntry {
+                pod: Arc::clone(pod),
+                status: Arc::new(PodStatus {
+                    phase: PodPhase::Running,
+                    conditions: Vec::new(),
+                    reason: None,
+                    message: None,
+                    start_time: Some(Timestamp::UNIX_EPOCH),
+                    init_container_statuses: Vec::new(),
+                    container_statuses: containers,
+                    qos_class: QosClass::BestEffort,
+                }),
+                deletion: None,
+                version,
+            });
+        });
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<PodEntry>, u64)) {
+        let version = *self.changes.borrow() + 1;
+        change(&mut self.pods.lock().unwrap(), version);
+        self.changes.send_replace(version);
+    }
+}
+
+/// A pod `default/web` with containers `web` and `side`.
+pub(crate) fn pod() -> Arc<Pod> {
+    let manifest = br#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+        "spec": {"containers": [{"name": "web", "image": "web:1"}, {"name": "side", "image": "side:1"}]}}"#;
+    let decoded = coracle_manifest::decode("web.json", manifest).unwrap();
+    Arc::new(decoded.into_iter().next().unwrap().pod)
+}
+
+pub(crate) fn running(name: &str, attempt: u32, last: Option<Terminated>) -> ContainerStatus {
+    let state = ContainerState::Running(Running { started_at: Timestamp::UNIX_EPOCH });
+    ContainerStatus {
+        name: name.to_owned(),
+        state,
+        last_state: last,
+        ready: true,
+        started: true,
+        restart_count: attempt,
+        image: "web:1".to_owned(),
+        image_id: "sha256:1".to_owned(),
+        container_id: Some(id(attempt)),
+    }
+}
+
+pub(crate) fn waiting(name: &str, reason: &str, attempt: u32, last: Option<Terminated>) -> ContainerStatus {
+    let state = ContainerState::Waiting(Waiting { reason: reason.to_owned(), message: None });
+    let container_id = last.as_ref().map(|_| id(attempt));
+    ContainerStatus { state, ready: false, started: false, container_id, ..running(name, attempt, last) }
+}
+
+pub(crate) fn ended(name: &str, attempt: u32) -> ContainerStatus {
+    let state = ContainerState::Terminated(terminated(attempt));
+    ContainerStatus { state, ready: false, started: false, ..running(name, attempt, None) }
+}
+
+pub(crate) fn terminated(attempt: u32) -> Terminated {
+    Terminated {
+        exit_code: 0,
+        signal: None,
+        reason: "Completed".to_owned(),
+        message: None,
+        started_at: None,
+        finished_at: None,
+        container_id: Some(id(attempt)),
+    }
+}
+
+fn id(attempt: u32) -> ContainerId {
+    ContainerId::from_bytes([u8::try_from(attempt).unwrap(); 32])
+}
+
+impl Node for TestNode {
+    fn name(&self) -> &str {
+        "node"
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        Some([192, 0, 2, 1].into())
+    }
+
+    fn pods(&self) -> Vec<PodEntry> {
+        self.pods.lock().unwrap().clone()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn log_dir(&self) -> &Path {
+        &self.logs
+    }
+
+    fn events(&self, _pod: &PodUid) -> Vec<Event> {
+        vec![Event {
+            kind: EventType::Warning,
+            reason: "BackOff".to_owned(),
+            message: "Back-off restarting".to_owned(),
+            container: Some("web".to_owned()),
+            first_seen: Timestamp::UNIX_EPOCH,
+            last_seen: Timestamp::UNIX_EPOCH,
+            count: 3,
+        }]
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        vec![Problem { path: "/m/a.yaml".into(), message: "line 3: no".to_owned() }]
+    }
+
+    fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {
+        let output = Arc::clone(&self.output);
+        async move {
+            let started = if request.tty { terminal(&request) } else { pipes(&request, output) };
+            started.map_err(|error| ExecError::Failed(format!("exec: {:?}: {error}", request.command[0])))
+        }
+        .boxed()
+    }
+}
+
+fn pipes(request: &ExecRequest, output: Arc<AtomicU64>) -> io::Result<ExecSession> {
+    let piped = |wanted| if wanted { Stdio::piped() } else { Stdio::null() };
+    let mut child = Command::new(&request.command[0])
+        .args(&request.command[1..])
+        .stdin(piped(request.stdin))
+        .stdout(piped(request.stdout))
+        .stderr(piped(request.stderr))
+        .spawn()?;
+    let mut session = ExecSession {
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        resize: None,
+        exit: Box::pin(std::future::pending()),
+    };
+    if let Some(stdin) = child.stdin.take() {
+        session.stdin = Some(Box::new(pipe::Sender::from_owned_fd(stdin.into())?));
+    }
+    if let Some(stdout) = child.stdout.take() {
+        let inner = pipe::Receiver::from_owned_fd(stdout.into())?;
+        session.stdout = Some(Box::new(Counted { inner, count: output }));
+    }
+    if let Some(stderr) = child.stderr.take() {
+        session.stderr = Some(Box::new(pipe::Receiver::from_owned_fd(stderr.into())?));
+    }
+    session.exit = wait(child);
+    Ok(session)
+}
+
+fn terminal(request: &ExecRequest) -> io::Result<ExecSession> {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let slave = ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?;
+    let slave = File::options().read(true).write(true).open(slave)?;
+    let child = Command::new("setsid")
+        .arg("--ctty")
+        .args(&request.command)
+        .stdin(slave.try_clone()?)
+        .stdout(slave.try_clone()?)
+        .stderr(slave)
+        .spawn()?;
+    let size = master.try_clone()?;
+    let resize = move |wanted: TerminalSize| {
+        let size_of = Winsize { ws_row: wanted.height, ws_col: wanted.width, ws_xpixel: 0, ws_ypixel: 0 };
+        Ok(tcsetwinsize(&size, size_of)?)
+    };
+    let file = |fd: OwnedFd| tokio::fs::File::from_std(File::from(fd));
+    Ok(ExecSession {
+        stdin: Some(Box::new(file(master.try_clone()?))),
+        stdout: Some(Box::new(file(master))),
+        stderr: None,
+        resize: Some(Box::new(resize)),
+        exit: wait(child),
+    })
+}
+
+fn wait(mut child: Child) -> BoxFuture<'static, Result<ExecExit, ExecError>> {
+    let waiting = tokio::task::spawn_blocking(move || child.wait());
+    async move {
+        let status = waiting.await.unwrap().map_err(|error| ExecError::Failed(error.to_string()))?;
+        use std::os::unix::process::ExitStatusExt;
+        Ok(ExecExit { code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap()) })
+    }
+    .boxed()
+}
+
+struct Counted {
+    inner: pipe::Receiver,
+    count: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        self.count.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        polled
+    }
+}
