@@ -65,26 +65,39 @@ pub(crate) fn create(
             proc.set_sysctl(name, value)?;
         }
     }
-    let null = (!plan.masked_paths.is_empty()).then(devices::host_null).transpose()?;
     let rootfs = match &plan.rootfs {
         Rootfs::Detached(passed) => descriptors.take(*passed)?,
         Rootfs::Path(path) => mounts::copy_path(path, true).on(Step::RootFilesystem, path, "opening")?,
     };
     let mounts = mounts::prepare(&plan.mounts, &plan.devices, plan.pid_namespace.as_ref(), &mut descriptors)?;
+    let host_null = match mounts::own_null(&mounts) {
+        None if !plan.masked_paths.is_empty() => Some(devices::host_null()?),
+        _ => None,
+    };
 
     let root = enter_root(rootfs, &host_root)?;
     drop(host_root);
     mounts::attach(&root, &mounts)?;
     let ground = Ground { control, root: &root, proc, filter, birth };
     process::open_terminal(&plan.process, &ground, Console::Bind)?;
-    mounts::finish(mounts)?;
-    if let Some(null) = null {
-        masks::mask(&root, &plan.masked_paths, null)?;
+    if !plan.masked_paths.is_empty() {
+        masks::mask(&root, &plan.masked_paths, null(host_null, &mounts)?)?;
     }
+    mounts::finish(mounts)?;
     masks::make_readonly(&root, &plan.readonly_paths)?;
     process::make_cwd(&plan.process, &root)?;
     finish_root(&plan, &root)?;
     process::launch(plan.process, ground)
+}
+
+/// A detached copy of a null device.
+fn null(host: Option<OwnedFd>, mounts: &[mounts::Prepared]) -> Result<OwnedFd> {
+    match (host, mounts::own_null(mounts)) {
+        (Some(host), _) => Ok(host),
+        // By its descriptor: whatever was mounted over /dev/null since is not looked at.
+        (None, Some(own)) => mounts::copy(own, false).at(Step::MaskedPath, "copying the null device"),
+        (None, None) => Err(Step::MaskedPath.refuse(None, "there is no null device to mask with")),
+    }
 }
 
 /// The name belongs to the pod's uts namespace. A container whose name was not set must not start.

@@ -48,8 +48,17 @@ impl Substitute {
     }
 }
 
+/// What was put into a /dev.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    /// Still to be attached, when /dev is.
+    pub(crate) substitutes: Vec<Substitute>,
+    /// Its null device, certainly that, unless it is a substitute.
+    pub(crate) null: Option<OwnedFd>,
+}
+
 /// Fills a detached tmpfs. Nobody else can reach it yet, so what is made in it is what was asked for.
-pub(crate) fn populate(dev: &OwnedFd, listed: &[DevicePlan]) -> Result<Vec<Substitute>> {
+pub(crate) fn populate(dev: &OwnedFd, listed: &[DevicePlan]) -> Result<Nodes> {
     let root = Root::new(dev.try_clone().map_err(|_| Errno::MFILE).at(Step::Device, "opening /dev")?)
         .at(Step::Device, "looking at /dev")?;
     for (name, target) in LINKS {
@@ -65,7 +74,15 @@ pub(crate) fn populate(dev: &OwnedFd, listed: &[DevicePlan]) -> Result<Vec<Subst
     for node in standard.chain(listed.cloned()) {
         substitutes.extend(make(&root, dev, &node)?);
     }
-    Ok(substitutes)
+    let null = match root.open(Path::new("null"), OFlags::PATH | OFlags::NOFOLLOW, Links::Refuse) {
+        Err(Errno::NOENT) => None,
+        result => Some(result.on(Step::Device, Path::new("/dev/null"), "opening")?),
+    };
+    let null = match null {
+        Some(null) if is_null(&null)? => Some(null),
+        _ => None,
+    };
+    Ok(Nodes { substitutes, null })
 }
 
 fn standard(name: &str, major: u32, minor: u32) -> DevicePlan {
@@ -126,12 +143,11 @@ fn substitute(node: &DevicePlan, shown: &Path) -> Result<Substitute> {
     Ok(Substitute { path: node.path.clone(), mount })
 }
 
-/// The null device of the host as a detached mount, and certainly that (CVE-2025-31133).
+/// The null device of the host as a detached mount, for a container that has no /dev of its own.
 pub(crate) fn host_null() -> Result<OwnedFd> {
     let path = Path::new("/dev/null");
     let host = open_host_node(path).on(Step::MaskedPath, path, "opening the host's null device")?;
-    let stat = fstat(&host).on(Step::MaskedPath, path, "looking at the host's null device")?;
-    if !is_device(&stat, FileType::CharacterDevice, makedev(1, 3)) {
+    if !is_null(&host)? {
         return Err(Step::MaskedPath.refuse(Some(path), "the host's is not the null device"));
     }
     copy(&host, false).on(Step::MaskedPath, path, "copying the host's null device")
@@ -139,6 +155,12 @@ pub(crate) fn host_null() -> Result<OwnedFd> {
 
 fn open_host_node(path: &Path) -> std::result::Result<OwnedFd, Errno> {
     openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Whether it is the null device (CVE-2025-31133: a link in its place would be masked with).
+fn is_null(node: &OwnedFd) -> Result<bool> {
+    let stat = fstat(node).on(Step::Device, Path::new("/dev/null"), "looking at it")?;
+    Ok(is_device(&stat, FileType::CharacterDevice, makedev(1, 3)))
 }
 
 fn is_device(stat: &Stat, kind: FileType, device: Dev) -> bool {

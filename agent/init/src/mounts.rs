@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 
 use crate::descriptors::Descriptors;
-use crate::devices::{self, Substitute};
+use crate::devices::{self, Nodes};
 use crate::failure::{Context, Result, Step, describe};
 use crate::options::MountOptions;
 use crate::plan::{DevicePlan, MountPlan, MountSource};
@@ -28,8 +28,8 @@ pub(crate) struct Prepared {
     links: Links,
     /// Made read-only when all mounts are attached: others may need a mount point in it.
     readonly_later: bool,
-    /// Device nodes of the host to be mounted in it.
-    substitutes: Vec<Substitute>,
+    /// What is in it, if it is /dev.
+    nodes: Nodes,
 }
 
 /// Makes the mounts, attached to nothing yet. Still sees the host's files.
@@ -50,7 +50,7 @@ pub(crate) fn prepare(
                 }
             };
             if plan.is_dev() {
-                prepared.substitutes = devices::populate(&prepared.mount, device_plans)?;
+                prepared.nodes = devices::populate(&prepared.mount, device_plans)?;
             }
             Ok(prepared)
         })
@@ -72,7 +72,7 @@ fn bind(plan: &MountPlan, mount: OwnedFd) -> Result<Prepared> {
         kind,
         links: Links::Follow,
         readonly_later: false,
-        substitutes: Vec::new(),
+        nodes: Nodes::default(),
     })
 }
 
@@ -119,7 +119,7 @@ fn filesystem(
         // and device nodes would else end up where a link of the image points (CVE-2019-19921).
         links: Links::Refuse,
         readonly_later,
-        substitutes: Vec::new(),
+        nodes: Nodes::default(),
     })
 }
 
@@ -196,15 +196,31 @@ pub(crate) fn attach(root: &Root, mounts: &[Prepared]) -> Result<()> {
             }
             result => result.on(Step::Mount, path, "preparing the mount point")?,
         };
-        if root.is(&fstat(&target).on(Step::Mount, path, "looking at the mount point")?) {
+        let stat = fstat(&target).on(Step::Mount, path, "looking at the mount point")?;
+        if root.is(&stat) {
             return Err(Step::Mount.refuse(Some(path), "the root itself cannot be mounted over"));
         }
+        match (prepared.kind, FileType::from_raw_mode(stat.st_mode)) {
+            (Kind::Directory, FileType::Directory) => {}
+            (Kind::Directory, _) => {
+                Err(Errno::NOTDIR).on(Step::Mount, path, "a directory cannot be mounted on a file")?;
+            }
+            (Kind::File, FileType::Directory) => {
+                Err(Errno::ISDIR).on(Step::Mount, path, "a file cannot be mounted on a directory")?;
+            }
+            (Kind::File, _) => {}
+        }
         attach_at(&prepared.mount, &target).on(Step::Mount, path, "attaching")?;
-        for substitute in &prepared.substitutes {
+        for substitute in &prepared.nodes.substitutes {
             substitute.attach(root, path)?;
         }
     }
     Ok(())
+}
+
+/// The null device of the container's own /dev, if it has one.
+pub(crate) fn own_null(mounts: &[Prepared]) -> Option<&OwnedFd> {
+    mounts.iter().find_map(|prepared| prepared.nodes.null.as_ref())
 }
 
 /// Makes read-only what others needed to be mounted in.
