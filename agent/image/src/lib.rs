@@ -1,13 +1,23 @@
 //! Content store, import, unpack and snapshots of OCI images.
+//!
+//! Everything here may block on the disk: an asynchronous caller uses `spawn_blocking`.
 
 mod config;
 mod digest;
 mod error;
+mod import;
 mod name;
+mod snapshot;
+mod store;
+mod unpack;
 mod user;
 
 pub use config::{EffectiveProcess, ImageConfig, ImageDocument, RootFs, effective_process};
 pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
+pub use import::{ImportOptions, Imported, RootfsConfig};
 pub use name::{ImageName, InvalidImageName};
+pub use snapshot::Access;
+pub use store::{Image, Layer, Removed, Store};
+pub use unpack::Limits;
 pub use user::{ResolvedUser, resolve_user, verify_non_root};

@@ -177,6 +177,11 @@ fn resolve(
     Ok(ResolvedUser { uid, gid, additional_gids, home })
 }
 
+/// Checks an image's user without a root file system.
+pub(crate) fn check(text: &str) -> Result<(), ImageError> {
+    parse(text).map(drop)
+}
+
 /// `user`, `user:group`, each a number or a name; an empty half is absent.
 fn parse(text: &str) -> Result<(Option<Account>, Option<Account>), ImageError> {
     let (user, group) = match text.split_once(':') {

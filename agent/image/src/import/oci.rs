@@ -1,0 +1,323 @@
+//! OCI image layouts: `index.json`, indexes, manifests, configurations, layers.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::archive::Archive;
+use super::commit::{LayerFailure, MAX_LAYERS, Transaction, retrying};
+use super::{ImportOptions, Imported, architecture};
+use crate::unpack::unpack_stream;
+use crate::{Digest, ImageDocument, ImageError, ImageName, Store};
+
+/// Indexes within indexes.
+const MAX_DEPTH: usize = 4;
+const MAX_DESCRIPTORS: usize = 1000;
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    platform: Option<Platform>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Platform {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+}
+
+/// A manifest or an index: which of the two is told by the fields, and having both is refused
+/// (CVE-2021-41190).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    #[serde(default)]
+    schema_version: Option<u64>,
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Option<Vec<Descriptor>>,
+}
+
+/// An image of an archive, before its layers are read.
+pub(crate) struct Candidate {
+    pub(crate) names: Vec<ImageName>,
+    pub(crate) config: Vec<u8>,
+    pub(crate) manifest: Option<Vec<u8>>,
+    pub(crate) layers: Vec<LayerFile>,
+}
+
+/// Where a layer is, and what it must be.
+pub(crate) struct LayerFile {
+    /// The member's name.
+    pub(crate) member: String,
+    /// Digest and size of the member; archives of `docker save` only have the DiffID.
+    pub(crate) blob: Option<(Digest, u64)>,
+}
+
+pub(crate) fn import(
+    store: &Store,
+    archive: &mut Archive,
+    options: &ImportOptions,
+) -> Result<Vec<Imported>, ImageError> {
+    let top: Document = parse(archive, "index.json", &archive.document("index.json")?)?;
+    let descriptors = top.manifests.ok_or_else(|| archive.invalid("its index.json lists no manifests"))?;
+    let (named, unnamed): (Vec<_>, Vec<_>) =
+        descriptors.into_iter().partition(|descriptor| reference(descriptor).is_some());
+    let mut candidates = Vec::new();
+    for descriptor in named {
+        let names = reference(&descriptor)
+            .map(|text| match text.parse::<ImageName>() {
+                // A bare tag is no name: `skopeo copy ... oci:dir:tag` writes it.
+                Ok(name) if text.contains(['/', ':']) => vec![name],
+                _ => vec![],
+            })
+            .unwrap_or_default();
+        let manifest = choose(archive, vec![descriptor], MAX_DEPTH)?;
+        candidates.push(candidate(archive, &manifest, names)?);
+    }
+    // Several without a name are one image for several platforms.
+    if !unnamed.is_empty() {
+        let manifest = choose(archive, unnamed, MAX_DEPTH)?;
+        candidates.push(candidate(archive, &manifest, vec![])?);
+    }
+    import_candidates(store, archive, candidates, options)
+}
+
+/// Imports what an archive holds, once its documents are read.
+pub(crate) fn import_candidates(
+    store: &Store,
+    archive: &Archive,
+    mut candidates: Vec<Candidate>,
+    options: &ImportOptions,
+) -> Result<Vec<Imported>, ImageError> {
+    if options.config != Default::default() {
+        return Err(archive.invalid(
+            "entrypoint, command, environment, user and working directory can only be given for a plain root file \
+             system: an image archive brings its own",
+        ));
+    }
+    match (candidates.as_mut_slice(), &options.name) {
+        ([], _) => return Err(archive.invalid("it holds no image")),
+        ([only], Some(name)) => only.names = vec![name.clone()],
+        (several, Some(_)) => {
+            let names: Vec<_> =
+                several.iter().flat_map(|image| &image.names).map(ImageName::familiar).collect();
+            return Err(archive.invalid(format!(
+                "it holds {} images ({}), which one name cannot stand for: import it without a name",
+                several.len(),
+                names.join(", ")
+            )));
+        }
+        (_, None) => {}
+    }
+    if let Some(name) = candidates.iter().flat_map(|image| &image.names).find(|name| name.digest().is_some())
+    {
+        return Err(archive.invalid(format!("its name {name} cannot have a digest: give a tag")));
+    }
+    if candidates.iter().any(|image| image.names.is_empty()) {
+        return Err(archive.invalid("an image in it has no name: give one"));
+    }
+    candidates.iter().map(|candidate| import_one(store, archive, candidate, options)).collect()
+}
+
+fn import_one(
+    store: &Store,
+    archive: &Archive,
+    candidate: &Candidate,
+    options: &ImportOptions,
+) -> Result<Imported, ImageError> {
+    let document: ImageDocument = parse(archive, "image configuration", &candidate.config)?;
+    if document.os != "linux" || document.architecture != architecture() {
+        return Err(archive.invalid(format!(
+            "its image is for {}/{}, this machine is linux/{}",
+            document.os,
+            document.architecture,
+            architecture()
+        )));
+    }
+    let (diff_ids, layers) = (&document.rootfs.diff_ids, &candidate.layers);
+    if diff_ids.len() != layers.len() {
+        return Err(archive.invalid(format!(
+            "its configuration lists {} layers, its manifest {}",
+            diff_ids.len(),
+            layers.len()
+        )));
+    }
+    if layers.len() > MAX_LAYERS {
+        return Err(archive
+            .invalid(format!("its image has {} layers, at most {MAX_LAYERS} are possible", layers.len())));
+    }
+    let mut names = candidate.names.clone();
+    if let Some(manifest) = &candidate.manifest {
+        names.extend(candidate.names.iter().map(|name| name.with_digest(Digest::of(manifest))));
+    }
+    retrying(|| {
+        let mut transaction = Transaction::new(store, options.limits)?;
+        for (diff_id, layer) in diff_ids.iter().zip(layers) {
+            if transaction.add_known(*diff_id)? {
+                continue;
+            }
+            transaction.add_new(&layer.member, |writer, max_archive| {
+                let (reader, size) = archive.open(&layer.member)?;
+                if let Some((_, expected)) = layer.blob
+                    && size != expected
+                {
+                    return Err(LayerFailure::Image(archive.invalid(format!(
+                        "its {} has {size} bytes, {expected} were promised",
+                        layer.member
+                    ))));
+                }
+                let streamed = unpack_stream(reader, max_archive, writer)?;
+                let mismatch = |expected, found| {
+                    Err(LayerFailure::Image(ImageError::Mismatch {
+                        what: layer.member.clone(),
+                        expected,
+                        found,
+                    }))
+                };
+                match layer.blob {
+                    Some((expected, _)) if expected != streamed.blob => mismatch(expected, streamed.blob),
+                    _ if *diff_id != streamed.diff_id => mismatch(*diff_id, streamed.diff_id),
+                    _ => Ok((streamed.diff_id, streamed.archive_size)),
+                }
+            })?;
+        }
+        transaction.commit(&candidate.config, candidate.manifest.as_deref(), names.clone())
+    })
+}
+
+/// The manifest of this machine's platform.
+fn choose(archive: &Archive, descriptors: Vec<Descriptor>, depth: usize) -> Result<Vec<u8>, ImageError> {
+    if descriptors.len() > MAX_DESCRIPTORS {
+        return Err(archive.invalid(format!("an index in it lists more than {MAX_DESCRIPTORS} manifests")));
+    }
+    let is_ours = |platform: &Platform| platform.os == "linux" && platform.architecture == architecture();
+    let platforms: Vec<String> = descriptors
+        .iter()
+        .filter_map(|descriptor| descriptor.platform.as_ref())
+        .map(|platform| format!("{}/{}", platform.os, platform.architecture))
+        .collect();
+    let chosen = descriptors
+        .iter()
+        .find(|descriptor| descriptor.platform.as_ref().is_some_and(is_ours))
+        .or_else(|| descriptors.iter().find(|descriptor| descriptor.platform.is_none()));
+    let Some(descriptor) = chosen else {
+        return Err(archive.invalid(format!(
+            "it has no image for linux/{}, only for {}",
+            architecture(),
+            platforms.join(", ")
+        )));
+    };
+    let content = blob(archive, descriptor)?;
+    let document: Document = parse(archive, &format!("manifest {}", descriptor.digest), &content)?;
+    match document.manifests {
+        None => Ok(content),
+        Some(_) if depth == 0 => Err(archive.invalid("its indexes are nested too deeply")),
+        Some(nested) => choose(archive, nested, depth - 1),
+    }
+}
+
+fn candidate(archive: &Archive, manifest: &[u8], names: Vec<ImageName>) -> Result<Candidate, ImageError> {
+    let document: Document = parse(archive, "manifest", manifest)?;
+    if document.schema_version != Some(2) {
+        return Err(archive.invalid("its manifest is not of schema version 2"));
+    }
+    let (Some(config), Some(layers)) = (document.config, document.layers) else {
+        return Err(archive.invalid("its manifest lacks a configuration or layers"));
+    };
+    let is_config = |kind: &str| {
+        matches!(
+            kind,
+            "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
+        )
+    };
+    if !is_config(&config.media_type) {
+        return Err(archive.invalid(format!(
+            "it is not a container image but an artifact of type {:?}",
+            config.media_type
+        )));
+    }
+    for layer in &layers {
+        if layer.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+            || layer.media_type.contains("foreign")
+            || layer.media_type.contains("nondistributable")
+        {
+            return Err(archive
+                .invalid(format!("its layer {} is a foreign one, which is not supported", layer.digest)));
+        }
+    }
+    Ok(Candidate {
+        names,
+        config: blob(archive, &config)?,
+        manifest: Some(manifest.to_vec()),
+        layers: layers
+            .iter()
+            .map(|layer| LayerFile { member: member(&layer.digest), blob: Some((layer.digest, layer.size)) })
+            .collect(),
+    })
+}
+
+fn reference(descriptor: &Descriptor) -> Option<&String> {
+    let annotations = descriptor.annotations.as_ref()?;
+    annotations.get(CONTAINERD_NAME).or_else(|| annotations.get(REF_NAME))
+}
+
+fn member(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// A document by its descriptor, verified.
+fn blob(archive: &Archive, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
+    let name = member(&descriptor.digest);
+    let content = archive.document(&name)?;
+    let found = Digest::of(&content);
+    if found != descriptor.digest || content.len() as u64 != descriptor.size {
+        return Err(ImageError::Mismatch { what: name, expected: descriptor.digest, found });
+    }
+    Ok(content)
+}
+
+/// Parses a document and checks that it is one thing only.
+fn parse<T: DeserializeOwned>(archive: &Archive, what: &str, json: &[u8]) -> Result<T, ImageError> {
+    #[derive(Deserialize)]
+    struct Ambiguous {
+        #[serde(default)]
+        manifests: Option<serde::de::IgnoredAny>,
+        #[serde(default)]
+        layers: Option<serde::de::IgnoredAny>,
+        #[serde(default)]
+        config: Option<serde_json::Value>,
+    }
+    let malformed = |error: serde_json::Error| archive.invalid(format!("its {what} is malformed: {error}"));
+    let kind: Ambiguous = serde_json::from_slice(json).map_err(malformed)?;
+    if kind.manifests.is_some() && (kind.layers.is_some() || kind.config.is_some()) {
+        return Err(archive.invalid(format!("its {what} is ambiguous: it has both manifests and layers")));
+    }
+    serde_json::from_slice(json).map_err(malformed)
+}
+
+pub(crate) fn parse_json<T: DeserializeOwned>(
+    archive: &Archive,
+    what: &str,
+    json: &[u8],
+) -> Result<T, ImageError> {
+    serde_json::from_slice(json).map_err(|error| archive.invalid(format!("its {what} is malformed: {error}")))
+}

@@ -1,0 +1,97 @@
+//! A plain root file system as an image of one layer.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::commit::{LayerFailure, Transaction, retrying};
+use super::{ImportOptions, Imported, RootfsConfig, architecture};
+use crate::store::open_directory;
+use crate::unpack::{LayerWriter, copy_directory, unpack_stream};
+use crate::{Digest, ImageConfig, ImageDocument, ImageError, ImageName, RootFs, Store};
+
+pub(crate) fn import_directory(
+    store: &Store,
+    path: &Path,
+    options: &ImportOptions,
+) -> Result<Imported, ImageError> {
+    import(store, path, options, |skip, writer, _| {
+        let source: OwnedFd = open_directory(path)?;
+        copy_directory(source, skip, writer).map_err(LayerFailure::from)
+    })
+}
+
+pub(crate) fn import_tar(
+    store: &Store,
+    path: &Path,
+    options: &ImportOptions,
+) -> Result<Imported, ImageError> {
+    import(store, path, options, |_, writer, max_archive| {
+        let file = File::open(path).map_err(ImageError::source("open", path))?;
+        let streamed = unpack_stream(file, max_archive, writer)?;
+        Ok((streamed.diff_id, streamed.archive_size))
+    })
+}
+
+fn import(
+    store: &Store,
+    path: &Path,
+    options: &ImportOptions,
+    unpack: impl Fn((u64, u64), LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
+) -> Result<Imported, ImageError> {
+    let name = options
+        .name
+        .clone()
+        .ok_or_else(|| ImageError::invalid(path, "a plain root file system brings no name: give one"))?;
+    let name = checked_name(path, name)?;
+    let config = config(path, &options.config)?;
+    retrying(|| {
+        let mut transaction = Transaction::new(store, options.limits)?;
+        let skip = transaction.store_inode()?;
+        let layer = path.display().to_string();
+        let diff_id = transaction.add_new(&layer, |writer, max_archive| unpack(skip, writer, max_archive))?;
+        let document = ImageDocument {
+            architecture: architecture().to_owned(),
+            os: "linux".to_owned(),
+            // Without a time, the same content and configuration are the same image.
+            created: None,
+            config: config.clone(),
+            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
+        };
+        let json =
+            serde_json::to_vec(&document).map_err(|error| ImageError::invalid(path, error.to_string()))?;
+        transaction.commit(&json, None, vec![name.clone()])
+    })
+}
+
+/// A name for something that has no manifest.
+fn checked_name(path: &Path, name: ImageName) -> Result<ImageName, ImageError> {
+    match name.digest() {
+        None => Ok(name),
+        Some(_) => {
+            Err(ImageError::invalid(path, format!("its name {name} cannot have a digest: give a tag")))
+        }
+    }
+}
+
+fn config(path: &Path, given: &RootfsConfig) -> Result<ImageConfig, ImageError> {
+    if let Some(entry) = given.env.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
+        return Err(ImageError::invalid(
+            path,
+            format!("environment entry {entry:?} is not of the form NAME=value"),
+        ));
+    }
+    if let Some(dir) = given.working_dir.as_deref().filter(|dir| !dir.starts_with('/')) {
+        return Err(ImageError::invalid(path, format!("working directory {dir:?} is not absolute")));
+    }
+    let user = given.user.clone().unwrap_or_default();
+    crate::user::check(&user)?;
+    Ok(ImageConfig {
+        user,
+        env: given.env.clone(),
+        entrypoint: given.entrypoint.clone(),
+        cmd: given.cmd.clone(),
+        working_dir: given.working_dir.clone().unwrap_or_default(),
+        ..ImageConfig::default()
+    })
+}

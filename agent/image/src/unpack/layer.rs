@@ -1,0 +1,607 @@
+//! Writing a layer's entries into its directory.
+//!
+//! **Invariant:** nothing outside the layer's directory is created, changed or read. Every path of the
+//! archive is resolved beneath the directory by `openat2(2)`, with links taken as within it; the last
+//! component is never followed. No other process can write there meanwhile.
+
+use std::io::BufRead;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use coracle_linux::remove_tree;
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    chmodat, chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, ftruncate, futimens, linkat, makedev,
+    mkdirat, mknodat, openat, openat2, readlinkat, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::{Errno, pwrite};
+
+use super::budget::Budget;
+use super::entry::{Entry, Fault, FileData, Kind};
+use super::lower::{Below, OPAQUE, is_opaque, is_whiteout, look_up, open_directory};
+
+/// Memory for directories whose times are still to be set. Beyond it they are set early, and a later
+/// entry in one of them may change its time again.
+const MAX_DEFERRED: usize = 16 << 20;
+const MAX_LINKS: usize = 40;
+const MAX_PATH: usize = 4096;
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
+
+/// A layer being written.
+pub(crate) struct LayerWriter<'a> {
+    root: OwnedFd,
+    /// The layers below, from the top.
+    lowers: &'a [OwnedFd],
+    budget: Budget<'a>,
+    /// The directory of the entry before: archives list a directory's entries together.
+    parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    deferred: Vec<(Vec<u8>, Timestamps)>,
+    deferred_bytes: usize,
+    root_is_opaque: bool,
+}
+
+impl<'a> LayerWriter<'a> {
+    /// `root` is the layer's own, empty directory; `lowers` are the layers below, from the top.
+    pub(crate) fn new(root: OwnedFd, lowers: &'a [OwnedFd], budget: Budget<'a>) -> Self {
+        Self {
+            root,
+            lowers,
+            budget,
+            parent: None,
+            deferred: Vec::new(),
+            deferred_bytes: 0,
+            root_is_opaque: false,
+        }
+    }
+
+    /// Writes one entry; `data` gives a file's bytes.
+    pub(crate) fn apply(&mut self, entry: &Entry, data: &mut dyn BufRead) -> Result<(), Fault> {
+        self.budget.entry()?;
+        if entry.path.len() > MAX_PATH || entry.path.contains(&0) {
+            return Err(Fault::malformed(&entry.path, "has a name that no file can have"));
+        }
+        let components = clean(&entry.path);
+        let Some((&name, parents)) = components.split_last() else {
+            if entry.kind != Kind::Directory {
+                return Err(Fault::malformed(&entry.path, "would replace the layer's root"));
+            }
+            let root = self.root.try_clone().map_err(Fault::write("open", b"/"))?;
+            return self.dress_directory(&root, entry, b"");
+        };
+        let parent_path = parents.join(&b'/');
+        let parent = self.parent(&parent_path, &entry.path)?;
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            return self.whiteout(&parent, parents.is_empty(), name, hidden, &entry.path);
+        }
+        match &entry.kind {
+            Kind::File(file) => self.file(&parent, name, entry, file, data),
+            Kind::Directory => self.directory(&parent, name, entry, components.join(&b'/')),
+            Kind::Symlink(target) => {
+                if target.is_empty() || target.len() >= MAX_PATH || target.contains(&0) {
+                    return Err(Fault::malformed(&entry.path, "has a target that no link can have"));
+                }
+                self.create(&parent, name, entry, |parent| symlinkat(target.as_slice(), parent, name))?;
+                self.dress_node(&parent, name, entry)
+            }
+            Kind::HardLink(target) => self.hard_link(&parent, name, entry, target),
+            Kind::Char(0, 0) => {
+                Err(Fault::malformed(&entry.path, "is character device 0:0, which is overlayfs' own mark"))
+            }
+            Kind::Char(major, minor) => {
+                self.node(&parent, name, entry, FileType::CharacterDevice, (*major, *minor))
+            }
+            Kind::Block(major, minor) => {
+                self.node(&parent, name, entry, FileType::BlockDevice, (*major, *minor))
+            }
+            Kind::Fifo => self.node(&parent, name, entry, FileType::Fifo, (0, 0)),
+        }
+    }
+
+    /// Writes what had to wait for the last entry.
+    pub(crate) fn finish(mut self) -> Result<(), Fault> {
+        if self.root_is_opaque {
+            self.hide_lower_roots()?;
+        }
+        self.parent = None;
+        self.set_deferred_times()
+    }
+
+    // --- one kind of entry each ---
+
+    fn file(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        data: &FileData,
+        input: &mut dyn BufRead,
+    ) -> Result<(), Fault> {
+        // Before the first byte is written: an entry may claim any size.
+        self.budget.bytes(data.stored())?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self
+            .create(parent, name, entry, |parent| openat(parent, name, flags, Mode::from_raw_mode(0o600)))?;
+        let failed = |step| Fault::write::<Errno>(step, &entry.path);
+        let mut end = 0;
+        for &(offset, length) in &data.segments {
+            let mut at = offset;
+            end = offset + length;
+            while at < end {
+                let buffer = input.fill_buf().map_err(Fault::Read)?;
+                if buffer.is_empty() {
+                    return Err(Fault::malformed(&entry.path, "is shorter than its header says"));
+                }
+                let most = usize::try_from(end - at).unwrap_or(usize::MAX);
+                let written =
+                    pwrite(&file, &buffer[..buffer.len().min(most)], at).map_err(failed("write"))?;
+                input.consume(written);
+                at += written as u64;
+            }
+        }
+        if end < data.size {
+            ftruncate(&file, data.size).map_err(failed("extend"))?;
+        }
+        dress(&file, entry)
+    }
+
+    fn directory(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        path: Vec<u8>,
+    ) -> Result<(), Fault> {
+        let failed = |step| Fault::write::<Errno>(step, &entry.path);
+        let mut opaque = false;
+        let made = match mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+            Err(Errno::EXIST) => match open_directory(parent, name) {
+                // An entry met before, or a directory made for one: this entry says how it looks.
+                Ok(known) => Some(known),
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    opaque = self.remove(parent, name, &entry.path)?;
+                    mkdirat(parent, name, Mode::from_raw_mode(0o700)).map_err(failed("create"))?;
+                    None
+                }
+                Err(error) => return Err(failed("open")(error)),
+            },
+            result => {
+                result.map_err(failed("create"))?;
+                None
+            }
+        };
+        let directory = match made {
+            Some(known) => known,
+            None => open_directory(parent, name).map_err(failed("open"))?,
+        };
+        if opaque {
+            fsetxattr(&directory, OPAQUE, b"y", XattrFlags::empty()).map_err(failed("mark as opaque"))?;
+        }
+        self.dress_directory(&directory, entry, &path)
+    }
+
+    fn hard_link(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        target: &[u8],
+    ) -> Result<(), Fault> {
+        let failed = |step| Fault::write::<Errno>(step, &entry.path);
+        let no_target = || {
+            let problem = format!(
+                "is a hard link to {:?}, which this layer does not have",
+                super::entry::printable(target)
+            );
+            Fault::malformed(&entry.path, &problem)
+        };
+        if target.len() > MAX_PATH || target.contains(&0) {
+            return Err(no_target());
+        }
+        let components = clean(target);
+        let Some((&target_name, target_parents)) = components.split_last() else { return Err(no_target()) };
+        let target_parent = match open_beneath(&self.root, &target_parents.join(&b'/')) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(no_target()),
+            Err(error) => return Err(failed("open the target's directory of")(error)),
+        };
+        let stat = match statat(&target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if is_whiteout(stat.st_mode, stat.st_rdev) => return Err(no_target()),
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Err(no_target()),
+            Err(error) => return Err(failed("look at the target of")(error)),
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(Fault::malformed(&entry.path, "is a hard link to a directory"));
+        }
+        if statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
+        {
+            return Ok(());
+        }
+        self.create(parent, name, entry, |parent| {
+            // Without AT_SYMLINK_FOLLOW the link itself is linked.
+            linkat(&target_parent, target_name, parent, name, AtFlags::empty())
+        })
+        .map_err(|fault| match fault {
+            // Making room for the link may have removed its target's directory.
+            Fault::Write { source, .. } if source.kind() == std::io::ErrorKind::NotFound => no_target(),
+            fault => fault,
+        })
+    }
+
+    fn node(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        kind: FileType,
+        (major, minor): (u32, u32),
+    ) -> Result<(), Fault> {
+        self.create(parent, name, entry, |parent| {
+            mknodat(parent, name, kind, Mode::from_raw_mode(0o600), makedev(major, minor))
+        })?;
+        self.dress_node(parent, name, entry)?;
+        // The node was just made and nobody else writes here: it is no link.
+        chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+            .map_err(Fault::write("set the mode of", &entry.path))
+    }
+
+    /// `.wh.NAME` hides NAME of the layers below, never what this layer itself has.
+    fn whiteout(
+        &mut self,
+        parent: &OwnedFd,
+        in_root: bool,
+        name: &[u8],
+        hidden: &[u8],
+        path: &[u8],
+    ) -> Result<(), Fault> {
+        let failed = |step| Fault::write::<Errno>(step, path);
+        if name == OPAQUE_WHITEOUT {
+            if in_root {
+                // overlayfs merges the roots of its layers whatever they are marked with.
+                self.root_is_opaque = true;
+                return Ok(());
+            }
+            let directory = open_directory(parent, b".").map_err(failed("open the directory of"))?;
+            return fsetxattr(&directory, OPAQUE, b"y", XattrFlags::empty())
+                .map_err(failed("mark as opaque the directory of"));
+        }
+        // Other names of this form are aufs' own bookkeeping.
+        if hidden.starts_with(WHITEOUT) {
+            return Ok(());
+        }
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(Fault::malformed(path, "is a whiteout of no file"));
+        }
+        self.hide(parent, hidden, path)
+    }
+
+    fn hide(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), Fault> {
+        match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => match open_directory(parent, name) {
+                Ok(own) => fsetxattr(&own, OPAQUE, b"y", XattrFlags::empty())
+                    .map_err(Fault::write("mark as opaque", path)),
+                // The layer's own file hides what is below already.
+                Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
+                Err(error) => Err(Fault::write("open", path)(error)),
+            },
+            Err(error) => Err(Fault::write("create", path)(error)),
+        }
+    }
+
+    /// Hides every entry of the layers' roots below that this layer does not have itself.
+    fn hide_lower_roots(&mut self) -> Result<(), Fault> {
+        let root = self.root.try_clone().map_err(Fault::write("open", b"/"))?;
+        for lower in self.lowers {
+            let lower = open_directory(lower, b".").map_err(Fault::write("open", b"/"))?;
+            for item in Dir::read_from(&lower).map_err(Fault::write("list the layer below", b"/"))? {
+                let item = item.map_err(Fault::write("list the layer below", b"/"))?;
+                let name = item.file_name().to_bytes();
+                if !matches!(name, b"." | b"..") {
+                    self.hide(&root, name, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // --- paths ---
+
+    /// The directory an entry is in; made, as the layers below have it, where it is missing.
+    fn parent(&mut self, path: &[u8], entry: &[u8]) -> Result<Rc<OwnedFd>, Fault> {
+        if let Some((known, fd)) = &self.parent
+            && known == path
+        {
+            return Ok(Rc::clone(fd));
+        }
+        let fd = match open_beneath(&self.root, path) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(path, entry)?,
+            Err(error) => return Err(Fault::write("open the directory of", entry)(error)),
+        };
+        let fd = Rc::new(fd);
+        self.parent = Some((path.to_vec(), Rc::clone(&fd)));
+        Ok(fd)
+    }
+
+    /// Walks to a directory, making what is missing. What the layers below have at a missing place
+    /// decides: a directory's attributes are copied, for the new one will be seen instead of it; a link
+    /// is repeated and followed, for a directory over it would hide it.
+    fn make_parents(&mut self, path: &[u8], entry: &[u8]) -> Result<OwnedFd, Fault> {
+        let failed = |step| Fault::write::<Errno>(step, entry);
+        let top = || open_directory(&self.root, b".").map_err(failed("open the root for"));
+        let mut pending: Vec<Vec<u8>> = path.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect();
+        // The directories walked through, with whether they still show what is below them.
+        let mut walked: Vec<(OwnedFd, Vec<u8>, bool)> = vec![(top()?, Vec::new(), true)];
+        let mut links = 0;
+        while let Some(name) = pending.pop() {
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    walked.truncate((walked.len() - 1).max(1));
+                    continue;
+                }
+                _ => {}
+            }
+            self.budget.entry()?;
+            let Some((directory, _, shows_lower)) = walked.last() else { break };
+            let shows_lower = *shows_lower;
+            let stat = match statat(directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Some(stat),
+                Err(Errno::NOENT) => None,
+                Err(error) => return Err(failed("look at the directory of")(error)),
+            };
+            match stat.map(|stat| (FileType::from_raw_mode(stat.st_mode), stat)) {
+                Some((FileType::Directory, _)) => {
+                    let next = open_directory(directory, &name).map_err(failed("open the directory of"))?;
+                    let shows = shows_lower && !is_opaque(&next);
+                    walked.push((next, name, shows));
+                }
+                Some((FileType::Symlink, _)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(failed("open the directory of")(Errno::LOOP));
+                    }
+                    let target = readlinkat(directory, name.as_slice(), Vec::new())
+                        .map_err(failed("read the link to the directory of"))?
+                        .into_bytes();
+                    if target.starts_with(b"/") {
+                        walked.truncate(1);
+                    }
+                    pending.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
+                }
+                Some((_, stat)) if !is_whiteout(stat.st_mode, stat.st_rdev) => {
+                    return Err(failed("open the directory of")(Errno::NOTDIR));
+                }
+                hidden => {
+                    let is_hidden = hidden.is_some();
+                    if is_hidden {
+                        unlinkat(directory, name.as_slice(), AtFlags::empty())
+                            .map_err(failed("replace a whiteout for"))?;
+                    }
+                    let mut at: Vec<Vec<u8>> = walked[1..].iter().map(|(_, name, _)| name.clone()).collect();
+                    at.push(name.clone());
+                    let below = if shows_lower && !is_hidden {
+                        look_up(self.lowers, &at).map_err(failed("look below for the directory of"))?
+                    } else {
+                        Below::Nothing
+                    };
+                    if let Below::Symlink(target, stat) = below {
+                        symlinkat(target.as_slice(), directory, name.as_slice())
+                            .and_then(|()| copy_owner(directory, &name, &stat))
+                            .map_err(failed("repeat a link of the layer below for"))?;
+                        pending.push(name);
+                        continue;
+                    }
+                    mkdirat(directory, name.as_slice(), Mode::from_raw_mode(0o755))
+                        .map_err(failed("create the directory of"))?;
+                    let next = open_directory(directory, &name).map_err(failed("open the directory of"))?;
+                    // umask does not count.
+                    fchmod(&next, Mode::from_raw_mode(0o755)).map_err(failed("create the directory of"))?;
+                    if is_hidden {
+                        fsetxattr(&next, OPAQUE, b"y", XattrFlags::empty())
+                            .map_err(failed("mark as opaque the directory of"))?;
+                    }
+                    if let Below::Directory(lower, stat) = below {
+                        copy_attributes(&lower, &next, &stat)
+                            .map_err(failed("copy the attributes of the directory of"))?;
+                        self.defer(at.join(&b'/'), times(stat.st_mtime, stat.st_mtime_nsec as u32))?;
+                    }
+                    walked.push((next, name, shows_lower && !is_hidden));
+                }
+            }
+        }
+        walked.pop().map(|(fd, _, _)| fd).ok_or_else(|| failed("open the directory of")(Errno::NOENT))
+    }
+
+    /// Creates a node; what an earlier entry put there gives way.
+    fn create<T>(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Fault> {
+        let made = match make(parent.as_fd()) {
+            Err(Errno::EXIST) => {
+                self.remove(parent, name, &entry.path)?;
+                make(parent.as_fd())
+            }
+            made => made,
+        };
+        made.map_err(Fault::write("create", &entry.path))
+    }
+
+    /// Removes what an earlier entry made; whether that was a whiteout.
+    fn remove(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool, Fault> {
+        // The directory held may be one of those that go.
+        self.parent = None;
+        let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Fault::write("look at", path))?;
+        use std::os::unix::ffi::OsStrExt;
+        remove_tree(parent.as_fd(), std::ffi::OsStr::from_bytes(name))
+            .map_err(Fault::write("replace", path))?;
+        Ok(is_whiteout(stat.st_mode, stat.st_rdev))
+    }
+
+    // --- attributes ---
+
+    fn dress_directory(&mut self, directory: &OwnedFd, entry: &Entry, path: &[u8]) -> Result<(), Fault> {
+        dress(directory, entry)?;
+        self.defer(path.to_vec(), times(entry.mtime.0, entry.mtime.1))
+    }
+
+    /// A node that cannot, or must not, be opened.
+    fn dress_node(&mut self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), Fault> {
+        let failed = |step| Fault::write::<Errno>(step, &entry.path);
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("set the owner of"))?;
+        utimensat(parent, name, &times(entry.mtime.0, entry.mtime.1), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("set the time of"))
+    }
+
+    /// Entries written later change their directory's time, so it is set at the end.
+    fn defer(&mut self, path: Vec<u8>, times: Timestamps) -> Result<(), Fault> {
+        self.deferred_bytes += path.capacity() + size_of::<(Vec<u8>, Timestamps)>();
+        self.deferred.push((path, times));
+        if self.deferred_bytes > MAX_DEFERRED { self.set_deferred_times() } else { Ok(()) }
+    }
+
+    fn set_deferred_times(&mut self) -> Result<(), Fault> {
+        for (path, times) in self.deferred.drain(..) {
+            match open_beneath(&self.root, &path) {
+                Ok(fd) => {
+                    utimensat(&fd, "", &times, AtFlags::EMPTY_PATH)
+                        .map_err(Fault::write("set the time of", &path))?;
+                }
+                // A later entry put something else there.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(error) => return Err(Fault::write("open", &path)(error)),
+            }
+        }
+        self.deferred_bytes = 0;
+        Ok(())
+    }
+}
+
+/// A directory of the layer, for use as the start of further lookups.
+fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let path = if path.is_empty() { b"." } else { path };
+    openat2(
+        root,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV,
+    )
+}
+
+/// The components of a path taken as within the root: `..` at the top stays there.
+fn clean(path: &[u8]) -> Vec<&[u8]> {
+    let mut components = Vec::new();
+    for component in path.split(|b| *b == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                components.pop();
+            }
+            name => components.push(name),
+        }
+    }
+    components
+}
+
+/// Owner, mode, extended attributes and time, in the order that keeps them: a change of owner takes
+/// away setuid bits and file capabilities.
+fn dress(file: &OwnedFd, entry: &Entry) -> Result<(), Fault> {
+    let failed = |step| Fault::write::<Errno>(step, &entry.path);
+    fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+        .map_err(failed("set the owner of"))?;
+    fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
+    for (name, value) in &entry.xattrs {
+        match policy(name) {
+            Policy::Keep => match fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
+                // A file system without them: only capabilities change what a program may do.
+                Err(Errno::OPNOTSUPP) if name != b"security.capability" => {}
+                result => result.map_err(failed("set an extended attribute of"))?,
+            },
+            Policy::Ignore => {}
+            Policy::Refuse => {
+                let name = String::from_utf8_lossy(name);
+                return Err(Fault::malformed(
+                    &entry.path,
+                    &format!("has the attribute {name:?}, which is overlayfs' own"),
+                ));
+            }
+        }
+    }
+    futimens(file, &times(entry.mtime.0, entry.mtime.1)).map_err(failed("set the time of"))
+}
+
+enum Policy {
+    Keep,
+    Ignore,
+    Refuse,
+}
+
+/// Which extended attributes a layer may bring. Labels and signatures of the machine an image was built
+/// on (`security.selinux`, `security.ima`) mean nothing, or something else, here.
+fn policy(name: &[u8]) -> Policy {
+    if name.starts_with(b"trusted.overlay.") {
+        Policy::Refuse
+    } else if name.starts_with(b"user.")
+        || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
+    {
+        Policy::Keep
+    } else {
+        Policy::Ignore
+    }
+}
+
+fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn copy_owner(parent: &OwnedFd, name: &[u8], stat: &Stat) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    utimensat(parent, name, &times(stat.st_mtime, stat.st_mtime_nsec as u32), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn copy_attributes(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<(), Errno> {
+    fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    for (name, value) in read_xattrs(from)? {
+        if matches!(policy(&name), Policy::Keep) {
+            fsetxattr(to, name.as_slice(), &value, XattrFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Every extended attribute of an open file.
+pub(crate) fn read_xattrs(file: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    // The kernel's own bounds: 64 KiB for the list of names and for each value.
+    let mut names = vec![0; 64 << 10];
+    let length = match flistxattr(file, names.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => 0,
+        length => length?,
+    };
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    let mut value = vec![0; 64 << 10];
+    let mut attributes = Vec::new();
+    for name in names[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        match fgetxattr(file, name, value.as_mut_slice()) {
+            Ok(size) => attributes.push((name.to_vec(), value[..size].to_vec())),
+            Err(Errno::NODATA) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    attributes.sort();
+    Ok(attributes)
+}

@@ -1,0 +1,18 @@
+//! From a layer's archive, or a directory, to a directory that overlayfs can use as a lower layer.
+
+mod budget;
+mod directory;
+mod entry;
+mod layer;
+mod lower;
+mod pax;
+mod stream;
+mod tar;
+
+pub(crate) use budget::Budget;
+pub use budget::Limits;
+pub(crate) use directory::copy_directory;
+pub(crate) use entry::{Fault, Kind};
+pub(crate) use layer::LayerWriter;
+pub(crate) use stream::{decompressor, unpack_stream};
+pub(crate) use tar::TarReader;

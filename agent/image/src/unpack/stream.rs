@@ -1,0 +1,183 @@
+//! One pass over a layer: read, verify, decompress, verify, unpack.
+//!
+//! A thread of its own reads, hashes and decompresses, while the caller's writes files: the two take
+//! about as long. A few buffers go round between them, so memory is bounded whatever the layer is.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::entry::Fault;
+use super::layer::LayerWriter;
+use super::tar::TarReader;
+use crate::digest::{Digest, Hasher};
+
+const BUFFER: usize = 256 << 10;
+const BUFFERS: usize = 4;
+
+/// What one pass over a layer found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Streamed {
+    /// Of the bytes as they were read.
+    pub(crate) blob: Digest,
+    /// How many they were.
+    pub(crate) blob_size: u64,
+    /// Of the decompressed archive.
+    pub(crate) diff_id: Digest,
+    /// Its length.
+    pub(crate) archive_size: u64,
+}
+
+/// Unpacks the layer that `source` holds: tar, plain or compressed with gzip or zstd.
+///
+/// At most `max_archive` decompressed bytes are taken.
+pub(crate) fn unpack_stream(
+    source: impl Read + Send,
+    max_archive: u64,
+    mut writer: LayerWriter<'_>,
+) -> Result<Streamed, Fault> {
+    let (full_sender, full) = sync_channel(BUFFERS);
+    let (empty, empty_receiver) = sync_channel(BUFFERS);
+    for _ in 0..BUFFERS {
+        // The channel has room for all of them.
+        let _ = empty.send(Vec::new());
+    }
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || feed(source, max_archive, &full_sender, &empty_receiver));
+        let mut chunks = Chunks { full, empty, current: Vec::new(), at: 0 };
+        let unpacked = (|| {
+            let mut archive = TarReader::new(&mut chunks);
+            while let Some(entry) = archive.next_entry()? {
+                writer.apply(&entry, &mut archive)?;
+            }
+            // What follows the archive's end is no entry, but part of the digests.
+            io::copy(&mut chunks, &mut io::sink()).map_err(Fault::Read)?;
+            writer.finish()
+        })();
+        // Ends the reader, should it still wait for one of the two.
+        drop(chunks);
+        let streamed = reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread panicked")));
+        unpacked?;
+        streamed.map_err(Fault::Read)
+    })
+}
+
+/// Decompresses what `source` holds, by its first bytes.
+pub(crate) fn decompressor<'a>(
+    mut source: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let start = source.fill_buf()?;
+    Ok(if start.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::bufread::MultiGzDecoder::new(source))
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Box::new(zstd::stream::read::Decoder::with_buffer(source)?)
+    } else {
+        Box::new(source)
+    })
+}
+
+fn feed(
+    source: impl Read + Send,
+    max_archive: u64,
+    full: &SyncSender<io::Result<Vec<u8>>>,
+    empty: &Receiver<Vec<u8>>,
+) -> io::Result<Streamed> {
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let mut blob = Counted { source, hasher: Hasher::default(), count: 0 };
+    let (mut diff, mut archive_size) = (Hasher::default(), 0);
+    let mut pump = || -> io::Result<()> {
+        let buffered = BufReader::with_capacity(BUFFER, &mut blob);
+        let mut decompressed = decompressor(buffered)?;
+        loop {
+            let mut buffer = empty.recv().map_err(|_| gone())?;
+            buffer.resize(BUFFER, 0);
+            let mut length = 0;
+            while length < BUFFER {
+                match decompressed.read(&mut buffer[length..]) {
+                    Ok(0) => break,
+                    Ok(count) => length += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if length == 0 {
+                break;
+            }
+            archive_size += length as u64;
+            if archive_size > max_archive {
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    format!("it is larger than {max_archive} bytes when decompressed"),
+                ));
+            }
+            buffer.truncate(length);
+            diff.update(&buffer);
+            full.send(Ok(buffer)).map_err(|_| gone())?;
+        }
+        // A decompressor stops at the end of its format; the digest covers every byte.
+        drop(decompressed);
+        io::copy(&mut blob, &mut io::sink()).map(drop)
+    };
+    if let Err(error) = pump() {
+        let copy = io::Error::new(error.kind(), error.to_string());
+        // The receiver may be gone; then it has its own error.
+        let _ = full.send(Err(error));
+        return Err(copy);
+    }
+    Ok(Streamed { blob: blob.hasher.finish(), blob_size: blob.count, diff_id: diff.finish(), archive_size })
+}
+
+struct Counted<R> {
+    source: R,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.count += count as u64;
+        Ok(count)
+    }
+}
+
+/// The decompressed archive on the unpacking side.
+struct Chunks {
+    full: Receiver<io::Result<Vec<u8>>>,
+    empty: SyncSender<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.current.len() {
+            let next = match self.full.recv() {
+                Ok(next) => next?,
+                // The reader is done.
+                Err(_) => Vec::new(),
+            };
+            let used = std::mem::replace(&mut self.current, next);
+            self.at = 0;
+            if used.capacity() > 0 {
+                // The reader may be done with buffers.
+                let _ = self.empty.try_send(used);
+            }
+        }
+        Ok(&self.current[self.at..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.at += amount;
+    }
+}
+
+impl Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(out.len());
+        out[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
