@@ -48,3 +48,68 @@ impl QosClass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HostNamespaces, PodSecurity, Quantity, Resources, RestartPolicy};
+
+    fn list(cpu: &str, memory: &str) -> ResourceList {
+        let amount = |text: &str| (!text.is_empty()).then(|| text.parse::<Quantity>().unwrap());
+        ResourceList { cpu: amount(cpu), memory: amount(memory), ..ResourceList::default() }
+    }
+
+    /// `resources` of each container: requests and limits, each cpu and memory.
+    fn class(containers: &[[(&str, &str); 2]]) -> QosClass {
+        let container = |[requests, limits]: &[(&str, &str); 2]| crate::Container {
+            name: crate::Name::label("c").unwrap(),
+            image: "i".to_owned(),
+            image_pull_policy: crate::ImagePullPolicy::Never,
+            command: None,
+            args: None,
+            working_dir: None,
+            env: Vec::new(),
+            ports: Vec::new(),
+            resources: Resources { requests: list(requests.0, requests.1), limits: list(limits.0, limits.1) },
+            volume_mounts: Vec::new(),
+            security: crate::ContainerSecurity::default(),
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+            termination_message_path: String::new(),
+            termination_message_policy: crate::TerminationMessagePolicy::File,
+        };
+        let (init, main) = containers.split_at(containers.len() - 1);
+        qos_class(&PodSpec {
+            init_containers: init.iter().map(container).collect(),
+            containers: main.iter().map(container).collect(),
+            volumes: Vec::new(),
+            restart_policy: RestartPolicy::Always,
+            termination_grace_period: std::time::Duration::ZERO,
+            host: HostNamespaces::default(),
+            share_process_namespace: false,
+            hostname: None,
+            security: PodSecurity::default(),
+        })
+    }
+
+    #[test]
+    fn classes_are_those_kubernetes_gives() {
+        let none = [("", ""), ("", "")];
+        let full = [("1", "1Gi"), ("1000m", "1024Mi")];
+        for (containers, expected) in [
+            (vec![none], QosClass::BestEffort),
+            (vec![[("0", "0"), ("0", "0")]], QosClass::BestEffort),
+            (vec![full], QosClass::Guaranteed),
+            (vec![full, full], QosClass::Guaranteed),
+            (vec![none, full], QosClass::Burstable),
+            (vec![full, none], QosClass::Burstable),
+            (vec![[("1", ""), ("1", "")]], QosClass::Burstable),
+            (vec![[("1", "1Gi"), ("2", "1Gi")]], QosClass::Burstable),
+            (vec![[("1", "1Gi"), ("", "")]], QosClass::Burstable),
+            (vec![[("", ""), ("0", "1Gi")]], QosClass::Burstable),
+        ] {
+            assert_eq!(class(&containers), expected, "{containers:?}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use coracle_model::{
 };
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, filled, resources, security, syntax, word};
+use super::{check_nul, collect, filled, resources, security, syntax, word};
 use crate::error::Faults;
 use crate::path::Path;
 
@@ -34,15 +34,25 @@ pub(super) fn convert_all(
     place: &mut Place<'_>,
     faults: &mut Faults,
 ) -> Option<Vec<Container>> {
-    let mut converted = Some(Vec::with_capacity(containers.len()));
-    for (index, container) in containers.iter_mut().enumerate() {
-        let container = convert(container, &list.index(index), place, faults);
-        converted = converted.zip(container).map(|(mut containers, container)| {
-            containers.push(container);
-            containers
-        });
-    }
-    converted
+    collect(
+        containers
+            .iter_mut()
+            .enumerate()
+            .map(|(index, container)| convert(container, &list.index(index), place, faults)),
+    )
+}
+
+/// Init containers run one after another and before the others: their ports do not meet.
+pub(super) fn convert_init(
+    containers: &mut [v1::Container],
+    list: &Path<'_>,
+    place: &mut Place<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<Container>> {
+    collect(containers.iter_mut().enumerate().map(|(index, container)| {
+        place.ports.clear();
+        convert(container, &list.index(index), place, faults)
+    }))
 }
 
 fn convert(
@@ -237,7 +247,7 @@ fn port_list(
     faults: &mut Faults,
 ) -> Option<Vec<ContainerPort>> {
     let mut names = HashSet::new();
-    let mut converted = Some(Vec::with_capacity(ports.len()));
+    let mut converted = Vec::with_capacity(ports.len());
     for (index, port) in ports.iter_mut().enumerate() {
         let path = list.index(index);
         if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
@@ -249,12 +259,9 @@ fn port_list(
             }
         }
         let port = container_port(port, &path, place, faults);
-        converted = converted.zip(port).map(|(mut ports, port)| {
-            ports.push(port);
-            ports
-        });
+        converted.push(port);
     }
-    converted
+    collect(converted)
 }
 
 fn container_port(
@@ -345,19 +352,16 @@ fn mounts(
     faults: &mut Faults,
 ) -> Option<Vec<VolumeMount>> {
     let mut targets = HashSet::new();
-    let mut converted = Some(Vec::with_capacity(mounts.len()));
+    let mut converted = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {
         let path = list.index(index);
         if !mount.mount_path.is_empty() && !targets.insert(&mount.mount_path) {
             faults.invalid(&path.child("mountPath"), &mount.mount_path, "must be unique");
         }
         let mount = volume_mount(mount, privileged, &path, place, faults);
-        converted = converted.zip(mount).map(|(mut mounts, mount)| {
-            mounts.push(mount);
-            mounts
-        });
+        converted.push(mount);
     }
-    converted
+    collect(converted)
 }
 
 fn volume_mount(

@@ -12,6 +12,8 @@ use crate::path::Path;
 /// Kubernetes' bound on all annotations of an object together.
 const ANNOTATION_BYTES: usize = 256 * 1024;
 
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
 /// Who the pod is.
 pub(crate) struct Metadata {
     pub(crate) key: PodKey,
@@ -98,7 +100,13 @@ pub(super) fn convert(
 
     let annotations_path = path.child("annotations");
     let annotations = annotations.clone().unwrap_or_default();
-    for key in annotations.keys() {
+    for (key, value) in &annotations {
+        // The form before 1.30 of a request for confinement, still honoured by Kubernetes.
+        faults.not_yet_if(
+            key.starts_with(APP_ARMOR) && value != "unconfined",
+            &annotations_path.key(key),
+            "AppArmor profiles; leave the annotation out, or set it to unconfined",
+        );
         // Unlike a label's, an annotation's key is compared in lower case.
         if let Err(error) = syntax::qualified_name(&key.to_lowercase()) {
             faults.invalid(&annotations_path, key, error);

@@ -72,6 +72,14 @@ impl Emptiness for String {
     }
 }
 
+/// All of them, or `None` when one is missing. Unlike `collect` of the standard library this goes on after
+/// the first that is missing, so that the faults of the others are found too.
+fn collect<T>(items: impl IntoIterator<Item = Option<T>>) -> Option<Vec<T>> {
+    let mut missing = false;
+    let found: Vec<T> = items.into_iter().inspect(|item| missing |= item.is_none()).flatten().collect();
+    (!missing).then_some(found)
+}
+
 /// Text that reaches the kernel ends at a NUL byte there.
 fn check_nul(text: &str, path: &Path<'_>, faults: &mut Faults) {
     if text.contains('\0') {

@@ -144,7 +144,7 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
     }
     // Kubernetes looks at the containers first, so that of two of one name the init container is blamed.
     let containers = container::convert_all(containers, &path.child("containers"), &mut place, faults);
-    let init_containers = container::convert_all(
+    let init_containers = container::convert_init(
         init_containers.as_deref_mut().unwrap_or_default(),
         &path.child("initContainers"),
         &mut place,

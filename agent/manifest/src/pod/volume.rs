@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use coracle_model::{EmptyDirMedium, HostPathType, Name, Quantity, Volume, VolumeSource};
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, syntax, word};
+use super::{check_nul, collect, syntax, word};
 use crate::error::Faults;
 use crate::path::Path;
 
@@ -22,7 +22,7 @@ pub(super) struct Volumes {
 pub(super) fn convert_all(volumes: &mut [v1::Volume], path: &Path<'_>, faults: &mut Faults) -> Volumes {
     let list = path.child("volumes");
     let mut names = HashSet::new();
-    let mut converted = Some(Vec::with_capacity(volumes.len()));
+    let mut converted = Vec::with_capacity(volumes.len());
     for (index, volume) in volumes.iter_mut().enumerate() {
         let path = list.index(index);
         let name_path = path.child("name");
@@ -36,15 +36,9 @@ pub(super) fn convert_all(volumes: &mut [v1::Volume], path: &Path<'_>, faults: &
             Name::label(&*volume.name).map_err(|error| faults.invalid(&name_path, &volume.name, error)).ok()
         };
         let source = source(volume, &path, faults);
-        converted = match (converted, name, source) {
-            (Some(mut volumes), Some(name), Some(source)) => {
-                volumes.push(Volume { name, source });
-                Some(volumes)
-            }
-            _ => None,
-        };
+        converted.push(name.zip(source).map(|(name, source)| Volume { name, source }));
     }
-    Volumes { names, converted }
+    Volumes { names, converted: collect(converted) }
 }
 
 fn source(volume: &mut v1::Volume, path: &Path<'_>, faults: &mut Faults) -> Option<VolumeSource> {

@@ -170,3 +170,9 @@ fn numbers_are_read_as_kubectl_reads_them() {
         (Some(Quantity::from_milli(1500)), Some(Quantity::from_units(128_974_848)))
     );
 }
+
+#[test]
+fn init_containers_may_use_the_ports_of_those_that_come_later() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  hostNetwork: true\n  initContainers:\n  - {name: i, image: i, ports: [{containerPort: 80}]}\n  - {name: j, image: i, ports: [{containerPort: 80}]}\n  containers:\n  - {name: c, image: i, ports: [{containerPort: 80}]}\n";
+    assert_eq!(one(text).spec.init_containers.len(), 2);
+}

@@ -1,0 +1,99 @@
+//! Pods and their status as Kubernetes objects.
+
+use coracle_manifest::encode;
+use coracle_model::{
+    ConditionStatus, ContainerId, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase,
+    PodStatus, QosClass, Running, Terminated, Waiting,
+};
+
+use super::one;
+
+fn status() -> PodStatus {
+    let at = |text: &str| Some(text.parse().unwrap());
+    let id = Some(ContainerId::from_bytes([0xab; 32]));
+    let container = |name: &str, state| ContainerStatus {
+        name: name.to_owned(),
+        state,
+        last_state: None,
+        ready: false,
+        started: false,
+        restart_count: 0,
+        image: "nginx".to_owned(),
+        image_id: String::new(),
+        container_id: None,
+    };
+    let ended = Terminated {
+        exit_code: 137,
+        signal: Some(9),
+        reason: "OOMKilled".to_owned(),
+        message: None,
+        started_at: at("2026-01-02T03:04:05.987654321Z"),
+        finished_at: at("2026-01-02T03:04:06Z"),
+        container_id: id,
+    };
+    let never =
+        Terminated { started_at: None, signal: None, reason: "StartError".to_owned(), ..ended.clone() };
+    let running = ContainerStatus {
+        last_state: Some(ended.clone()),
+        ready: true,
+        started: true,
+        restart_count: 1,
+        image_id: "sha256:00".to_owned(),
+        container_id: id,
+        ..container(
+            "server",
+            ContainerState::Running(Running { started_at: "2026-01-02T03:04:07Z".parse().unwrap() }),
+        )
+    };
+    let waiting = Waiting { reason: "CrashLoopBackOff".to_owned(), message: Some("back-off 10s".to_owned()) };
+    PodStatus {
+        phase: PodPhase::Running,
+        conditions: vec![PodCondition {
+            kind: PodConditionType::Ready,
+            status: ConditionStatus::False,
+            reason: Some("ContainersNotReady".to_owned()),
+            message: None,
+            last_transition_time: at("2026-01-02T03:04:05Z"),
+        }],
+        reason: None,
+        message: None,
+        start_time: at("2026-01-02T03:04:04.5Z"),
+        init_container_statuses: vec![container("prepare", ContainerState::Terminated(never))],
+        container_statuses: vec![running, container("shell", ContainerState::Waiting(waiting))],
+        qos_class: QosClass::Burstable,
+    }
+}
+
+#[test]
+fn a_status_is_written_as_kubernetes_writes_it() {
+    let pod = one(include_str!("good/two-containers.yaml"));
+    let node = encode::Node { name: "node-1", address: Some("192.0.2.10".parse().unwrap()) };
+    let object = encode::pod(&pod, &status(), &node);
+    assert_eq!(object["metadata"]["creationTimestamp"], "2026-01-02T03:04:04Z");
+    assert_eq!(object["spec"]["nodeName"], "node-1");
+    insta::assert_json_snapshot!("status", object["status"]);
+}
+
+#[test]
+fn a_host_network_pod_has_the_nodes_address() {
+    let pod = one(include_str!("good/static-etcd.yaml"));
+    let node = encode::Node { name: "node-1", address: Some("2001:db8::1".parse().unwrap()) };
+    let object = encode::pod(&pod, &status(), &node);
+    assert_eq!(object["status"]["podIP"], "2001:db8::1");
+    assert_eq!(object["status"]["podIPs"], serde_json::json!([{ "ip": "2001:db8::1" }]));
+}
+
+/// What `coracle get pods -o json` prints can be given to the node again.
+#[test]
+fn an_encoded_list_decodes_to_the_same_pods() {
+    let node = encode::Node { name: "node-1", address: None };
+    let pods = [one(include_str!("good/two-containers.yaml")), one(include_str!("good/exported.yaml"))];
+    let list = encode::pod_list(pods.iter().map(|pod| encode::pod(pod, &status(), &node)));
+    let again = coracle_manifest::decode("again.json", list.to_string().as_bytes()).unwrap();
+    assert_eq!(again.len(), 2);
+    for (pod, again) in pods.iter().zip(again) {
+        assert_eq!(again.pod.spec, pod.spec);
+        assert_eq!(again.pod.uid, pod.uid);
+        assert_eq!(again.pod.key, pod.key);
+    }
+}
