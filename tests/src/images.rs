@@ -26,3 +26,22 @@ pub fn layout(image: &str) -> PathBuf {
     assert!(output.status.success(), "{} {image}: {}", script.display(), output.status);
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
+
+/// Unpacks the root file system of `busybox` or `nginx` into a directory, for a test to change and import.
+pub fn unpack(image: &str, into: &Path) {
+    let unpacked = tempfile::tempdir().expect("a temporary directory");
+    run(Command::new("tar").arg("-xf").arg(layout(image)).arg("-C").arg(unpacked.path()));
+    let blobs = std::fs::read_dir(unpacked.path().join("blobs/sha256")).expect("an OCI image layout");
+    // The images have one layer; the other blobs are a few hundred bytes of JSON.
+    let layer = blobs
+        .filter_map(|blob| Some(blob.ok()?.path()))
+        .max_by_key(|blob| std::fs::metadata(blob).map_or(0, |data| data.len()))
+        .expect("a layout has blobs");
+    std::fs::create_dir_all(into).expect("the directory can be made");
+    run(Command::new("tar").arg("-xf").arg(layer).arg("-C").arg(into));
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}

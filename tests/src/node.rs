@@ -367,9 +367,8 @@ impl Node {
     /// What is on the machine and would not be there without pods.
     fn leaks(&self) -> Vec<String> {
         let mut leaks = Vec::new();
-        let agent = self.agent_pid();
-        let own = [agent, self.agent.as_ref().map_or(agent, |agent| agent.entry.id().cast_signed())];
-        let processes = self.machine.processes().into_iter().filter(|pid| !own.contains(pid));
+        let agent = self.agent.as_ref().map(|agent| agent.pid);
+        let processes = self.machine.processes().into_iter().filter(|pid| Some(*pid) != agent);
         leaks.extend(processes.map(|pid| format!("process {pid}: {}", processes::command_line(pid))));
 
         let skeleton = ["kubepods", "burstable", "besteffort"];
@@ -383,14 +382,15 @@ impl Node {
         }
 
         if let Some(baseline) = &self.baseline {
-            for (pid, before) in [(agent, &baseline.mounts), (self.machine.init(), &baseline.machine_mounts)]
-            {
+            let machine = Some((self.machine.init(), &baseline.machine_mounts));
+            let agent = agent.map(|agent| (agent, &baseline.mounts));
+            for (pid, before) in machine.into_iter().chain(agent) {
                 let mounts = processes::mounts(pid).into_iter().filter(|mount| !before.contains(mount));
                 leaks.extend(mounts.map(|mount| format!("mount of process {pid}: {mount}")));
             }
         }
         // A descriptor of a pod keeps what it names: a namespace, a pipe, a process, a deleted file.
-        for (number, target) in processes::descriptors(agent) {
+        for (number, target) in agent.map(processes::descriptors).unwrap_or_default() {
             let of_pod = ["/pods/", "(deleted)", "net:[", "mnt:[", "pid:[", "anon_inode:[pidfd]"];
             if of_pod.iter().any(|mark| target.contains(mark)) && !target.starts_with("/memfd:") {
                 leaks.push(format!("descriptor {number} of the agent: {target}"));

@@ -10,4 +10,16 @@
     reason = "a test whose surroundings fail has failed, and says where"
 )]
 
+mod command_line;
+mod exec;
 mod harness;
+mod hostile;
+mod lifecycle;
+mod limits;
+mod logs;
+mod malformed;
+mod namespaces;
+mod restart;
+mod run;
+mod security;
+mod storage;

@@ -1,0 +1,200 @@
+//! The agent may be killed at any moment; pods do not notice.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant, SystemTime};
+
+use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
+use coracle_tests::needs_root;
+use coracle_tests::node::{Node, container_id, container_status, uid};
+use coracle_tests::processes::is_alive;
+use coracle_tests::wait::{SOON, wait_until};
+use serde_json::json;
+
+#[test]
+fn a_running_pod_is_adopted_untouched() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("kept", vec![idle("a"), idle("b")]));
+    let before = node.wait_running("kept");
+    let pids = ["a", "b"].map(|name| node.container_pid(&before, name));
+    let pause = node.pause_pid(&before);
+    for graceful in [false, true] {
+        if graceful {
+            node.stop_agent()
+        } else {
+            node.kill_agent()
+        }
+        assert!(is_alive(pause) && pids.iter().all(|pid| is_alive(*pid)), "pods live without an agent");
+        node.start_agent();
+        let after = node.wait_running("kept");
+        assert_eq!(uid(&after), uid(&before));
+        assert_eq!(node.pause_pid(&after), pause);
+        for (name, pid) in ["a", "b"].into_iter().zip(pids) {
+            assert_eq!(container_id(&after, name), container_id(&before, name));
+            assert_eq!(node.container_pid(&after, name), pid);
+            assert_eq!(container_status(&after, name)["restartCount"], 0);
+            assert_eq!(
+                container_status(&after, name)["state"]["running"]["startedAt"],
+                container_status(&before, name)["state"]["running"]["startedAt"]
+            );
+        }
+        assert_eq!(node.coracle_ok(&["exec", "kept", "-c", "a", "--", "echo", "alive"]), "alive\n");
+    }
+    node.finish();
+}
+
+#[test]
+fn an_exit_while_no_agent_ran_keeps_its_code_and_time() {
+    needs_root!();
+    let mut node = Node::start();
+    let data = node.path("data");
+    let script = "until [ -e /data/go ]; do usleep 10000; done; exit 7";
+    let ends = with_host_path(pod("ends", vec![shell("c", script)]), "data", &data, "/data");
+    node.run(&with(ends, "spec.restartPolicy", json!("Never")));
+    let seen = node.wait_running("ends");
+    let pid = node.container_pid(&seen, "c");
+    node.kill_agent();
+    let before = seconds();
+    fs::write(data.join("go"), "").unwrap();
+    wait_until("the container to end", SOON, || !is_alive(pid));
+    let after = seconds();
+    // Time passes, so that the time of the exit and that of the restart can be told apart.
+    std::thread::sleep(Duration::from_secs(2));
+    node.start_agent();
+    let seen = node.wait_phase("ends", "Failed");
+    let ended = &container_status(&seen, "c")["state"]["terminated"];
+    assert_eq!(ended["exitCode"], 7);
+    let finished = parse_time(ended["finishedAt"].as_str().unwrap());
+    assert!((before..=after).contains(&finished), "ended at {finished}, not in {before}..={after}");
+    node.finish();
+}
+
+#[test]
+fn a_manifest_taken_away_while_no_agent_ran_ends_its_pod() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("gone", vec![idle("c")]));
+    node.run(&pod("kept", vec![idle("c")]));
+    node.wait_running("gone");
+    let kept = node.wait_running("kept");
+    node.kill_agent();
+    node.remove("gone");
+    node.start_agent();
+    node.wait_gone("gone");
+    assert_eq!(container_id(&node.wait_running("kept"), "c"), container_id(&kept, "c"));
+    node.finish();
+}
+
+/// How many pods the storm starts and stops: few in every run, `CORACLE_TEST_STARTS=200` for the whole of it.
+fn starts() -> usize {
+    std::env::var("CORACLE_TEST_STARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
+}
+
+/// Numbers that differ from run to run, and can be had again from the seed a failing run prints.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let seed = std::env::var("CORACLE_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or(time as u64 | 1);
+        println!("CORACLE_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// xorshift64: 0 to `below` - 1.
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+#[test]
+fn kills_at_any_moment_leak_nothing_and_touch_no_survivor() {
+    needs_root!();
+    let mut node = Node::start();
+    let mut random = Random::new();
+    let script = "i=0; while :; do i=$((i+1)); echo $i; usleep 5000; done";
+    node.run(&pod("survivor", vec![shell("c", script)]));
+    let survivor = node.wait_running("survivor");
+    let pid = node.container_pid(&survivor, "c");
+
+    let total = starts();
+    let mut present = BTreeSet::new();
+    for number in 0..total {
+        // Some pods end by themselves, with a code that tells them apart; some are ended.
+        let name = format!("p{number}");
+        let one = if number % 3 == 0 { shell("c", &format!("exit {}", number % 100)) } else { idle("c") };
+        let never = if number % 3 == 0 { "Never" } else { "Always" };
+        node.run(&with(pod(&name, vec![one]), "spec.restartPolicy", json!(never)));
+        present.insert(number);
+        if present.len() > 6 {
+            let oldest = present.pop_first().unwrap();
+            node.remove(&format!("p{oldest}"));
+        }
+        // From before the manifest is seen to after the container runs.
+        std::thread::sleep(Duration::from_micros(random.next(120_000)));
+        node.kill_agent();
+        if random.next(4) == 0 {
+            // Also in the middle of adopting what the one before left.
+            node.launch_agent();
+            std::thread::sleep(Duration::from_micros(random.next(60_000)));
+            node.kill_agent();
+        }
+        node.start_agent();
+    }
+
+    for number in present {
+        let name = format!("p{number}");
+        if number % 3 == 0 {
+            let code = number % 100;
+            let seen = node.wait_phase(&name, if code == 0 { "Succeeded" } else { "Failed" });
+            assert_eq!(container_status(&seen, "c")["state"]["terminated"]["exitCode"], code, "{name}");
+        } else {
+            let seen = node.wait_running(&name);
+            assert_eq!(container_status(&seen, "c")["restartCount"], 0, "{name} was started once");
+        }
+    }
+    let after = node.wait_running("survivor");
+    assert_eq!(node.container_pid(&after, "c"), pid);
+    assert_eq!(container_status(&after, "c")["restartCount"], 0);
+    let log = node.logs("survivor", "c");
+    for (line, number) in log.lines().zip(1..) {
+        assert_eq!(line, number.to_string(), "a line was lost or doubled");
+    }
+    assert!(log.lines().count() > total, "the survivor wrote all the time");
+    node.finish();
+}
+
+#[test]
+fn a_pause_that_dies_takes_its_pod_with_it_and_the_pod_comes_back() {
+    needs_root!();
+    let node = Node::start();
+    node.run(&pod("fragile", vec![idle("c")]));
+    let before = node.wait_running("fragile");
+    let old = node.container_pid(&before, "c");
+    coracle_tests::processes::kill(node.pause_pid(&before));
+    wait_until("the container to die with its pause", SOON, || !is_alive(old));
+    let deadline = Instant::now() + SOON;
+    let after = node.wait_pod("fragile", "to come back", |pod| {
+        let status = container_status(pod, "c");
+        status["state"]["running"].is_object()
+            && status["containerID"] != container_status(&before, "c")["containerID"]
+    });
+    assert!(Instant::now() < deadline);
+    assert!(is_alive(node.pause_pid(&after)));
+    node.finish();
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Seconds since the epoch of a time in RFC 3339, in UTC.
+fn parse_time(text: &str) -> u64 {
+    let output = std::process::Command::new("date").args(["-u", "-d", text, "+%s"]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or_else(|_| panic!("not a time: {text}"))
+}
