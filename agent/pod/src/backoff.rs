@@ -116,7 +116,7 @@ pub(crate) fn go_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{at, exited};
+    use crate::tests::values::{at, exited};
 
     #[test]
     fn crash_loops_double_from_ten_seconds_to_five_minutes() {

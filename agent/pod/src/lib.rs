@@ -17,7 +17,7 @@ pub mod ports;
 mod record;
 mod status;
 #[cfg(test)]
-mod testing;
+mod tests;
 mod view;
 mod worker;
 

@@ -227,7 +227,9 @@ impl<P: Ports> Shared<P> {
         };
         slots.by_key.insert(pod.key.clone(), slot);
         slots.keys.insert(pod.uid.clone(), pod.key.clone());
-        let worker = Worker::new(Arc::clone(&self.ports), inbox, Arc::clone(&self.board), record, recorded);
+        let mut worker =
+            Worker::new(Arc::clone(&self.ports), inbox, Arc::clone(&self.board), record, recorded);
+        worker.announce();
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             if worker.run().await == End::Gone {

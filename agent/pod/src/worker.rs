@@ -104,6 +104,13 @@ impl<P: Ports> Worker<P> {
         }
     }
 
+    /// Publishes what is seen of the pod before anything is done.
+    pub(crate) fn announce(&mut self) {
+        let observed = self.ports.runtime().observe(&self.record.pod.uid);
+        let now = self.ports.clock().now();
+        self.publish(&observed, now);
+    }
+
     /// Works until the pod is gone or the agent ends.
     pub(crate) async fn run(mut self) -> End {
         loop {
@@ -153,12 +160,17 @@ impl<P: Ports> Worker<P> {
     fn enter(&mut self, phase: WorkerPhase) {
         tracing::debug!(pod = %self.record.pod.key, uid = %self.record.pod.uid, ?phase, "entering phase");
         self.phase = phase;
-        self.unsaved |= self.under_way.contains(&Step::SaveRecord);
-        self.acting = FuturesUnordered::new();
-        self.under_way.clear();
+        self.give_up();
         self.failing.clear();
         self.back_off.clear();
         self.prepared = Prepared::default();
+    }
+
+    /// Gives up whatever is under way; a record that was not written is written again.
+    fn give_up(&mut self) {
+        self.unsaved |= self.under_way.contains(&Step::SaveRecord);
+        self.acting = FuturesUnordered::new();
+        self.under_way.clear();
     }
 
     /// Takes every step that can be taken now. When to look again if nothing happens.
@@ -205,6 +217,8 @@ impl<P: Ports> Worker<P> {
     fn note(&mut self, observed: &Observed, now: Timestamp) {
         self.unsaved |= backoff::note_long_runs(observed, &mut self.record.streak_base);
         if observed.sandbox == SandboxState::Dead && self.sandbox == SandboxState::Ready {
+            // What was begun for the old sandbox must not come out in the new one.
+            self.give_up();
             let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
             self.event(now, EventType::Normal, "SandboxChanged", None, message);
         }

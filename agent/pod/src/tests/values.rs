@@ -1,6 +1,5 @@
 //! Values for the tests of this crate.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::{
@@ -63,10 +62,6 @@ pub(crate) fn pod(uid: &str, policy: RestartPolicy, init: &[&str], apps: &[&str]
         },
         object: "{}".to_owned(),
     }
-}
-
-pub(crate) fn shared(pod: Pod) -> Arc<Pod> {
-    Arc::new(pod)
 }
 
 /// A container in a state, of the first sandbox.

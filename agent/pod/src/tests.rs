@@ -1,0 +1,8 @@
+//! Tests that need more than one module: values for all of them, the ports' fake, whole lives of pods.
+
+mod fake;
+mod planning;
+mod random;
+mod scenarios;
+mod seeing;
+pub(crate) mod values;

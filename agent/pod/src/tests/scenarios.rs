@@ -1,0 +1,392 @@
+//! Lives of pods, told from beginning to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::{ContainerState, PodPhase, RestartPolicy};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::fake::{CALL, Fake, Verb};
+use super::values::pod;
+use crate::{PodSnapshot, Pods, WorkerPhase};
+
+const POLICY: RestartPolicy = RestartPolicy::Always;
+
+/// Long enough for whatever is not waiting for a timer.
+const SETTLE: Duration = Duration::from_millis(100);
+
+struct Node {
+    fake: Arc<Fake>,
+    pods: Pods<Fake>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let fake = Fake::new();
+        Self { pods: Pods::new(Arc::clone(&fake)), fake }
+    }
+
+    async fn run(&self, policy: RestartPolicy, init: &[&str], apps: &[&str]) {
+        self.pods.set_desired(Arc::new(pod("a", policy, init, apps)), None).unwrap();
+        sleep(SETTLE).await;
+    }
+
+    fn exit(&self, name: &str, code: i32) {
+        assert!(self.fake.exit(&self.pods, &uid("a"), name, code), "{name} does not run");
+    }
+
+    fn see(&self) -> PodSnapshot {
+        self.pods.get(&uid("a")).unwrap()
+    }
+
+    /// Reason of the first container that waits.
+    fn waits(&self) -> Option<(String, Option<String>)> {
+        let status = self.see().status;
+        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
+        all.find_map(|one| match &one.state {
+            ContainerState::Waiting(waiting) => Some((waiting.reason.clone(), waiting.message.clone())),
+            _ => None,
+        })
+    }
+
+    async fn gone(&self, limit: Duration) {
+        let mut changes = self.pods.changes();
+        let wait = changes.wait_for(|_| self.pods.snapshot().is_empty());
+        timeout(limit, wait).await.expect("the pod is gone in time").unwrap();
+        assert_eq!(self.fake.leftovers(), Vec::<String>::new());
+        self.well_behaved();
+    }
+
+    fn well_behaved(&self) {
+        self.fake.with(|state| assert_eq!(state.violations, Vec::<String>::new()));
+    }
+}
+
+fn uid(text: &str) -> coracle_model::PodUid {
+    text.parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_runs_and_goes() {
+    let node = Node::new();
+    node.run(POLICY, &["first", "second"], &["web", "log"]).await;
+    assert_eq!(node.see().status.phase, PodPhase::Pending);
+    node.exit("first", 0);
+    sleep(SETTLE).await;
+    node.exit("second", 0);
+    sleep(SETTLE).await;
+    assert_eq!(node.see().status.phase, PodPhase::Running);
+    let reasons: Vec<_> = node.see().events.iter().map(|event| event.reason).collect();
+    assert!(reasons.contains(&"Pulled") && reasons.contains(&"Created") && reasons.contains(&"Started"));
+
+    let calls = node.fake.with(|state| state.calls.len());
+    for _ in 0..10 {
+        node.pods.notify(&uid("a"));
+        sleep(Duration::from_secs(3600)).await;
+    }
+    assert_eq!(node.fake.with(|state| state.calls.len()), calls, "a pod that runs is left alone");
+
+    assert!(node.pods.terminate(&uid("a"), None));
+    node.gone(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sandbox_images_and_volumes_are_prepared_side_by_side() {
+    let node = Node::new();
+    let began = Instant::now();
+    node.pods.set_desired(Arc::new(pod("a", POLICY, &[], &["web", "log"])), None).unwrap();
+    let mut changes = node.pods.changes();
+    let running =
+        |_: &u64| node.pods.get(&uid("a")).is_some_and(|seen| seen.status.phase == PodPhase::Running);
+    changes.wait_for(running).await.unwrap();
+    // record; sandbox, volumes, two images; two creations; start after start.
+    assert!(began.elapsed() <= CALL * 5 + Duration::from_millis(1), "took {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_follows_the_kubelets_times() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    for delay in [0, 10, 20, 40, 80, 160, 300, 300] {
+        node.exit("web", 1);
+        let began = Instant::now();
+        sleep(SETTLE).await;
+        if delay > 0 {
+            let (reason, message) = node.waits().expect("it waits");
+            assert_eq!(reason, "CrashLoopBackOff");
+            let shown = crate::backoff::go_duration(Duration::from_secs(delay));
+            assert_eq!(
+                message.unwrap(),
+                format!("back-off {shown} restarting failed container=web pod=pod_default(a)")
+            );
+            assert_eq!(node.see().status.phase, PodPhase::Running);
+        }
+        let starts = node.fake.count(Verb::Start);
+        if delay > 0 {
+            sleep(Duration::from_secs(delay) - 2 * SETTLE).await;
+            assert_eq!(node.fake.count(Verb::Start), starts, "too early after {:?}", began.elapsed());
+            sleep(2 * SETTLE).await;
+            assert_eq!(node.fake.count(Verb::Start), starts + 1, "too late");
+        }
+    }
+    sleep(Duration::from_secs(601)).await;
+    node.exit("web", 1);
+    sleep(SETTLE).await;
+    assert_eq!(node.waits(), None, "a long run ends the loop");
+    assert_eq!(node.see().status.container_statuses[0].restart_count, 9);
+    node.well_behaved();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_kept_and_its_sandbox_released() {
+    let node = Node::new();
+    node.run(RestartPolicy::OnFailure, &[], &["job"]).await;
+    node.exit("job", 0);
+    sleep(SETTLE).await;
+    let seen = node.see();
+    assert_eq!((seen.status.phase, seen.phase), (PodPhase::Succeeded, WorkerPhase::Terminated));
+    assert!(matches!(seen.status.container_statuses[0].state, ContainerState::Terminated(_)));
+    assert_eq!(node.fake.count(Verb::RemoveSandbox), 1);
+    assert_eq!(node.fake.count(Verb::ReleaseLogs), 0, "its logs can still be read");
+
+    // The next agent says the same.
+    node.pods.detach().await;
+    let record = node.fake.with(|state| state.records[&uid("a")].clone());
+    let next = Node { pods: Pods::new(Arc::clone(&node.fake)), fake: Arc::clone(&node.fake) };
+    next.pods.adopt(record).unwrap();
+    sleep(SETTLE).await;
+    assert_eq!(next.see().status, seen.status);
+    next.pods.terminate(&uid("a"), None);
+    next.gone(SETTLE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_on_record_before_the_containers_that_tell_it_go() {
+    let node = Node::new();
+    node.run(RestartPolicy::Never, &[], &["job"]).await;
+    node.fake.fail(Verb::Save, 1);
+    node.exit("job", 3);
+    sleep(SETTLE).await;
+    assert_eq!((node.see().status.phase, node.fake.count(Verb::RemoveSandbox)), (PodPhase::Failed, 0));
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(node.fake.count(Verb::RemoveSandbox), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_overtakes_whatever_is_under_way() {
+    for verb in [Verb::Save, Verb::Sandbox, Verb::Volumes, Verb::Image, Verb::Create, Verb::Start] {
+        let node = Node::new();
+        node.fake.hang(verb);
+        node.run(POLICY, &[], &["web"]).await;
+        if verb == Verb::Save {
+            node.fake.heal();
+        }
+        node.pods.terminate(&uid("a"), Some(Duration::from_secs(1)));
+        node.gone(Duration::from_secs(2)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_overtakes_a_back_off() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    for _ in 0..2 {
+        node.exit("web", 1);
+        sleep(SETTLE).await;
+    }
+    assert_eq!(node.waits().unwrap().0, "CrashLoopBackOff");
+    node.pods.terminate(&uid("a"), None);
+    node.gone(SETTLE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_pod_delays_no_other() {
+    let node = Node::new();
+    node.fake.hang(Verb::Create);
+    node.run(POLICY, &[], &["web"]).await;
+    node.fake.heal();
+    node.fake.hang(Verb::Stop);
+    sleep(SETTLE).await;
+    node.pods.terminate(&uid("a"), Some(Duration::ZERO));
+    let mut other = pod("b", POLICY, &[], &["web"]);
+    other.key.name = coracle_model::Name::label("other").unwrap();
+    node.pods.set_desired(Arc::new(other), None).unwrap();
+    sleep(SETTLE).await;
+    assert_eq!(node.pods.get(&uid("b")).unwrap().status.phase, PodPhase::Running);
+    assert_eq!(node.see().phase, WorkerPhase::Terminating);
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_end_side_by_side_within_the_grace_period() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["a", "b", "c"]).await;
+    node.fake.with(|state| state.obey = None);
+    let began = Instant::now();
+    node.pods.terminate(&uid("a"), None);
+    node.gone(Duration::from_secs(31)).await;
+    assert!(began.elapsed() >= Duration::from_secs(30), "killed early, after {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_request_shortens_the_grace_period_and_lengthens_none() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    node.fake.with(|state| state.obey = None);
+    node.pods.terminate(&uid("a"), None);
+    sleep(Duration::from_secs(5)).await;
+    node.pods.terminate(&uid("a"), Some(Duration::from_secs(60)));
+    sleep(SETTLE).await;
+    assert_eq!(node.see().deletion.unwrap().grace, Duration::from_secs(30));
+    node.pods.terminate(&uid("a"), Some(Duration::from_secs(2)));
+    node.gone(Duration::from_secs(3)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_goes_on_in_the_next_agent_with_what_is_left() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    node.fake.with(|state| state.obey = None);
+    node.pods.terminate(&uid("a"), None);
+    sleep(Duration::from_secs(20)).await;
+    node.pods.detach().await;
+    let record = node.fake.with(|state| state.records[&uid("a")].clone());
+    let next = Node { pods: Pods::new(Arc::clone(&node.fake)), fake: Arc::clone(&node.fake) };
+    next.pods.adopt(record).unwrap();
+    next.gone(Duration::from_secs(11)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_touches_no_container() {
+    let node = Node::new();
+    node.run(POLICY, &["setup"], &["web", "log"]).await;
+    node.exit("setup", 0);
+    sleep(SETTLE).await;
+    node.pods.detach().await;
+    let (record, calls) = node.fake.with(|state| (state.records[&uid("a")].clone(), state.calls.len()));
+    let next = Node { pods: Pods::new(Arc::clone(&node.fake)), fake: Arc::clone(&node.fake) };
+    next.pods.adopt(record.clone()).unwrap();
+    next.pods.set_desired(Arc::clone(&record.pod), None).unwrap();
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(next.fake.with(|state| state.calls.len()), calls);
+    assert_eq!(next.see().status.phase, PodPhase::Running);
+    assert_eq!(next.see().status.start_time, Some(record.start_time));
+    assert!(next.pods.adopt(record).is_err(), "a key is taken over once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_sandbox_runs_the_init_containers_again() {
+    let node = Node::new();
+    node.run(POLICY, &["setup"], &["web"]).await;
+    node.exit("setup", 0);
+    sleep(SETTLE).await;
+    node.fake.kill_sandbox(&node.pods, &uid("a"));
+    sleep(SETTLE).await;
+    let status = node.see().status;
+    assert_eq!(status.init_container_statuses[0].restart_count, 1);
+    assert!(matches!(status.init_container_statuses[0].state, ContainerState::Running(_)));
+    node.exit("setup", 0);
+    sleep(SETTLE).await;
+    assert_eq!(node.see().status.container_statuses[0].restart_count, 1);
+    assert!(node.see().events.iter().any(|event| event.reason == "SandboxChanged"));
+    node.well_behaved();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_never_restarted_ends_with_its_sandbox() {
+    let node = Node::new();
+    node.run(RestartPolicy::Never, &[], &["web"]).await;
+    node.fake.kill_sandbox(&node.pods, &uid("a"));
+    sleep(SETTLE).await;
+    assert_eq!(node.see().status.phase, PodPhase::Failed);
+    assert_eq!(node.fake.count(Verb::Sandbox), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_waits_until_the_name_is_free() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    node.fake.with(|state| state.obey = None);
+    node.pods.terminate(&uid("a"), None);
+    node.pods.set_desired(Arc::new(pod("b", POLICY, &[], &["web"])), None).unwrap();
+    node.pods.set_desired(Arc::new(pod("c", POLICY, &[], &["web"])), None).unwrap();
+    sleep(Duration::from_secs(29)).await;
+    assert_eq!(node.pods.get(&uid("c")).unwrap().status.phase, PodPhase::Pending);
+    assert!(node.pods.get(&uid("b")).is_none(), "the latest successor counts");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(node.pods.get(&uid("c")).unwrap().status.phase, PodPhase::Running);
+    assert!(node.pods.get(&uid("a")).is_none());
+    node.well_behaved();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_comes_back_starts_the_pod_anew() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    node.exit("web", 1);
+    sleep(SETTLE).await;
+    node.pods.terminate(&uid("a"), None);
+    node.run(POLICY, &[], &["web"]).await;
+    let status = node.see().status;
+    assert_eq!((status.phase, status.container_statuses[0].restart_count), (PodPhase::Running, 0));
+    node.pods.terminate(&uid("a"), None);
+    node.pods.set_desired(Arc::new(pod("a", POLICY, &[], &["web"])), None).unwrap();
+    node.pods.terminate(&uid("a"), None);
+    node.gone(SETTLE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_image_is_shown_and_tried_again() {
+    let node = Node::new();
+    node.fake.fail(Verb::Image, 2);
+    node.run(POLICY, &[], &["web"]).await;
+    assert_eq!(node.waits().unwrap().0, "ErrImagePull");
+    sleep(Duration::from_secs(12)).await;
+    let (reason, message) = node.waits().unwrap();
+    assert_eq!(reason, "ImagePullBackOff");
+    assert_eq!(message.unwrap(), "Back-off pulling image \"busybox\": ErrImagePull: Image was made to fail");
+    node.pods.images_changed();
+    sleep(SETTLE).await;
+    assert_eq!(node.see().status.phase, PodPhase::Running, "an import is noticed at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_release_is_shown_and_tried_until_it_succeeds() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    for verb in [Verb::Stop, Verb::RemoveSandbox, Verb::ReleaseVolumes, Verb::ReleaseLogs, Verb::Forget] {
+        node.fake.fail(verb, 3);
+    }
+    node.pods.terminate(&uid("a"), None);
+    sleep(SETTLE).await;
+    assert!(node.see().events.iter().any(|event| event.reason == "FailedKillPod"));
+    node.gone(Duration::from_secs(60)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_fails_to_be_made_holds_up_no_other() {
+    let node = Node::new();
+    node.fake.fail(Verb::Create, 1);
+    node.run(POLICY, &[], &["web", "log"]).await;
+    let status = node.see().status;
+    let running = |one: &&coracle_model::ContainerStatus| matches!(one.state, ContainerState::Running(_));
+    assert_eq!(status.container_statuses.iter().filter(running).count(), 1);
+    assert_eq!(node.waits().unwrap().0, "Failed");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(node.see().status.phase, PodPhase::Running);
+    assert_eq!(node.waits(), None);
+    node.well_behaved();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ending_the_node_ends_every_pod_and_takes_up_none() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    node.fake.with(|state| state.obey = None);
+    let pods = node.pods.clone();
+    let patient = tokio::spawn(async move { pods.terminate_all(None).await });
+    sleep(Duration::from_secs(1)).await;
+    assert!(node.pods.set_desired(Arc::new(pod("b", POLICY, &[], &["web"])), None).is_err());
+    timeout(Duration::from_secs(2), node.pods.terminate_all(Some(Duration::from_secs(1)))).await.unwrap();
+    patient.await.unwrap();
+    node.gone(SETTLE).await;
+}
