@@ -229,7 +229,15 @@ impl Container {
 
     /// Adds a process.
     pub(crate) fn exec(&self, process: Value) -> Result<Self, Failure> {
-        let pidfd = pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
+        Self::join(&self.pidfd(), process)
+    }
+
+    pub(crate) fn pidfd(&self) -> OwnedFd {
+        pidfd_open(self.pid(), PidfdFlags::empty()).unwrap()
+    }
+
+    /// Adds a process to the container of a process.
+    pub(crate) fn join(pidfd: &OwnedFd, process: Value) -> Result<Self, Failure> {
         let mut setup = Setup::new();
         let container = setup.pass(pidfd.as_fd());
         let config = Config::Exec(Box::new(ExecConfig {
