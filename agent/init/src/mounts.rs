@@ -91,7 +91,8 @@ fn filesystem(
     }
     let mount = match shared_proc {
         Some(namespace) => {
-            let mount = descriptors.take(namespace.proc)?;
+            let shared = descriptors.take(namespace.proc)?;
+            let mount = copy_detached(shared).on(Step::Mount, path, "copying the shared procfs")?;
             change(&mount, &plan.options, path)?;
             mount
         }
@@ -246,6 +247,15 @@ pub(crate) fn copy(of: impl AsFd, recursive: bool) -> std::result::Result<OwnedF
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     open_tree(of, "", flags)
+}
+
+/// A detached copy of a mount that is attached nowhere, so that others can have it too. Before Linux 6.15
+/// there is no such thing: the first who needs it takes it, the next is refused with `EINVAL`.
+fn copy_detached(mount: OwnedFd) -> std::result::Result<OwnedFd, Errno> {
+    match copy(&mount, false) {
+        Err(Errno::INVAL) => Ok(mount),
+        result => result,
+    }
 }
 
 /// A detached copy of a mount of the host.

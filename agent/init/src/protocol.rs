@@ -100,7 +100,8 @@ pub struct CreateConfig {
 pub struct PidNamespace {
     /// A pidfd of a process inside.
     pub member: Descriptor,
-    /// A detached mount of its procfs, attached for `spec.mounts` of type `proc`.
+    /// A detached mount of its procfs, a copy of which is attached for `spec.mounts` of type `proc`. Before
+    /// Linux 6.15 a detached mount cannot be copied, and every container needs one of its own.
     pub proc: Descriptor,
 }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use coracle_init::protocol::{
-    Config, CreateConfig, ExecConfig, Failure, Namespace, Report, Setup, receive_report, send_start,
+    Config, CreateConfig, ExecConfig, Failure, Namespace, PidNamespace, Report, Setup, receive_report,
+    send_start,
 };
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -99,12 +100,14 @@ pub(crate) struct Recipe {
     /// Detached mounts for the last of the specification's mounts.
     pub(crate) volumes: Vec<(String, OwnedFd, Vec<&'static str>)>,
     pub(crate) seccomp: Option<OwnedFd>,
+    /// A pidfd of a member, and its procfs.
+    pub(crate) pid_namespace: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Recipe {
     pub(crate) fn new(image: &Image, script: &str) -> Self {
         let rootfs = detached(&image.root());
-        Self { spec: spec(script), rootfs, volumes: Vec::new(), seccomp: None }
+        Self { spec: spec(script), rootfs, volumes: Vec::new(), seccomp: None, pid_namespace: None }
     }
 
     pub(crate) fn volume(mut self, source: &Path, at: &str, options: &[&'static str]) -> Self {
@@ -126,6 +129,11 @@ impl Recipe {
             .seccomp
             .as_ref()
             .map(|file| coracle_init::protocol::Seccomp { program: setup.pass(file.as_fd()), flags: 0 });
+        let pid_namespace = self.pid_namespace.as_ref().map(|(member, proc)| PidNamespace {
+            member: setup.pass(member.as_fd()),
+            proc: setup.pass(proc.as_fd()),
+        });
+        let own_pid = pid_namespace.is_none();
         let config = Config::Create(Box::new(CreateConfig {
             spec: serde_json::from_value(self.spec).unwrap(),
             rootfs,
@@ -133,9 +141,10 @@ impl Recipe {
             cgroup_procs: vec![],
             new_cgroup_namespace: true,
             seccomp,
-            pid_namespace: None,
+            pid_namespace,
         }));
-        Container::spawn(&["--pid", "--net", "--ipc", "--uts"], setup, &config)
+        let namespaces = ["--net", "--ipc", "--uts", "--pid"];
+        Container::spawn(&namespaces[..if own_pid { 4 } else { 3 }], setup, &config)
     }
 
     /// What the script prints, from its start to its end.

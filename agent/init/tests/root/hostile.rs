@@ -224,7 +224,7 @@ fn swapping_a_directory_for_a_link_while_containers_start_leads_nowhere() {
 }
 
 #[test]
-fn the_program_of_init_cannot_be_written() {
+fn an_entry_point_that_is_init_again_ends_at_once() {
     let image = Image::new();
     symlink("/proc/self/exe", image.root().join("bin/self")).unwrap();
     let mut recipe = Recipe::new(&image, "");

@@ -5,3 +5,5 @@ mod exec;
 mod failures;
 mod harness;
 mod hostile;
+mod seccomp;
+mod shared_pid;
