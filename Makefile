@@ -1,9 +1,6 @@
 # The commands of the project. `make help` lists them.
 
 SHELL := /bin/bash
-# What is run as root, is run as root by these.
-ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
-
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Crates that are no members of the workspace.
 OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
@@ -22,6 +19,12 @@ build: ## Build the coracle binary for development
 release: ## Build the coracle binary as it is installed
 	@scripts/install-missing build
 	cargo build --release --locked -p coracle
+
+.PHONY: run
+run: ## Build everything and run a pod: examples/two-containers.yaml
+	@scripts/install-missing build run
+	cargo build --workspace --locked --bins
+	@scripts/run-example $(CORACLE)
 
 .PHONY: test
 test: ## Set up and pass every test; root tests run as root
