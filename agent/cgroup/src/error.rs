@@ -164,6 +164,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct RemoveError(pub Vec<(PathBuf, io::Error)>);
 
+impl std::error::Error for RemoveError {}
+
 impl fmt::Display for RemoveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (path, error)) in self.0.iter().enumerate() {
