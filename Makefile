@@ -38,6 +38,14 @@ check: ## Formatting and lints
 	@for manifest in $(OUTSIDE); do (set -x; cargo fmt --check --manifest-path $$manifest) || exit 1; done
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
+.PHONY: bench
+bench: ## Take the figures of docs/benchmarks.md (release build; minutes)
+	@scripts/install-missing build bench
+	cargo build --release --locked -p coracle -p coracle-tests --bins
+	gcc -O2 -Wall -Wextra -Werror -static -o $(CARGO_TARGET_DIR)/release/floor tests/bench/floor.c
+	@scripts/as-root env CORACLE_BIN=$(CARGO_TARGET_DIR)/release/coracle \
+		$(CARGO_TARGET_DIR)/release/coracle-bench $(CARGO_TARGET_DIR)/release/floor
+
 .PHONY: deny
 deny: ## Licences, advisories and duplicates of the dependencies (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }

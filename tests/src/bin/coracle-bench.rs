@@ -1,0 +1,271 @@
+//! Takes the figures of `docs/benchmarks.md` and prints them as its tables. Run by `make bench`.
+//!
+//! usage: coracle-bench FLOOR      FLOOR: the program made of `tests/bench/floor.c`
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a benchmark whose surroundings fail has no figures to give"
+)]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coracle_tests::images;
+use coracle_tests::manifests::{pod, shell, with_host_path};
+use coracle_tests::node::{Node, binary};
+use coracle_tests::processes::{self, Pid, memory_kb};
+use serde_json::{Value, json};
+
+const STARTS: usize = 200;
+const PODS: usize = 50;
+const REST: Duration = Duration::from_secs(30);
+
+fn main() {
+    let floor = std::env::args_os().nth(1).expect("usage: coracle-bench FLOOR");
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "coracle-bench makes namespaces and cgroups: run it as root"
+    );
+    describe_machine();
+    let node = Node::start();
+    let signal = Signal::new(&node);
+    println!("\n| figure | value |\n|---|---|");
+    let at_rest_before = rss(node.agent_pid());
+    one_after_another(&node, &signal);
+    all_at_once(&node, &signal, at_rest_before);
+    node.finish();
+    crun(&images_directory());
+    println!("\nThe floor, {STARTS} times:\n");
+    let status = Command::new(floor).arg(images_directory()).arg(STARTS.to_string()).status();
+    assert!(status.expect("the floor program").success());
+    let _ = fs::remove_dir_all(images_directory());
+}
+
+fn row(figure: &str, value: impl std::fmt::Display) {
+    println!("| {figure} | {value} |");
+}
+
+fn describe_machine() {
+    let output = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().map(|output| output.stdout);
+        String::from_utf8_lossy(&output.unwrap_or_default()).trim().to_owned()
+    };
+    let cgroups = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" };
+    println!(
+        "Linux {}, {} cores, cgroup {cgroups}, load {}; {}; {}",
+        output("uname", &["-r"]),
+        output("nproc", &[]),
+        fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default(),
+        output(&binary().display().to_string(), &["version"]),
+        output("crun", &["--version"]).lines().next().unwrap_or_default(),
+    );
+}
+
+/// busybox's root file system, unpacked once, for what is no pod.
+fn images_directory() -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("coracle-bench-{}", std::process::id()));
+    if !directory.exists() {
+        images::unpack("busybox", &directory);
+    }
+    directory
+}
+
+// --- Programs that say they run ---
+
+/// A pipe that containers write a line into as the first thing they do.
+struct Signal {
+    lines: std::sync::mpsc::Receiver<(String, Instant)>,
+    directory: PathBuf,
+}
+
+impl Signal {
+    fn new(node: &Node) -> Self {
+        Self::in_directory(node.path("signal"))
+    }
+
+    fn in_directory(directory: PathBuf) -> Self {
+        fs::create_dir(&directory).expect("a directory for the pipe");
+        let path = directory.join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        // Open for writing too: the pipe then never ends, and a writer never waits.
+        let pipe = File::options().read(true).write(true).open(&path).expect("the pipe");
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send((line, Instant::now())).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { lines, directory }
+    }
+
+    /// When that line came.
+    fn wait(&self, expected: &str) -> Instant {
+        loop {
+            let (line, time) =
+                self.lines.recv_timeout(Duration::from_secs(60)).expect("a program that says it runs");
+            if line == expected {
+                return time;
+            }
+        }
+    }
+
+    /// A pod of one container that says the pod's name and then sleeps.
+    fn pod(&self, name: &str) -> Value {
+        let container = shell("c", &format!("echo {name} > /signal/pipe; exec sleep 100000"));
+        let mut pod = with_host_path(pod(name, vec![container]), "signal", &self.directory, "/signal");
+        // sleep is pid 1 and so deaf to SIGTERM: removal is measured without a grace period.
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(0);
+        pod
+    }
+}
+
+/// The times in milliseconds as `p50 / p99 / min`.
+fn spread(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e3;
+    format!("{:.1} / {:.1} / {:.1} ms", at(0.5), at(0.99), at(0.0))
+}
+
+fn rss(pid: Pid) -> u64 {
+    memory_kb(pid, "VmRSS").unwrap_or_default()
+}
+
+/// Waits, without the agent's help, until nothing of any pod is on the machine.
+fn wait_removed(node: &Node) -> Instant {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let pods = ["run/pods", "root/pods"].map(|directory| node.path(directory));
+    loop {
+        let empty = |directory: &PathBuf| {
+            fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
+        };
+        let cgroups = || {
+            let mut all = node.machine().cgroups().directories();
+            all.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pod")));
+            all.is_empty()
+        };
+        if pods.iter().all(empty) && cgroups() {
+            return Instant::now();
+        }
+        assert!(Instant::now() < deadline, "pods are not removed\n{}", node.agent_log());
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+fn one_after_another(node: &Node, signal: &Signal) {
+    let (mut starts, mut removals) = (Vec::new(), Vec::new());
+    for number in 0..STARTS {
+        let name = format!("one{number}");
+        let manifest = signal.pod(&name);
+        let begin = Instant::now();
+        node.run(&manifest);
+        starts.push(signal.wait(&name) - begin);
+        let begin = Instant::now();
+        node.remove(&name);
+        removals.push(wait_removed(node) - begin);
+    }
+    row("start of a pod of one container, p50 / p99 / min", spread(starts));
+    row("removal of a pod, p50 / p99 / min", spread(removals));
+}
+
+fn all_at_once(node: &Node, signal: &Signal, rss_without_pods: u64) {
+    let names: Vec<String> = (0..PODS).map(|number| format!("many{number}")).collect();
+    let manifests: Vec<Value> = names.iter().map(|name| signal.pod(name)).collect();
+    let begin = Instant::now();
+    manifests.iter().for_each(|manifest| node.run(manifest));
+    let mut waiting = PODS;
+    let mut last = begin;
+    while waiting > 0 {
+        let (_, time) =
+            signal.lines.recv_timeout(Duration::from_secs(120)).expect("all programs say they run");
+        (waiting, last) = (waiting - 1, time);
+    }
+    row(
+        &format!("{PODS} pods at once, all programs running"),
+        format_args!("{:.2} s", (last - begin).as_secs_f64()),
+    );
+
+    let agent = node.agent_pid();
+    let supervisors: Vec<Pid> = {
+        let all = node.machine().processes().into_iter();
+        all.filter(|pid| *pid != agent && processes::name(*pid) != "sleep").collect()
+    };
+    let pss: u64 = supervisors.iter().filter_map(|pid| memory_kb(*pid, "Pss")).sum();
+    let each = pss as f64 / PODS as f64;
+    row(
+        "supervision per pod, PSS",
+        format_args!("{each:.0} kB ({} processes for {PODS} pods)", supervisors.len()),
+    );
+
+    // What was started has settled; what is used from here on is used at rest.
+    std::thread::sleep(Duration::from_secs(5));
+    let resident = rss(agent);
+    row(
+        &format!("agent, resident: before any pod / with {PODS}"),
+        format_args!("{:.1} / {:.1} MB", rss_without_pods as f64 / 1e3, resident as f64 / 1e3),
+    );
+    let (begin, before) = (Instant::now(), cpu_time(agent));
+    std::thread::sleep(REST);
+    let used = (cpu_time(agent) - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+    row(&format!("agent at rest with {PODS} pods, share of one core"), format_args!("{:.3} %", used * 100.0));
+
+    let begin = Instant::now();
+    names.iter().for_each(|name| node.remove(name));
+    let removed = wait_removed(node) - begin;
+    row(&format!("removal of {PODS} pods at once"), format_args!("{:.2} s", removed.as_secs_f64()));
+}
+
+/// Processor time of all threads so far; the scheduler counts in nanoseconds.
+fn cpu_time(pid: Pid) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent runs");
+    let nanoseconds = tasks.filter_map(|task| {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+/// `crun run` of the same root file system, from the command to the program, and to the command's end.
+fn crun(rootfs: &Path) {
+    let bundle = std::env::temp_dir().join(format!("coracle-bench-bundle-{}", std::process::id()));
+    fs::create_dir(&bundle).expect("a directory for the bundle");
+    let signal = Signal::in_directory(bundle.join("signal"));
+    let spec = Command::new("crun").arg("spec").current_dir(&bundle).status();
+    assert!(spec.expect("crun is installed").success());
+    let path = bundle.join("config.json");
+    let mut spec: Value =
+        serde_json::from_slice(&fs::read(&path).expect("crun wrote it")).expect("it is JSON");
+    spec["root"] = json!({"path": rootfs, "readonly": false});
+    spec["process"]["terminal"] = json!(false);
+    spec["process"]["args"] = json!(["/bin/sh", "-c", "echo run > /signal/pipe"]);
+    let mounts = spec["mounts"].as_array_mut().expect("a list");
+    mounts.push(
+        json!({"destination": "/signal", "source": signal.directory, "type": "bind", "options": ["bind"]}),
+    );
+    fs::write(&path, spec.to_string()).expect("the bundle is writable");
+
+    let (mut starts, mut whole) = (Vec::new(), Vec::new());
+    for number in 0..STARTS {
+        let id = format!("coracle-bench-{}-{number}", std::process::id());
+        let begin = Instant::now();
+        let mut child = Command::new("crun")
+            .args(["--cgroup-manager=cgroupfs", "run", "--bundle"])
+            .arg(&bundle)
+            .arg(id)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("crun is installed");
+        starts.push(signal.wait("run") - begin);
+        assert!(child.wait().expect("crun's end").success());
+        whole.push(begin.elapsed());
+    }
+    row("`crun run` of the same root file system, to the program, p50 / p99 / min", spread(starts));
+    row("`crun run`, whole command, p50 / p99 / min", spread(whole));
+    let _ = fs::remove_dir_all(&bundle);
+}
