@@ -240,7 +240,7 @@ struct CanonicalTar {
     length: u64,
 }
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl CanonicalTar {
     fn header(&mut self, entry: &Entry) {

@@ -15,8 +15,11 @@ pub(crate) struct Entry {
     /// Seconds since the epoch, and nanoseconds.
     pub(crate) mtime: (i64, u32),
     /// Full names (`user.x`) and values.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
 }
+
+/// Names and values of extended attributes.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

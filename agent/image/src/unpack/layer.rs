@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pwrite};
 
 use super::budget::Budget;
-use super::entry::{Entry, Fault, FileData, Kind};
+use super::entry::{Entry, Fault, FileData, Kind, Xattrs};
 use super::lower::{Below, OPAQUE, is_opaque, is_whiteout, look_up, open_directory};
 
 /// Memory for directories whose times are still to be set. Beyond it they are set early, and a later
@@ -583,7 +583,7 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<(), Errn
 }
 
 /// Every extended attribute of an open file.
-pub(crate) fn read_xattrs(file: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(crate) fn read_xattrs(file: &OwnedFd) -> Result<Xattrs, Errno> {
     // The kernel's own bounds: 64 KiB for the list of names and for each value.
     let mut names = vec![0; 64 << 10];
     let length = match flistxattr(file, names.as_mut_slice()) {

@@ -1,0 +1,84 @@
+//! subPath: a path inside a volume, which containers may be changing at this moment.
+//!
+//! Every step is one `openat2(2)` beneath the volume's root, so a link or a rename can make it fail but
+//! not lead out (CVE-2017-1002101, CVE-2021-25741). What is mounted is the descriptor so found, never a
+//! path that is looked up again.
+
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_model::Name;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2};
+use rustix::io::Errno;
+
+use crate::VolumeError;
+
+/// A rename during a lookup with `..` makes the kernel ask for another try.
+const MAX_TRIES: usize = 256;
+
+/// Opens the path, as a descriptor to mount; a missing one becomes a directory with the mode of the
+/// volume, as in the kubelet.
+pub(crate) fn open(volume: &OwnedFd, name: &Name, sub_path: &Path) -> Result<OwnedFd, VolumeError> {
+    let failed = |step, error: Errno| match error {
+        Errno::XDEV => {
+            VolumeError::SubPathEscapes { volume: name.to_string(), sub_path: sub_path.to_owned() }
+        }
+        error => VolumeError::SubPath {
+            volume: name.to_string(),
+            sub_path: sub_path.to_owned(),
+            step,
+            source: error.into(),
+        },
+    };
+    if !sub_path.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir)) {
+        return Err(failed("open", Errno::XDEV));
+    }
+    match beneath(volume, sub_path, OFlags::PATH) {
+        Err(Errno::NOENT) => {}
+        opened => return opened.map_err(|error| failed("open", error)),
+    }
+    let mode = fstat(volume).map_err(|error| failed("look at the volume of", error))?.st_mode & 0o777;
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let mut parent = beneath(volume, Path::new("."), directory).map_err(|error| failed("open", error))?;
+    let mut prefix = PathBuf::new();
+    for component in sub_path.components() {
+        let Component::Normal(component) = component else { continue };
+        prefix.push(component);
+        parent = match beneath(volume, &prefix, directory) {
+            Err(Errno::NOENT) => {
+                match mkdirat(&parent, component, Mode::from_raw_mode(mode)) {
+                    Ok(()) => set_mode(&parent, component.as_ref(), mode),
+                    // Another container of the pod made it meanwhile, or it is a dangling link.
+                    Err(Errno::EXIST) => Ok(()),
+                    Err(error) => Err(error),
+                }
+                .map_err(|error| failed("create", error))?;
+                beneath(volume, &prefix, directory)
+            }
+            opened => opened,
+        }
+        .map_err(|error| failed("open", error))?;
+    }
+    Ok(parent)
+}
+
+/// The mode without the umask, on what was just made unless somebody replaced it.
+fn set_mode(parent: &OwnedFd, name: &Path, mode: u32) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(parent, name, flags, Mode::empty()) {
+        Ok(directory) => fchmod(&directory, Mode::from_raw_mode(mode)),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn beneath(volume: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match openat2(volume, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) if tries < MAX_TRIES => tries += 1,
+            opened => return opened,
+        }
+    }
+}

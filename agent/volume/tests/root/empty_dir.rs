@@ -1,0 +1,129 @@
+//! emptyDir: on disk and in memory, through restarts and removal.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use coracle_model::EmptyDirMedium;
+use coracle_volume::{VolumeError, Volumes};
+use rustix::fs::statvfs;
+
+use crate::support::{Fixture, empty_dir, inside, mount_at, mount_count, mount_tmpfs, pod};
+
+#[test]
+fn content_outlives_the_agent_and_goes_with_the_pod() {
+    let f = Fixture::new();
+    let pod = pod(vec![
+        empty_dir("disk", EmptyDirMedium::Default, None),
+        empty_dir("memory", EmptyDirMedium::Memory, Some("8Mi")),
+    ]);
+    assert_eq!(f.volumes.leftovers().unwrap(), []);
+    for name in ["disk", "memory"] {
+        let early = f.volumes.mount(&pod, &mount_at(name, None));
+        assert!(matches!(early, Err(VolumeError::NotReady { .. })), "{early:?}");
+    }
+    f.volumes.ensure(&pod).unwrap();
+    for name in ["disk", "memory"] {
+        let mounted = f.volumes.mount(&pod, &mount_at(name, None)).unwrap();
+        fs::write(inside(&mounted).join("file"), name).unwrap();
+        assert_eq!(fs::metadata(inside(&mounted)).unwrap().permissions().mode() & 0o7777, 0o777);
+    }
+    let size = statvfs(f.empty_dir("memory")).unwrap();
+    assert_eq!(size.f_blocks * size.f_frsize, 8 << 20);
+    assert!(fs::write(f.empty_dir("memory").join("large"), vec![1; 9 << 20]).is_err());
+
+    let restarted = Volumes::new(f.path("state"));
+    restarted.ensure(&pod).unwrap();
+    restarted.ensure(&pod).unwrap();
+    for name in ["disk", "memory"] {
+        let mounted = restarted.mount(&pod, &mount_at(name, None)).unwrap();
+        assert_eq!(fs::read_to_string(inside(&mounted).join("file")).unwrap(), name);
+    }
+    assert_eq!(mount_count(f.dir.path()), 1);
+    assert_eq!(restarted.leftovers().unwrap(), [pod.uid.clone()]);
+
+    restarted.release(&pod.uid).unwrap();
+    restarted.release(&pod.uid).unwrap();
+    assert_eq!((mount_count(f.dir.path()), f.path("state/pods/u1").exists()), (0, false));
+    assert_eq!(restarted.leftovers().unwrap(), []);
+}
+
+#[test]
+fn memory_lost_from_its_mount_is_not_replaced_by_disk() {
+    let f = Fixture::new();
+    let pod = pod(vec![empty_dir("memory", EmptyDirMedium::Memory, None)]);
+    f.volumes.ensure(&pod).unwrap();
+    rustix::mount::unmount(f.empty_dir("memory"), rustix::mount::UnmountFlags::empty()).unwrap();
+    let error = f.volumes.mount(&pod, &mount_at("memory", None)).unwrap_err();
+    assert!(error.to_string().contains("its memory is not mounted"), "{error}");
+}
+
+#[test]
+fn memory_is_bounded_by_what_the_pod_may_use() {
+    let f = Fixture::new();
+    let mut pod = pod(vec![
+        empty_dir("small", EmptyDirMedium::Memory, Some("1Mi")),
+        empty_dir("open", EmptyDirMedium::Memory, None),
+    ]);
+    pod.spec.containers[0].resources.limits.memory = Some("4Mi".parse().unwrap());
+    f.volumes.ensure(&pod).unwrap();
+    for (name, size) in [("small", 1 << 20), ("open", 4 << 20)] {
+        let stat = statvfs(f.empty_dir(name)).unwrap();
+        assert_eq!(stat.f_blocks * stat.f_frsize, size, "{name}");
+    }
+    f.volumes.release(&pod.uid).unwrap();
+}
+
+#[test]
+fn removal_follows_no_link_and_undoes_every_mount() {
+    let f = Fixture::new();
+    let pod = pod(vec![
+        empty_dir("disk", EmptyDirMedium::Default, None),
+        empty_dir("memory", EmptyDirMedium::Memory, None),
+    ]);
+    f.volumes.ensure(&pod).unwrap();
+    fs::create_dir_all(f.path("outside/kept")).unwrap();
+    let disk = f.empty_dir("disk");
+    symlink(f.path("outside"), disk.join("link")).unwrap();
+    symlink(f.path("outside"), f.empty_dir("memory").join("link")).unwrap();
+    // What a container with Bidirectional propagation may leave: stacked, nested, oddly named.
+    mount_tmpfs(&disk.join("a b\\c"));
+    mount_tmpfs(&disk.join("a b\\c"));
+    mount_tmpfs(&disk.join("a b\\c/nested"));
+    mount_tmpfs(&f.empty_dir("memory").join("nested"));
+    let mounted = f.volumes.mount(&pod, &mount_at("memory", None)).unwrap();
+    f.volumes.release(&pod.uid).unwrap();
+    drop(mounted);
+    assert_eq!(mount_count(f.dir.path()), 0);
+    assert!(!f.path("state/pods/u1").exists());
+    assert!(f.path("outside/kept").exists());
+}
+
+#[test]
+fn a_container_directory_stays_for_its_owner() {
+    let f = Fixture::new();
+    let pod = pod(vec![empty_dir("disk", EmptyDirMedium::Default, None)]);
+    f.volumes.ensure(&pod).unwrap();
+    fs::create_dir(f.path("state/pods/u1/containers")).unwrap();
+    f.volumes.release(&pod.uid).unwrap();
+    assert!(f.path("state/pods/u1/containers").exists());
+    assert_eq!(f.volumes.leftovers().unwrap(), []);
+}
+
+#[test]
+fn a_limit_on_disk_is_measured() {
+    let f = Fixture::new();
+    let pod = pod(vec![empty_dir("disk", EmptyDirMedium::Default, Some("1Mi"))]);
+    f.volumes.ensure(&pod).unwrap();
+    let disk = f.empty_dir("disk");
+    fs::write(f.path("large"), vec![1; 4 << 20]).unwrap();
+    symlink(f.path("large"), disk.join("link")).unwrap();
+    fs::File::create(disk.join("sparse")).unwrap().set_len(1 << 30).unwrap();
+    fs::create_dir(disk.join("sub")).unwrap();
+    fs::write(disk.join("sub/file"), vec![1; 600 << 10]).unwrap();
+    fs::hard_link(disk.join("sub/file"), disk.join("same")).unwrap();
+    f.volumes.check_limits(&pod).unwrap();
+    fs::write(disk.join("more"), vec![1; 500 << 10]).unwrap();
+    let error = f.volumes.check_limits(&pod).unwrap_err().to_string();
+    assert_eq!(error, "Usage of EmptyDir volume \"disk\" exceeds the limit \"1Mi\". ");
+    f.volumes.release(&pod.uid).unwrap();
+}
