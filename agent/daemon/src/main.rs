@@ -3,18 +3,35 @@
 mod cli;
 mod config;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use coracle_server::client::ClientError;
+
+/// What a shell sees of a program that SIGPIPE ended: 128 and the signal's number.
+const BROKEN_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().execute() {
         Ok(code) => code,
-        Err(error) => {
-            // Nobody is left to tell when standard error is gone.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => report(&error),
     }
+}
+
+/// Says why, once. Nobody is left to tell when standard error is gone.
+fn report(error: &anyhow::Error) -> ExitCode {
+    let mut stderr = io::stderr();
+    if let Some(error) = error.downcast_ref::<io::Error>()
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        // Whoever read our output, such as `head`, has enough: no error, and no need of words.
+        return ExitCode::from(BROKEN_PIPE);
+    }
+    let _ = match error.downcast_ref::<ClientError>() {
+        // As kubectl prints it: the message says itself that it is an error.
+        Some(refused @ ClientError::Status(_)) => writeln!(stderr, "{refused}"),
+        _ => writeln!(stderr, "error: {error:#}"),
+    };
+    ExitCode::FAILURE
 }

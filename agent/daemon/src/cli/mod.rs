@@ -1,25 +1,56 @@
 //! The command line: one file per verb.
 
+mod age;
+mod describe;
+mod exec;
+mod get;
+mod logs;
+pub(crate) mod prefix;
+pub(crate) mod stream;
+pub(crate) mod style;
+mod summary;
+mod table;
+mod target;
+mod terminal;
 mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use coracle_server::client::Client;
 
 use crate::config::{Config, Overrides};
 
 /// Runs Kubernetes pods on this machine, with nothing else installed.
+///
+/// One program is the node: it reads the same Pod manifests as Kubernetes, starts their containers and
+/// keeps them running. The words are kubectl's where kubectl has them.
 #[derive(Debug, Parser)]
-#[command(name = "coracle", version, propagate_version = false)]
+#[command(name = "coracle", version, propagate_version = false, max_term_width = 100)]
+#[command(
+    after_help = "Every option under \"Node options\" can be given to every command. Clients find the agent by --run-dir."
+)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    overrides: Overrides,
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Get(get::Get),
+    Describe(describe::Describe),
+    Logs(logs::Logs),
+    Exec(exec::Exec),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  coracle completion bash > /etc/bash_completion.d/coracle")]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
     /// Print the version
     Version,
 }
@@ -29,13 +60,39 @@ enum Command {
 impl Cli {
     /// Does what the command line asks.
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        let client = || Ok::<_, anyhow::Error>(Client::new(Config::load(&self.overrides)?.socket()));
         match self.command {
+            Command::Get(get) => block_on(get.execute(&client()?)),
+            Command::Describe(describe) => block_on(describe.execute(&client()?)),
+            Command::Logs(logs) => block_on(logs.execute(&client()?)),
+            Command::Exec(exec) => block_on(exec.execute(&client()?)),
+            Command::Completion { shell } => {
+                // Into memory first: the generator panics where a pipe closes.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "coracle", &mut script);
+                std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Version => version::execute(),
         }
     }
+}
 
-    /// The configuration the command line and its file make.
-    fn config(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(&self.overrides)?)
+/// Runs a client's work on one thread.
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // A read of standard input that nobody waits for any more must not hold the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

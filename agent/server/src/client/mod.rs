@@ -77,6 +77,8 @@ pub struct LogOptions {
     pub tail_lines: Option<u64>,
     /// So many bytes.
     pub limit_bytes: Option<u64>,
+    /// The run with this restart count, whichever runs now. Not known to Kubernetes.
+    pub attempt: Option<u32>,
 }
 
 /// The agent at a socket. Every request is a connection of its own.
@@ -173,6 +175,7 @@ impl Client {
         set("sinceTime", options.since_time.clone());
         set("tailLines", options.tail_lines.map(|lines| lines.to_string()));
         set("limitBytes", options.limit_bytes.map(|bytes| bytes.to_string()));
+        set("attempt", options.attempt.map(|attempt| attempt.to_string()));
         self.body(&(path_of(&["containerLogs", namespace, pod, container]) + &query)).await
     }
 

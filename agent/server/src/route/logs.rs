@@ -29,6 +29,9 @@ pub(super) struct Options {
     tail_lines: Option<i64>,
     limit_bytes: Option<i64>,
     stream: Option<String>,
+    /// The run with this restart count. Not known to Kubernetes: a client that follows every run cannot
+    /// be told by `previous` which one it gets.
+    attempt: Option<u32>,
 }
 
 pub(super) async fn get(
@@ -39,7 +42,10 @@ pub(super) async fn get(
     let Query(options) = options.map_err(|error| Status::bad_request(error.body_text()))?;
     let entry = find(&*node, &namespace, &pod)?;
     let key = &entry.pod.key;
-    let attempt = attempt(&entry, &container, options.previous)?;
+    let attempt = match options.attempt {
+        Some(attempt) if entry.pod.container(&container).is_some() => attempt,
+        _ => attempt(&entry, &container, options.previous)?,
+    };
     let request = LogRequest {
         logs: node.log_dir().to_owned(),
         pod: format!("{}_{}_{}", key.namespace, key.name, entry.pod.uid),
