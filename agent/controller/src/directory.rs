@@ -1,0 +1,234 @@
+//! A directory of manifests, watched.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use coracle_model::Pod;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::catalog::Catalog;
+use crate::place::{FileEvent, Happened, Mounts, Place, is_manifest};
+use crate::{ControllerError, Decode, Desired, DesiredState, Problem};
+
+/// Events this close together are handled as one.
+const QUIET: Duration = Duration::from_millis(10);
+/// A burst is handled after this long even if it goes on.
+const LONGEST: Duration = Duration::from_millis(200);
+
+/// Watches a directory of manifests.
+///
+/// A file is read when it was closed after writing, moved there or linked; never while it is being
+/// written. What is wrong with it is reported and leaves the pods of its last valid content alone. The
+/// same goes for a directory that vanishes as a whole; its files removed one by one are removed pods.
+pub struct DirectorySource<D> {
+    directory: Arc<Path>,
+    decode: Arc<D>,
+    catalog: Catalog,
+    /// Files someone is writing.
+    writing: BTreeSet<OsString>,
+    /// The directory that was found last is not taken at its word.
+    doubted: bool,
+}
+
+/// Why everything is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// The agent starts.
+    Start,
+    /// Another directory stands at the path, or none does.
+    Replaced,
+    /// Something happened in it, and it is not known what.
+    Changed,
+}
+
+impl<D: Decode> DirectorySource<D> {
+    /// A source for this directory, which need not be there yet. `known` are the pods that run already
+    /// from manifests of it: a file that has become invalid meanwhile takes nothing from them.
+    ///
+    /// # Errors
+    /// When the path is empty, or relative and the working directory is gone.
+    pub fn new(
+        directory: &Path,
+        decode: D,
+        known: impl IntoIterator<Item = Desired>,
+    ) -> Result<Self, ControllerError> {
+        // Not resolved: a link in the path may be swapped, and is followed anew.
+        let directory = std::path::absolute(directory)
+            .map_err(|error| ControllerError::Watch { path: directory.to_owned(), error })?;
+        Ok(Self {
+            directory: Arc::from(directory),
+            decode: Arc::new(decode),
+            catalog: Catalog::from_known(known),
+            writing: BTreeSet::new(),
+            doubted: false,
+        })
+    }
+
+    /// Publishes what is desired, once the directory was read and then with every change, until the
+    /// future is dropped. Before that the value is `None`: nothing can be said to be unwanted yet.
+    ///
+    /// # Errors
+    /// When inotify or the table of mounts cannot be used at all.
+    pub async fn run(
+        mut self,
+        publish: &watch::Sender<Option<Arc<DesiredState>>>,
+    ) -> Result<Infallible, ControllerError> {
+        let mounts = Mounts::follow()?;
+        let mut occasion = Occasion::Start;
+        loop {
+            let mut place = Place::establish(&self.directory)?;
+            self.writing.clear();
+            self.scan(&place, occasion).await;
+            self.publish(publish);
+            occasion = Occasion::Replaced;
+            while place.is_current() {
+                let happened = gather(&mut place, &mounts).await?;
+                if self.take_in(&place, happened).await {
+                    self.publish(publish);
+                }
+            }
+        }
+    }
+
+    /// Takes in what happened. Whether there was anything to take in.
+    async fn take_in(&mut self, place: &Place, happened: Happened) -> bool {
+        let current = place.is_current();
+        let mut files = Vec::new();
+        for (name, event) in happened.files {
+            match event {
+                FileEvent::Writing => drop(self.writing.insert(name)),
+                FileEvent::Complete | FileEvent::Gone => {
+                    self.writing.remove(&name);
+                    // Once the directory is gone its files cannot be read; those removed before are known.
+                    if current || event == FileEvent::Gone {
+                        files.push(Arc::from(self.directory.join(name)));
+                    }
+                }
+            }
+        }
+        let any = !files.is_empty();
+        if happened.anything && current {
+            // Whoever closed a file meanwhile may have gone unheard.
+            self.writing.clear();
+        }
+        if current && (happened.anything || any && self.doubted) {
+            self.scan(place, Occasion::Changed).await;
+            return true;
+        }
+        self.read(files).await;
+        any
+    }
+
+    /// Looks at everything that is there.
+    async fn scan(&mut self, place: &Place, occasion: Occasion) {
+        let now = Timestamp::now();
+        let text = self.directory.display();
+        let left_alone = if self.catalog.has_pods() { "; the pods from it are left alone" } else { "" };
+        if !place.is_there() {
+            let message = format!("{text}: there is no such directory{left_alone}");
+            self.catalog.set_place_problem(&self.directory, Some(message), now);
+            return;
+        }
+        let directory = Arc::clone(&self.directory);
+        let listed =
+            spawn_blocking(move || manifests_in(&directory)).await.map_err(io::Error::from).flatten();
+        let found = match listed {
+            Ok(found) => found,
+            Err(error) => {
+                let message = format!("{text}: cannot be read: {error}{left_alone}");
+                self.catalog.set_place_problem(&self.directory, Some(message), now);
+                return;
+            }
+        };
+        self.doubted = found.is_empty() && self.catalog.has_pods() && occasion == Occasion::Replaced;
+        if self.doubted {
+            // An empty directory in the place of a full one is rather a lost mount than a wish.
+            let message = format!("{text}: is empty since it was replaced{left_alone}");
+            self.catalog.set_place_problem(&self.directory, Some(message), now);
+            return;
+        }
+        self.catalog.set_place_problem(&self.directory, None, now);
+        let found: BTreeSet<Arc<Path>> = found.into_iter().map(Arc::from).collect();
+        let gone = self.catalog.paths().into_iter().filter(|path| !found.contains(path));
+        let written = |path: &Arc<Path>| path.file_name().is_none_or(|name| !self.writing.contains(name));
+        let all = gone.chain(found.iter().filter(|path| written(path)).cloned()).collect();
+        self.read(all).await;
+    }
+
+    /// Reads files, one after another and away from the runtime's threads.
+    async fn read(&mut self, files: Vec<Arc<Path>>) {
+        for path in files {
+            let (decode, file) = (Arc::clone(&self.decode), Arc::clone(&path));
+            let read = spawn_blocking(move || read(&*decode, &file)).await;
+            let found = read.unwrap_or_else(|error| Some(Err(format!("{}: {error}", path.display()))));
+            self.catalog.update(&path, found);
+        }
+    }
+
+    fn publish(&mut self, publish: &watch::Sender<Option<Arc<DesiredState>>>) {
+        let state = self.catalog.resolve(Timestamp::now());
+        publish.send_if_modified(|before| {
+            if before.as_deref() == Some(&state) {
+                return false;
+            }
+            log_problems(before.as_deref().map_or(&[], |before| &before.problems), &state.problems);
+            *before = Some(Arc::new(state));
+            true
+        });
+    }
+}
+
+/// Waits for something to happen, and until it is quiet again.
+async fn gather(place: &mut Place, mounts: &Mounts) -> Result<Happened, ControllerError> {
+    let mut happened = Happened::default();
+    tokio::select! {
+        result = place.next(&mut happened) => result?,
+        result = mounts.changed() => return result.map(|()| happened),
+    }
+    let latest = Instant::now() + LONGEST;
+    loop {
+        let next = timeout(QUIET, place.next(&mut happened));
+        match timeout_at(latest, next).await {
+            Ok(Ok(result)) => result?,
+            Ok(Err(_)) | Err(_) => return Ok(happened),
+        }
+    }
+}
+
+/// The manifests of a directory, in order of name.
+pub(crate) fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if is_manifest(Path::new(&entry.file_name())) && !entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What a file holds; `None` when it is not there. A link that leads nowhere is there.
+fn read(decode: &impl Decode, path: &Path) -> Option<Result<Vec<Arc<Pod>>, String>> {
+    match fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+        _ => Some(decode(path)),
+    }
+}
+
+fn log_problems(before: &[Problem], now: &[Problem]) {
+    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+        tracing::warn!(path = %problem.path.display(), "{}", problem.message);
+    }
+    for problem in before.iter().filter(|problem| now.iter().all(|other| other.path != problem.path)) {
+        tracing::info!(path = %problem.path.display(), "is in order again");
+    }
+}
