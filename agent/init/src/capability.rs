@@ -1,6 +1,5 @@
 //! The capability sets of a process.
 
-use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
@@ -8,6 +7,7 @@ use rustix::thread::{
 };
 
 use crate::failure::{Context, Result, Step};
+use crate::spec::Capabilities;
 
 /// What the sets are to be. The inheritable set is always empty, whatever was specified: a program with
 /// inheritable file capabilities would gain them (CVE-2022-29162). The ambient set cannot but be empty then.
@@ -19,11 +19,6 @@ pub(crate) struct CapabilityPlan {
 }
 
 impl CapabilityPlan {
-    pub(crate) fn none() -> Self {
-        let none = CapabilitySet::empty();
-        Self { bounding: none, effective: none, permitted: none }
-    }
-
     /// Leaves out what this process does not have itself, and says which.
     pub(crate) fn reduce(&mut self) -> Result<Option<String>> {
         let held = capabilities(None).at(Step::Capabilities, "reading")?.permitted;
@@ -78,22 +73,22 @@ impl CapabilityPlan {
     }
 }
 
-pub(crate) fn plan(specified: &LinuxCapabilities) -> CapabilityPlan {
-    let permitted = set(specified.permitted());
-    CapabilityPlan {
-        bounding: set(specified.bounding()),
+/// Parses the sets. Fails with the name no kernel has.
+pub(crate) fn plan(specified: &Capabilities) -> std::result::Result<CapabilityPlan, String> {
+    let permitted = set(&specified.permitted)?;
+    Ok(CapabilityPlan {
+        bounding: set(&specified.bounding)?,
         // capset(2): nothing is effective that is not permitted.
-        effective: set(specified.effective()) & permitted,
+        effective: set(&specified.effective)? & permitted,
         permitted,
-    }
+    })
 }
 
-fn set(names: &Option<Capabilities>) -> CapabilitySet {
-    let bits = names.iter().flatten().filter_map(|name| {
-        let canonical = caps::to_canonical(&name.to_string());
-        canonical.parse::<caps::Capability>().ok().map(|capability| capability.bitmask())
-    });
-    CapabilitySet::from_bits_retain(bits.fold(0, |all, bit| all | bit))
+fn set(names: &[String]) -> std::result::Result<CapabilitySet, String> {
+    names.iter().try_fold(CapabilitySet::empty(), |all, name| {
+        let capability: caps::Capability = name.parse().map_err(|_| name.clone())?;
+        Ok(all | CapabilitySet::from_bits_retain(capability.bitmask()))
+    })
 }
 
 #[cfg(test)]
@@ -104,19 +99,15 @@ mod tests {
     fn names_become_bits_and_nothing_is_effective_that_is_not_permitted() {
         let json = r#"{"bounding":["CAP_CHOWN","CAP_BPF"],"permitted":["CAP_CHOWN"],
                        "effective":["CAP_CHOWN","CAP_SYS_ADMIN"],"inheritable":["CAP_CHOWN"]}"#;
-        let plan = plan(&serde_json::from_str(json).unwrap());
+        let plan = plan(&serde_json::from_str(json).unwrap()).unwrap();
         assert_eq!(plan.bounding, CapabilitySet::CHOWN | CapabilitySet::BPF);
         assert_eq!(plan.effective, CapabilitySet::CHOWN);
         assert_eq!(plan.permitted, CapabilitySet::CHOWN);
     }
 
     #[test]
-    fn every_capability_of_the_specification_is_known() {
-        for capability in caps::all() {
-            let name = capability.to_string();
-            let json = format!(r#"{{"bounding":["{name}"]}}"#);
-            let plan = plan(&serde_json::from_str(&json).unwrap());
-            assert_eq!(plan.bounding.bits(), capability.bitmask(), "{name}");
-        }
+    fn a_name_no_kernel_has_is_refused() {
+        let specified = serde_json::from_str(r#"{"bounding":["CAP_CHOWN","CAP_FLY"]}"#).unwrap();
+        assert_eq!(plan(&specified), Err("CAP_FLY".to_owned()));
     }
 }

@@ -26,10 +26,11 @@ use crate::process::{self, Birth, Console, Ground};
 use crate::procfs::PrivateProc;
 use crate::root::Root;
 use crate::seccomp;
+use crate::spec::Spec;
 
 pub(crate) fn create(
     control: &OwnedFd,
-    config: CreateConfig,
+    config: CreateConfig<Spec>,
     mut descriptors: Descriptors,
 ) -> Result<Infallible> {
     let plan = ContainerPlan::new(config)?;

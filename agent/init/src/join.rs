@@ -15,10 +15,11 @@ use crate::process::{self, Birth, Console, Ground};
 use crate::procfs::PrivateProc;
 use crate::root::Root;
 use crate::seccomp;
+use crate::spec::Process;
 
 pub(crate) fn join(
     control: &OwnedFd,
-    config: ExecConfig,
+    config: ExecConfig<Process>,
     mut descriptors: Descriptors,
 ) -> Result<Infallible> {
     let plan = ProcessPlan::new(config.process, config.seccomp)?;

@@ -1,14 +1,16 @@
 //! Resource limits.
 
-use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::failure::{Context, Result, Step};
+use crate::spec::Rlimit as Specified;
 
-pub(crate) fn parse(limit: &PosixRlimit) -> (Resource, Rlimit) {
+/// Parses a limit. `None` for one no kernel has.
+pub(crate) fn parse(limit: &Specified) -> Option<(Resource, Rlimit)> {
     let value = |number: u64| (number != u64::MAX).then_some(number);
-    (resource(limit.typ()), Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) })
+    let limits = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+    Some((resource(&limit.kind)?, limits))
 }
 
 /// Sets the limits. One this host does not let us raise (CAP_SYS_RESOURCE) is set as high as may be, and
@@ -49,25 +51,26 @@ fn show(limit: Option<u64>) -> String {
     limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }
 
-fn resource(kind: PosixRlimitType) -> Resource {
-    match kind {
-        PosixRlimitType::RlimitCpu => Resource::Cpu,
-        PosixRlimitType::RlimitFsize => Resource::Fsize,
-        PosixRlimitType::RlimitData => Resource::Data,
-        PosixRlimitType::RlimitStack => Resource::Stack,
-        PosixRlimitType::RlimitCore => Resource::Core,
-        PosixRlimitType::RlimitRss => Resource::Rss,
-        PosixRlimitType::RlimitNproc => Resource::Nproc,
-        PosixRlimitType::RlimitNofile => Resource::Nofile,
-        PosixRlimitType::RlimitMemlock => Resource::Memlock,
-        PosixRlimitType::RlimitAs => Resource::As,
-        PosixRlimitType::RlimitLocks => Resource::Locks,
-        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
-        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
-        PosixRlimitType::RlimitNice => Resource::Nice,
-        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
-        PosixRlimitType::RlimitRttime => Resource::Rttime,
-    }
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "RLIMIT_CPU" => Resource::Cpu,
+        "RLIMIT_FSIZE" => Resource::Fsize,
+        "RLIMIT_DATA" => Resource::Data,
+        "RLIMIT_STACK" => Resource::Stack,
+        "RLIMIT_CORE" => Resource::Core,
+        "RLIMIT_RSS" => Resource::Rss,
+        "RLIMIT_NPROC" => Resource::Nproc,
+        "RLIMIT_NOFILE" => Resource::Nofile,
+        "RLIMIT_MEMLOCK" => Resource::Memlock,
+        "RLIMIT_AS" => Resource::As,
+        "RLIMIT_LOCKS" => Resource::Locks,
+        "RLIMIT_SIGPENDING" => Resource::Sigpending,
+        "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+        "RLIMIT_NICE" => Resource::Nice,
+        "RLIMIT_RTPRIO" => Resource::Rtprio,
+        "RLIMIT_RTTIME" => Resource::Rttime,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -18,17 +18,21 @@ mod process;
 mod procfs;
 mod root;
 mod seccomp;
+mod spec;
 mod terminal;
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
-use coracle_init::protocol::{CONTROL, Config, EXIT_FAILED, Report, receive_setup, send_report};
+use coracle_init::protocol::{
+    CONTROL, Config, EXIT_FAILED, ProtocolError, Report, receive_setup, send_report,
+};
 use coracle_linux::{reset_signals, take_inherited};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::descriptors::Descriptors;
 use crate::failure::{Context, Result, Step};
+use crate::spec::{Process, Spec};
 
 fn main() {
     let Ok(control) = take_inherited(CONTROL) else {
@@ -50,7 +54,11 @@ fn run(control: &OwnedFd) -> Result<Infallible> {
     // Nobody may look into this process before it is the user's program: it has seen the host.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Control, "forbidding to be traced")?;
     reset_signals().at(Step::Control, "resetting signals")?;
-    let (config, received) = receive_setup(control).map_err(|error| Step::Control.refuse(None, error))?;
+    let (config, received): (Config<Spec, Process>, _) =
+        receive_setup(control).map_err(|error| match error {
+            ProtocolError::Configuration(error) => Step::Specification.refuse(None, error),
+            error => Step::Control.refuse(None, error),
+        })?;
     let descriptors = Descriptors::new(received);
     match config {
         Config::Create(config) => create::create(control, *config, descriptors),

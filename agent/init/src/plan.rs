@@ -6,7 +6,6 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use coracle_init::protocol::{CreateConfig, Descriptor, PidNamespace, Seccomp};
-use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxSeccomp, Mount, Process, Spec};
 use rustix::fs::{FileType, Gid, Mode, Uid};
 use rustix::mount::MountPropagationFlags;
 use rustix::process::{Resource, Rlimit};
@@ -15,7 +14,9 @@ use rustix::thread::CapabilitySet;
 
 use crate::capability::{self, CapabilityPlan};
 use crate::failure::{Result, Step};
+use crate::limits;
 use crate::options::{MountOptions, propagation};
+use crate::spec::{self, Device, Linux, Mount, Process, Spec};
 
 /// A container to be made.
 #[derive(Debug)]
@@ -96,38 +97,30 @@ pub(crate) struct ProcessPlan {
 // === impl ContainerPlan ===
 
 impl ContainerPlan {
-    pub(crate) fn new(config: CreateConfig) -> Result<Self> {
-        let CreateConfig {
-            mut spec,
-            rootfs,
-            mounts,
-            cgroup_procs,
-            new_cgroup_namespace,
-            seccomp,
-            pid_namespace,
-        } = config;
-        let process = spec.process().clone().ok_or_else(|| refuse("process", "is missing"))?;
-        let process = ProcessPlan::new(process, seccomp)?;
-        let linux = spec.linux().clone().ok_or_else(|| refuse("linux", "is missing"))?;
-        spec.set_linux(None);
+    pub(crate) fn new(config: CreateConfig<Spec>) -> Result<Self> {
+        let CreateConfig { spec, rootfs, mounts, cgroup_procs, new_cgroup_namespace, seccomp, pid_namespace } =
+            config;
         check_spec(&spec)?;
+        let process = spec.process.ok_or_else(|| refuse("process", "is missing"))?;
+        let process = ProcessPlan::new(process, seccomp)?;
+        let linux = spec.linux.ok_or_else(|| refuse("linux", "is missing"))?;
         check_linux(&linux, seccomp.is_some())?;
 
-        let root = spec.root().as_ref();
-        let rootfs = match (rootfs, root) {
+        let root = spec.root;
+        let rootfs = match (rootfs, &root) {
             (Some(descriptor), _) => Rootfs::Detached(descriptor),
-            (None, Some(root)) if root.path().is_absolute() => Rootfs::Path(root.path().clone()),
+            (None, Some(root)) if root.path.is_absolute() => Rootfs::Path(root.path.clone()),
             (None, _) => {
                 return Err(refuse("root.path", "must be absolute where no root file system is passed"));
             }
         };
-        let propagation = match linux.rootfs_propagation().as_deref() {
+        let propagation = match linux.rootfs_propagation.as_deref() {
             None | Some("") => None,
             Some(word) => Some(propagation(word.strip_prefix('r').unwrap_or(word)).ok_or_else(|| {
                 refuse("linux.rootfsPropagation", &format!("{word:?} is no kind of propagation"))
             })?),
         };
-        let specified = spec.mounts().as_deref().unwrap_or_default();
+        let specified = &spec.mounts;
         if mounts.len() > specified.len() {
             return Err(refuse("mounts", "more mounts were passed than are specified"));
         }
@@ -137,24 +130,20 @@ impl ContainerPlan {
             .zip(passed)
             .map(|(mount, passed)| MountPlan::new(mount, passed))
             .collect::<Result<_>>()?;
-        let devices = linux.devices().as_deref().unwrap_or_default();
-        let devices = devices.iter().map(DevicePlan::new).collect::<Result<Vec<_>>>()?;
+        let devices = linux.devices.iter().map(DevicePlan::new).collect::<Result<Vec<_>>>()?;
         if !devices.is_empty() && !mounts.iter().any(MountPlan::is_dev) {
             return Err(refuse("linux.devices", "needs a tmpfs mounted on /dev to make the nodes in"));
         }
-        let mut sysctls: Vec<(String, String)> =
-            linux.sysctl().clone().unwrap_or_default().into_iter().collect();
-        sysctls.sort_unstable();
         Ok(Self {
             rootfs,
-            readonly: root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
+            readonly: root.is_some_and(|root| root.readonly),
             propagation,
             mounts,
             devices,
-            masked_paths: paths(linux.masked_paths(), "linux.maskedPaths")?,
-            readonly_paths: paths(linux.readonly_paths(), "linux.readonlyPaths")?,
-            sysctls,
-            hostname: spec.hostname().clone(),
+            masked_paths: absolute(linux.masked_paths, "linux.maskedPaths")?,
+            readonly_paths: absolute(linux.readonly_paths, "linux.readonlyPaths")?,
+            sysctls: linux.sysctl.into_iter().collect(),
+            hostname: spec.hostname,
             process,
             cgroup_procs,
             new_cgroup_namespace,
@@ -164,27 +153,28 @@ impl ContainerPlan {
 }
 
 fn check_spec(spec: &Spec) -> Result<()> {
-    refuse_if(spec.domainname().is_some(), "domainname")?;
-    refuse_if(spec.hooks().is_some(), "hooks")?;
-    refuse_if(spec.solaris().is_some(), "solaris")?;
-    refuse_if(spec.windows().is_some(), "windows")?;
-    refuse_if(spec.vm().is_some(), "vm")?;
-    refuse_if(spec.zos().is_some(), "zos")
+    refuse_if(spec.domainname.is_some(), "domainname")?;
+    refuse_if(spec.hooks.is_some(), "hooks")?;
+    refuse_if(spec.solaris.is_some(), "solaris")?;
+    refuse_if(spec.windows.is_some(), "windows")?;
+    refuse_if(spec.vm.is_some(), "vm")?;
+    refuse_if(spec.zos.is_some(), "zos")?;
+    refuse_if(spec.uid_mappings.is_some(), "uidMappings")?;
+    refuse_if(spec.gid_mappings.is_some(), "gidMappings")
 }
 
 fn check_linux(linux: &Linux, has_seccomp: bool) -> Result<()> {
-    let some = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|list| !list.is_empty());
-    refuse_if(some(linux.uid_mappings()), "linux.uidMappings")?;
-    refuse_if(some(linux.gid_mappings()), "linux.gidMappings")?;
-    refuse_if(linux.intel_rdt().is_some(), "linux.intelRdt")?;
-    refuse_if(linux.memory_policy().is_some(), "linux.memoryPolicy")?;
-    refuse_if(linux.personality().is_some(), "linux.personality")?;
-    refuse_if(linux.time_offsets().is_some(), "linux.timeOffsets")?;
-    refuse_if(linux.net_devices().is_some(), "linux.netDevices")?;
-    refuse_if(linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel")?;
-    let listens = |seccomp: &LinuxSeccomp| seccomp.listener_path().is_some();
-    refuse_if(linux.seccomp().as_ref().is_some_and(listens), "linux.seccomp.listenerPath")?;
-    if linux.seccomp().is_some() && !has_seccomp {
+    refuse_if(!linux.uid_mappings.is_empty(), "linux.uidMappings")?;
+    refuse_if(!linux.gid_mappings.is_empty(), "linux.gidMappings")?;
+    refuse_if(linux.intel_rdt.is_some(), "linux.intelRdt")?;
+    refuse_if(linux.memory_policy.is_some(), "linux.memoryPolicy")?;
+    refuse_if(linux.personality.is_some(), "linux.personality")?;
+    refuse_if(linux.time_offsets.is_some(), "linux.timeOffsets")?;
+    refuse_if(linux.net_devices.is_some(), "linux.netDevices")?;
+    refuse_if(linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel")?;
+    let listens = |seccomp: &spec::Seccomp| seccomp.listener_path.is_some();
+    refuse_if(linux.seccomp.as_ref().is_some_and(listens), "linux.seccomp.listenerPath")?;
+    if linux.seccomp.is_some() && !has_seccomp {
         return Err(refuse("linux.seccomp", "was specified, but no compiled program was passed"));
     }
     Ok(())
@@ -194,18 +184,17 @@ fn check_linux(linux: &Linux, has_seccomp: bool) -> Result<()> {
 
 impl MountPlan {
     fn new(mount: &Mount, passed: Option<Descriptor>) -> Result<Self> {
-        let destination = mount.destination();
+        let destination = &mount.destination;
         let field = format!("mounts[{}]", destination.display());
         if !destination.is_absolute() {
             return Err(refuse(&field, "the destination is not absolute"));
         }
-        let mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        if mapped(mount.uid_mappings()) || mapped(mount.gid_mappings()) {
+        if mount.uid_mappings.is_some() || mount.gid_mappings.is_some() {
             return Err(refuse(&field, "identity mappings are not supported"));
         }
-        let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default())
+        let options = MountOptions::parse(&mount.options)
             .map_err(|option| refuse(&field, &format!("option {option:?} is not supported")))?;
-        let kind = mount.typ().as_deref().unwrap_or_default();
+        let kind = mount.kind.as_str();
         let bind = options.bind || kind == "bind";
         let source = match passed {
             Some(descriptor) if options.data.is_empty() || !bind => MountSource::Detached(descriptor),
@@ -215,7 +204,7 @@ impl MountPlan {
             }
             None if bind => return Err(refuse(&field, "a bind mount must be passed by descriptor")),
             None if kind.is_empty() => return Err(refuse(&field, "the type is missing")),
-            None => MountSource::Filesystem(kind.to_owned(), mount.source().clone()),
+            None => MountSource::Filesystem(kind.to_owned(), mount.source.clone()),
         };
         Ok(Self { destination: destination.clone(), source, options })
     }
@@ -233,29 +222,29 @@ impl MountPlan {
 // === impl DevicePlan ===
 
 impl DevicePlan {
-    fn new(device: &LinuxDevice) -> Result<Self> {
-        let field = format!("linux.devices[{}]", device.path().display());
-        let kind = match device.typ() {
-            LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
-            LinuxDeviceType::B => FileType::BlockDevice,
-            LinuxDeviceType::P => FileType::Fifo,
-            LinuxDeviceType::A => return Err(refuse(&field, "type a is for device cgroups only")),
+    fn new(device: &Device) -> Result<Self> {
+        let field = format!("linux.devices[{}]", device.path.display());
+        let kind = match device.kind.as_str() {
+            "c" | "u" => FileType::CharacterDevice,
+            "b" => FileType::BlockDevice,
+            "p" => FileType::Fifo,
+            other => return Err(refuse(&field, &format!("no node is of type {other:?}"))),
         };
         let number = |value: i64| {
             u32::try_from(value).map_err(|_| refuse(&field, &format!("{value} is no device number")))
         };
-        let beneath = device.path().strip_prefix("/dev").ok().filter(|path| {
+        let beneath = device.path.strip_prefix("/dev").ok().filter(|path| {
             path.components().next().is_some()
                 && path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
         });
         Ok(Self {
             path: beneath.ok_or_else(|| refuse(&field, "only nodes beneath /dev are made"))?.to_owned(),
             kind,
-            major: number(device.major())?,
-            minor: number(device.minor())?,
-            mode: Mode::from_raw_mode(device.file_mode().unwrap_or(0o666) & 0o777),
-            owner: device.uid().map(Uid::from_raw),
-            group: device.gid().map(Gid::from_raw),
+            major: number(device.major)?,
+            minor: number(device.minor)?,
+            mode: Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o777),
+            owner: device.uid.map(Uid::from_raw),
+            group: device.gid.map(Gid::from_raw),
         })
     }
 }
@@ -264,53 +253,50 @@ impl DevicePlan {
 
 impl ProcessPlan {
     pub(crate) fn new(process: Process, seccomp: Option<Seccomp>) -> Result<Self> {
-        refuse_if(process.io_priority().is_some(), "process.ioPriority")?;
-        refuse_if(process.scheduler().is_some(), "process.scheduler")?;
-        refuse_if(process.exec_cpu_affinity().is_some(), "process.execCPUAffinity")?;
-        refuse_if(process.command_line().is_some(), "process.commandLine")?;
-        refuse_if(process.user().username().is_some(), "process.user.username")?;
-        if !process.cwd().is_absolute() {
+        refuse_if(process.io_priority.is_some(), "process.ioPriority")?;
+        refuse_if(process.scheduler.is_some(), "process.scheduler")?;
+        refuse_if(process.exec_cpu_affinity.is_some(), "process.execCPUAffinity")?;
+        refuse_if(process.command_line.is_some(), "process.commandLine")?;
+        refuse_if(process.user.username.is_some(), "process.user.username")?;
+        if !process.cwd.is_absolute() {
             return Err(refuse("process.cwd", "is not absolute"));
         }
-        let arguments = strings(process.args(), "process.args")?;
+        let arguments = strings(&process.args, "process.args")?;
         if arguments.first().is_none_or(|program| program.is_empty()) {
             return Err(refuse("process.args", "names no program"));
         }
-        let user = process.user();
+        let user = &process.user;
         // -1 means "leave as it is" to the kernel: the user would stay root.
-        for (field, id) in [("process.user.uid", user.uid()), ("process.user.gid", user.gid())] {
+        for (field, id) in [("process.user.uid", user.uid), ("process.user.gid", user.gid)] {
             if id == u32::MAX {
                 return Err(refuse(field, "is not a valid identifier"));
             }
         }
-        let groups = user.additional_gids().clone().unwrap_or_default();
-        if groups.contains(&u32::MAX) {
+        if user.additional_gids.contains(&u32::MAX) {
             return Err(refuse("process.user.additionalGids", "holds an invalid identifier"));
         }
-        if process
-            .capabilities()
-            .as_ref()
-            .is_some_and(|sets| sets.ambient().iter().flatten().next().is_some())
-        {
+        let sets = process.capabilities.unwrap_or_default();
+        if !sets.ambient.is_empty() {
             let why = "would need inheritable capabilities, which are always dropped";
             return Err(refuse("process.capabilities.ambient", why));
         }
-        let limits = process.rlimits().as_deref().unwrap_or_default();
+        let unknown = |name: &str| refuse("process", &format!("{name:?} is unknown"));
+        let limit = |limit| limits::parse(limit).ok_or_else(|| unknown(&limit.kind));
         Ok(Self {
             arguments,
-            environment: strings(process.env(), "process.env")?,
-            cwd: process.cwd().clone(),
-            uid: Uid::from_raw(user.uid()),
-            gid: Gid::from_raw(user.gid()),
-            groups: groups.into_iter().map(Gid::from_raw).collect(),
-            umask: Mode::from_raw_mode(user.umask().unwrap_or(0o022) & 0o777),
-            capabilities: process.capabilities().as_ref().map_or_else(CapabilityPlan::none, capability::plan),
-            limits: limits.iter().map(crate::limits::parse).collect(),
-            no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            oom_score_adj: process.oom_score_adj(),
-            apparmor: given(process.apparmor_profile()),
-            selinux: given(process.selinux_label()),
-            terminal: process.terminal().unwrap_or(false).then(|| size(&process)).transpose()?,
+            environment: strings(&process.env, "process.env")?,
+            cwd: process.cwd.clone(),
+            uid: Uid::from_raw(user.uid),
+            gid: Gid::from_raw(user.gid),
+            groups: user.additional_gids.iter().copied().map(Gid::from_raw).collect(),
+            umask: Mode::from_raw_mode(user.umask.unwrap_or(0o022) & 0o777),
+            capabilities: capability::plan(&sets).map_err(|name| unknown(&name))?,
+            limits: process.rlimits.iter().map(limit).collect::<Result<_>>()?,
+            no_new_privileges: process.no_new_privileges,
+            oom_score_adj: process.oom_score_adj,
+            apparmor: given(process.apparmor_profile),
+            selinux: given(process.selinux_label),
+            terminal: process.terminal.then(|| size(process.console_size)).transpose()?,
             seccomp,
         })
     }
@@ -328,33 +314,29 @@ impl ProcessPlan {
     }
 }
 
-fn size(process: &Process) -> Result<Winsize> {
+fn size(specified: Option<spec::ConsoleSize>) -> Result<Winsize> {
     let number = |value: u64| {
         u16::try_from(value).map_err(|_| refuse("process.consoleSize", "is too large for a terminal"))
     };
-    let (rows, columns) = process.console_size().map_or((0, 0), |size| (size.height(), size.width()));
-    Ok(Winsize { ws_row: number(rows)?, ws_col: number(columns)?, ws_xpixel: 0, ws_ypixel: 0 })
+    let size = specified.unwrap_or_default();
+    Ok(Winsize { ws_row: number(size.height)?, ws_col: number(size.width)?, ws_xpixel: 0, ws_ypixel: 0 })
 }
 
-fn given(word: &Option<String>) -> Option<String> {
-    word.clone().filter(|word| !word.is_empty())
+fn given(word: Option<String>) -> Option<String> {
+    word.filter(|word| !word.is_empty())
 }
 
-fn strings(list: &Option<Vec<String>>, field: &str) -> Result<Vec<CString>> {
-    let list = list.as_deref().unwrap_or_default();
+fn strings(list: &[String], field: &str) -> Result<Vec<CString>> {
     list.iter()
         .map(|text| CString::new(text.as_str()).map_err(|_| refuse(field, "holds a zero byte")))
         .collect()
 }
 
-fn paths(list: &Option<Vec<String>>, field: &str) -> Result<Vec<PathBuf>> {
-    let list = list.as_deref().unwrap_or_default();
-    list.iter()
-        .map(|path| match path.starts_with('/') {
-            true => Ok(PathBuf::from(path)),
-            false => Err(refuse(field, &format!("{path:?} is not absolute"))),
-        })
-        .collect()
+fn absolute(paths: Vec<PathBuf>, field: &str) -> Result<Vec<PathBuf>> {
+    match paths.iter().find(|path| !path.is_absolute()) {
+        Some(path) => Err(refuse(field, &format!("{path:?} is not absolute"))),
+        None => Ok(paths),
+    }
 }
 
 fn refuse_if(present: bool, field: &str) -> Result<()> {

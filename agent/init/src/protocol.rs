@@ -55,14 +55,14 @@ pub const MAX_DESCRIPTORS: u32 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor(u32);
 
-/// What init is to become.
+/// What init is to become. The agent writes it with `oci-spec`'s types; init reads it with its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Config {
+pub enum Config<S = Spec, P = Process> {
     /// The first process of a container.
-    Create(Box<CreateConfig>),
+    Create(Box<CreateConfig<S>>),
     /// One more process in a container that runs.
-    Exec(Box<ExecConfig>),
+    Exec(Box<ExecConfig<P>>),
 }
 
 /// How a container is made.
@@ -73,9 +73,9 @@ pub enum Config {
 /// init does not act on is refused by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CreateConfig {
+pub struct CreateConfig<S = Spec> {
     /// The OCI runtime specification.
-    pub spec: Spec,
+    pub spec: S,
     /// The root file system as a detached mount (`fsmount` or `open_tree`). Without it `spec.root.path` is
     /// opened in the mount namespace init was started in.
     pub rootfs: Option<Descriptor>,
@@ -108,9 +108,9 @@ pub struct PidNamespace {
 /// How a process is added to a container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExecConfig {
+pub struct ExecConfig<P = Process> {
     /// The process.
-    pub process: Process,
+    pub process: P,
     /// A pidfd of the container's first process.
     pub container: Descriptor,
     /// The namespaces of `container` to join. The others are those init was started in.
@@ -208,7 +208,10 @@ pub enum ProtocolError {
     /// The configuration could not be written or read.
     #[error("{0} the configuration: {1}")]
     Config(&'static str, #[source] Errno),
-    /// A message or the configuration is not what this version speaks.
+    /// The configuration is not what this version reads.
+    #[error("the configuration: {0}")]
+    Configuration(#[source] serde_json::Error),
+    /// A message is not what this version speaks.
     #[error("a malformed message: {0}")]
     Malformed(#[from] serde_json::Error),
     /// The other side does not keep to the order or the limits.
@@ -290,7 +293,7 @@ pub fn send_report(
 }
 
 /// Receives the configuration and the descriptors it names, in order.
-pub fn receive_setup(control: impl AsFd) -> Result<(Config, Vec<OwnedFd>), ProtocolError> {
+pub fn receive_setup<C: DeserializeOwned>(control: impl AsFd) -> Result<(C, Vec<OwnedFd>), ProtocolError> {
     let (request, mut received) = receive(control.as_fd())?.ok_or(ProtocolError::Closed)?;
     let Request::Setup { version, descriptors } = request else {
         return Err(ProtocolError::Broken("the first message is not Setup"));
@@ -343,7 +346,7 @@ fn seal_config(config: &Config) -> Result<OwnedFd, ProtocolError> {
     Ok(memory)
 }
 
-fn read_config(memory: &OwnedFd) -> Result<Config, ProtocolError> {
+fn read_config<C: DeserializeOwned>(memory: &OwnedFd) -> Result<C, ProtocolError> {
     let failed = |errno| ProtocolError::Config("reading", errno);
     let size = rustix::fs::fstat(memory).map_err(failed)?.st_size as u64;
     if size > MAX_CONFIG {
@@ -357,7 +360,7 @@ fn read_config(memory: &OwnedFd) -> Result<Config, ProtocolError> {
             count => read += count,
         }
     }
-    Ok(serde_json::from_slice(&bytes)?)
+    serde_json::from_slice(&bytes).map_err(ProtocolError::Configuration)
 }
 
 fn send(
@@ -447,7 +450,7 @@ mod tests {
         let sent = exec(names[599]);
         setup.send(&agent, &sent).unwrap();
 
-        let (config, descriptors) = receive_setup(&init).unwrap();
+        let (config, descriptors) = receive_setup::<Config>(&init).unwrap();
         assert_eq!(config, sent);
         let sizes: Vec<i64> =
             descriptors.iter().map(|file| rustix::fs::fstat(file).unwrap().st_size).collect();
@@ -480,11 +483,11 @@ mod tests {
         for packet in [&b"{"[..], b"\0\0", br#""start""#, br#"{"setup":{"version":9,"descriptors":0}}"#] {
             let (agent, init) = sockets();
             rustix::io::write(&agent, packet).unwrap();
-            assert!(receive_setup(&init).is_err(), "{packet:?}");
+            assert!(receive_setup::<Config>(&init).is_err(), "{packet:?}");
         }
         let (agent, init) = sockets();
         drop(agent);
-        assert!(matches!(receive_setup(&init), Err(ProtocolError::Closed)));
+        assert!(matches!(receive_setup::<Config>(&init), Err(ProtocolError::Closed)));
     }
 
     #[test]
