@@ -128,7 +128,9 @@ impl Host {
         }
         let mut host =
             Self { v2, v1, device_filter: DeviceFilter::None, programs: Mutex::new(HashMap::new()) };
-        host.device_filter = if host.v2.is_some() && host.device_program(&DevicePolicy::default()).is_ok() {
+        // The shortest program there is: a kernel that takes it and refuses a longer one is an error, and
+        // not a reason to filter by other means.
+        host.device_filter = if host.v2.is_some() && host.device_program(&DevicePolicy::All).is_ok() {
             DeviceFilter::Bpf
         } else if host.v1.iter().any(|hierarchy| hierarchy.has(Controller::Devices)) {
             DeviceFilter::V1
@@ -194,6 +196,39 @@ impl Host {
             );
         }
         missing
+    }
+
+    /// Lets the RCU grace period pass that the next move of a process into a cgroup would wait for.
+    ///
+    /// Moves that come close together share one (`rcu_sync_enter` of the kernel's
+    /// `cgroup_threadgroup_rwsem`), and a process born by `CLONE_INTO_CGROUP` needs none. Where a v1
+    /// hierarchy is in use, call this when a container's creation begins, beside the other work: it blocks
+    /// for some ten milliseconds, and the attach that follows takes microseconds. It moves this process
+    /// to where it is already, which changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel refuses. Nothing depends on it but time.
+    pub fn warm_attach(&self) -> Result<(), Error> {
+        if self.v1.is_empty() {
+            return Ok(());
+        }
+        let own = files::read(Path::new("/proc/self/cgroup"))?;
+        let Some(dir) = own.lines().find_map(|line| self.dir_of_membership(line)) else { return Ok(()) };
+        let path = dir.join("cgroup.procs");
+        files::write(&path, "0").map_err(|source| Error::Write { path, value: "0".into(), source })
+    }
+
+    /// The directory of a line of `/proc/<pid>/cgroup`, `id:controllers:path`, if it can be seen.
+    fn dir_of_membership(&self, line: &str) -> Option<PathBuf> {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let mount = match controllers {
+            "" => self.v2_mount()?,
+            _ => &self.v1.iter().find(|v1| controllers.split(',').any(|name| v1.has_option(name)))?.mount,
+        };
+        // One outside of the cgroup namespace is shown as /../..
+        let path = path.strip_prefix('/')?;
+        (!path.split('/').any(|part| part == "..")).then(|| mount.join(path))
     }
 
     /// Where the v2 tree is mounted.

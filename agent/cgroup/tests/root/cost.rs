@@ -17,7 +17,7 @@ fn cost_of_a_container() {
         let subtree = Subtree::new(&host);
         let pod = subtree.pod(&Limits { pids: Some(1000), ..Limits::default() });
         let limits = Limits { cpu_shares: Some(100), memory: Some(64 << 20), ..Limits::default() };
-        let mut times: [Vec<Duration>; 4] = Default::default();
+        let mut times: [Vec<Duration>; 6] = Default::default();
         for _ in 0..ROUNDS {
             let started = Instant::now();
             let cgroup = container(&pod, &limits, &DevicePolicy::default());
@@ -35,6 +35,24 @@ fn cost_of_a_container() {
             times[1].push(started.elapsed());
             child.kill().unwrap();
             child.wait().unwrap();
+
+            // The same with the grace period taken beforehand.
+            let warmed = container(&pod, &limits, &DevicePolicy::default());
+            let procs = warmed.attachment().unwrap().procs;
+            let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+            let pid = child.id().to_string();
+            std::thread::sleep(QUIET);
+            let started = Instant::now();
+            host.warm_attach().unwrap();
+            times[4].push(started.elapsed());
+            let started = Instant::now();
+            for fd in &procs {
+                rustix::io::write(fd, pid.as_bytes()).unwrap();
+            }
+            times[5].push(started.elapsed());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            warmed.remove().unwrap();
 
             let started = Instant::now();
             cgroup.remove().unwrap();
@@ -60,7 +78,9 @@ fn cost_of_a_container() {
             }
         }
         for (name, times) in
-            ["ensure", "attach", "remove", "attach to every hierarchy"].iter().zip(&mut times)
+            ["ensure", "attach", "remove", "attach to every hierarchy", "warm_attach", "attach after it"]
+                .iter()
+                .zip(&mut times)
         {
             times.sort();
             eprintln!(

@@ -158,3 +158,13 @@ fn a_parent_cannot_climb() {
     let host = std::sync::Arc::new(Host::detect().unwrap());
     assert!(Kubepods::new(host, "/a/../..".as_ref()).is_err());
 }
+
+#[test]
+fn warming_moves_nothing() {
+    let own = || std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let before = own();
+    for host in hosts() {
+        host.warm_attach().unwrap();
+    }
+    assert_eq!(own(), before);
+}

@@ -175,7 +175,12 @@ proptest! {
         // The values of the conditions themselves, where off-by-ones live.
         let edges: Vec<(usize, u64)> = profile.syscalls().iter().flatten()
             .flat_map(|entry| entry.args().iter().flatten())
-            .flat_map(|c| [0, 1, u64::MAX].map(|by| (c.index(), c.value().wrapping_add(by))))
+            .flat_map(|c| {
+                // For a mask, arguments that have the bits asked for, in either half or both.
+                let second = c.value_two().unwrap_or(0);
+                [c.value(), c.value().wrapping_add(1), c.value().wrapping_sub(1), second, second & c.value()]
+                    .map(|value| (c.index(), value))
+            })
             .collect();
         for (at, mut call) in calls.into_iter().enumerate() {
             if let Some((index, value)) = edges.get(at % (edges.len() + 1)) {
@@ -183,6 +188,32 @@ proptest! {
             }
             let (got, _) = run(program.instructions(), call);
             prop_assert_eq!(got, expected(&profile, call), "{:?}", call);
+        }
+    }
+}
+
+#[test]
+fn each_half_of_a_mask_counts() {
+    const HIGH: u64 = 1 << 32;
+    for mask in [0, 1, HIGH, HIGH | 1] {
+        for value in [0, 1, HIGH, HIGH | 1] {
+            let condition = LinuxSeccompArgBuilder::default()
+                .index(2_usize)
+                .value(mask)
+                .value_two(value)
+                .op(LinuxSeccompOperator::ScmpCmpMaskedEq)
+                .build()
+                .unwrap();
+            let mut entry = LinuxSyscall::default();
+            entry.set_names(vec!["read".into()]).set_args(Some(vec![condition]));
+            let mut profile = LinuxSeccomp::default();
+            profile.set_default_action(LinuxSeccompAction::ScmpActErrno).set_syscalls(Some(vec![entry]));
+            let program = compile(&profile, Architecture::X86_64).unwrap();
+            for argument in [0, 1, HIGH, HIGH | 1, u64::MAX] {
+                let call = Call { number: 0, architecture: X86_64, arguments: [0, 0, argument, 0, 0, 0] };
+                let (got, _) = run(program.instructions(), call);
+                assert_eq!(got, expected(&profile, call), "{argument:#x} & {mask:#x} == {value:#x}");
+            }
         }
     }
 }
