@@ -1,9 +1,12 @@
 //! The directory source on real directories with the kernel's inotify.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -291,6 +294,40 @@ async fn a_directory_swapped_by_a_link_is_followed() {
     symlink("two", watched.root.path().join("new")).unwrap();
     fs::rename(watched.root.path().join("new"), watched.root.path().join("manifests")).unwrap();
     watched.wants(&["web=two"], 0).await;
+}
+
+/// Runs again in a mount namespace of its own, where it may mount.
+#[test]
+fn a_mount_over_the_directory_is_noticed() {
+    const INSIDE: &str = "CORACLE_TEST_IN_MOUNT_NAMESPACE";
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        return runtime.block_on(mounts_over());
+    }
+    let root = std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private"]);
+    unshare.args(if root { &[][..] } else { &["--map-root-user"] });
+    unshare.arg(std::env::current_exe().unwrap());
+    unshare.args(["--exact", "a_mount_over_the_directory_is_noticed", "--nocapture"]);
+    assert!(unshare.env(INSIDE, "1").status().unwrap().success());
+}
+
+async fn mounts_over() {
+    let run = |program: &str, arguments: &[&str], path: &Path| {
+        assert!(Command::new(program).args(arguments).arg(path).status().unwrap().success());
+    };
+    let mut watched = Watched::new(make);
+    watched.write("web.yaml", &manifest("web", "one"));
+    watched.wants(&["web=one"], 0).await;
+    let directory = watched.path("");
+    run("mount", &["-t", "tmpfs", "none"], &directory);
+    let doubted = watched.wants(&["web=one"], 1).await;
+    assert!(doubted.problems[0].message.contains("replaced"), "{doubted:?}");
+    watched.write("db.yaml", &manifest("db", "two"));
+    watched.wants(&["db=two"], 0).await;
+    run("umount", &["--lazy"], &directory);
+    watched.wants(&["web=one"], 0).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod manager;
 mod plan;
 pub mod ports;
 mod record;
+mod record_dir;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -25,3 +26,4 @@ pub use board::{PodSnapshot, WorkerPhase};
 pub use event::{Event, EventType, Events};
 pub use manager::{Closed, KeyTaken, Pods};
 pub use record::{Deletion, PodRecord};
+pub use record_dir::{RecordDir, RecordError};
