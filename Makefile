@@ -4,6 +4,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Crates that are no members of the workspace.
 OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
+CACHE := $(or $(CORACLE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/coracle)
 CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
 
 .PHONY: help
@@ -37,6 +38,13 @@ check: ## Formatting and lints
 	cargo fmt --check
 	@for manifest in $(OUTSIDE); do (set -x; cargo fmt --check --manifest-path $$manifest) || exit 1; done
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: test-vm
+test-vm: ## Run the root tests in a VM with systemd and cgroup v2 alone (FILTER=part of names)
+	@scripts/install-missing build vm
+	@rm -rf $(CARGO_TARGET_DIR)/vm
+	tests/vm/payload $(CARGO_TARGET_DIR)/vm $(FILTER)
+	@scripts/as-root env CORACLE_CACHE=$(CACHE) tests/vm/run $(CARGO_TARGET_DIR)/vm
 
 .PHONY: bench
 bench: ## Take the figures of docs/benchmarks.md (release build; minutes)

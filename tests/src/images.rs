@@ -8,9 +8,11 @@ pub const BUSYBOX: &str = "localhost/busybox:debian";
 /// What the tests and the examples call the image of nginx.
 pub const NGINX: &str = "localhost/nginx:debian";
 
-/// The project's directory.
-pub fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the project")
+/// The project's directory, or what has its examples where the tests run elsewhere: `$CORACLE_TEST_PROJECT`.
+pub fn project() -> PathBuf {
+    let built =
+        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the project").to_owned();
+    std::env::var_os("CORACLE_TEST_PROJECT").map_or_else(built, PathBuf::from)
 }
 
 /// The OCI image layout of `busybox` or `nginx`, built unless it is in the cache.

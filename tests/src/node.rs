@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::images;
 use crate::machine::Machine;
 use crate::processes::{self, Pid};
-use crate::wait::{SOON, wait_for, wait_until};
+use crate::wait::{SOON, deadline, wait_for, wait_until};
 
 /// A machine with an agent on it. Dropping it ends both; [`Node::finish`] also checks that nothing was left.
 pub struct Node {
@@ -241,7 +241,7 @@ impl Node {
     #[track_caller]
     pub fn wait_pod(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;
-        let deadline = std::time::Instant::now() + SOON;
+        let end = deadline(SOON);
         loop {
             if let Some(pod) = self.pod(name) {
                 if wanted(&pod) {
@@ -249,7 +249,7 @@ impl Node {
                 }
                 last = Some(pod);
             }
-            if std::time::Instant::now() > deadline {
+            if std::time::Instant::now() > end {
                 let seen =
                     last.map_or_else(|| "no such pod".to_owned(), |pod| format!("{:#}", pod["status"]));
                 panic!("waited {SOON:?} in vain for pod {name} {what}; seen: {seen}\n{}", self.agent_log());
@@ -348,14 +348,14 @@ impl Node {
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         // Removal of what nobody uses any more may trail behind: it is done when it is seen to be.
-        let deadline = std::time::Instant::now() + SOON;
+        let end = deadline(SOON);
         loop {
             let leaks = self.leaks();
             if leaks.is_empty() {
                 return;
             }
             assert!(
-                std::time::Instant::now() < deadline,
+                std::time::Instant::now() < end,
                 "left behind:\n  {}\n{}",
                 leaks.join("\n  "),
                 self.agent_log()

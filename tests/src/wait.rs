@@ -8,12 +8,22 @@ use std::time::{Duration, Instant};
 /// a test that passes never waits this long.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// How much longer than the limit is waited: 1, or what `CORACLE_TEST_PATIENCE` says on a machine that is emulated.
+fn patience() -> u32 {
+    std::env::var("CORACLE_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// When a wait of that length has been in vain.
+pub fn deadline(limit: Duration) -> Instant {
+    Instant::now() + limit * patience()
+}
+
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Asks until there is an answer; fails the test when there is none by the deadline.
 #[track_caller]
 pub fn wait_for<T>(what: impl Display, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
+    let deadline = deadline(limit);
     loop {
         if let Some(answer) = ask() {
             return answer;
