@@ -378,6 +378,27 @@ async fn a_container_that_fails_to_be_made_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_begun_for_a_dead_sandbox_does_not_come_out_in_the_next() {
+    let node = Node::new();
+    node.run(POLICY, &["setup"], &["web"]).await;
+    node.fake.hang(Verb::Create);
+    node.exit("setup", 0);
+    sleep(SETTLE).await;
+    node.fake.kill_sandbox(&node.pods, &uid("a"));
+    sleep(SETTLE).await;
+    node.fake.heal();
+    sleep(SETTLE).await;
+    assert_eq!(node.see().status.init_container_statuses[0].restart_count, 1, "setup runs again first");
+    node.well_behaved();
+}
+
+#[test]
+fn an_idle_worker_is_small() {
+    // The largest part of what an idle pod costs here; actions under way are boxed and gone when done.
+    assert!(size_of::<crate::worker::Worker<Fake>>() < 1024, "{}", size_of::<crate::worker::Worker<Fake>>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn ending_the_node_ends_every_pod_and_takes_up_none() {
     let node = Node::new();
     node.run(POLICY, &[], &["web"]).await;
