@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use coracle_tests::rust_source::RustSource;
 use coracle_tests::spdx;
 
@@ -121,7 +121,7 @@ fn short_name(metadata: &Metadata, manifest: &Path) -> String {
 }
 
 /// What each member depends on: ours by short name, others by package name. Dependencies of tests and
-/// build scripts count: what a crate may not use, its tests may not either.
+/// build scripts count: what a crate may not use, its tests may not either, but for `linux`.
 fn dependencies(metadata: &Metadata) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let name = |manifest: &Path| short_name(metadata, manifest);
     let packages = metadata.workspace_packages();
@@ -135,6 +135,9 @@ fn dependencies(metadata: &Metadata) -> BTreeMap<String, (BTreeSet<String>, BTre
             let (mut used, mut foreign) = (BTreeSet::new(), BTreeSet::new());
             for dependency in &package.dependencies {
                 match ours.get(&dependency.name) {
+                    Some(short) if short == "linux" && dependency.kind == DependencyKind::Development => {
+                        false
+                    }
                     Some(short) => used.insert(short.clone()),
                     // An optional one counts for the crates that turn its feature on, not for this one.
                     None => !dependency.optional && foreign.insert(dependency.name.clone()),
