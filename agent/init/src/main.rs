@@ -25,7 +25,7 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use coracle_init::protocol::{
-    CONTROL, Config, EXIT_FAILED, ProtocolError, Report, receive_setup, send_report,
+    CONTROL, Config, EXIT_FAILED, MAX_PACKET, ProtocolError, Report, receive_setup, send_report,
 };
 use coracle_linux::{reset_signals, take_inherited};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -41,11 +41,22 @@ fn main() {
     };
     match run(&control) {
         Ok(never) => match never {},
-        Err(failure) => {
+        Err(mut failure) => {
+            // A name in it can be as long as an argument. Unsent, a failure would look like success.
+            shorten(&mut failure.message);
+            failure.path.as_mut().map(shorten);
             // Nobody is left to be told when this fails.
             let _ = send_report(&control, &Report::Failed(failure), None);
             std::process::exit(EXIT_FAILED);
         }
+    }
+}
+
+/// Cuts a text so that two of them fit into a packet, however many of their bytes JSON has to escape.
+fn shorten(text: &mut String) {
+    if text.len() > MAX_PACKET / 16 {
+        text.truncate(text.floor_char_boundary(MAX_PACKET / 16));
+        text.push('…');
     }
 }
 

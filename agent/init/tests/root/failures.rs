@@ -42,6 +42,10 @@ fn a_program_that_cannot_be_executed_is_explained() {
         assert_eq!(failure.errno, Some(13), "{program}");
         assert!(failure.message.contains("permission denied"), "{failure}");
     }
+    for name in ["\u{1}".repeat(100_000), format!("/{}", "é".repeat(60_000))] {
+        let failure = start(&image, json!([name]));
+        assert!(failure.message.ends_with('…'), "{}", failure.message.len());
+    }
     let failure = start(&image, json!(["garbage"]));
     assert_eq!(failure.errno, Some(8));
     let failure = start(&image, json!(["/bin/orphan"]));

@@ -96,18 +96,29 @@ pub(crate) fn spec(script: &str) -> Value {
 /// A container to be made.
 pub(crate) struct Recipe {
     pub(crate) spec: Value,
-    pub(crate) rootfs: OwnedFd,
+    pub(crate) rootfs: Option<OwnedFd>,
     /// Detached mounts for the last of the specification's mounts.
     pub(crate) volumes: Vec<(String, OwnedFd, Vec<&'static str>)>,
     pub(crate) seccomp: Option<OwnedFd>,
     /// A pidfd of a member, and its procfs.
     pub(crate) pid_namespace: Option<(OwnedFd, OwnedFd)>,
+    pub(crate) cgroup_procs: Vec<OwnedFd>,
+    /// Init runs without CAP_MKNOD.
+    pub(crate) without_mknod: bool,
 }
 
 impl Recipe {
     pub(crate) fn new(image: &Image, script: &str) -> Self {
-        let rootfs = detached(&image.root());
-        Self { spec: spec(script), rootfs, volumes: Vec::new(), seccomp: None, pid_namespace: None }
+        let rootfs = Some(detached(&image.root()));
+        Self {
+            spec: spec(script),
+            rootfs,
+            volumes: Vec::new(),
+            seccomp: None,
+            pid_namespace: None,
+            cgroup_procs: Vec::new(),
+            without_mknod: false,
+        }
     }
 
     pub(crate) fn volume(mut self, source: &Path, at: &str, options: &[&'static str]) -> Self {
@@ -118,7 +129,7 @@ impl Recipe {
     /// Starts init and reads up to Created or Failed.
     pub(crate) fn create(mut self) -> Result<Container, Failure> {
         let mut setup = Setup::new();
-        let rootfs = Some(setup.pass(self.rootfs.as_fd()));
+        let rootfs = self.rootfs.as_ref().map(|mount| setup.pass(mount.as_fd()));
         let specified = self.spec["mounts"].as_array_mut().unwrap();
         let mut mounts = vec![None; specified.len()];
         for (at, mount, options) in &self.volumes {
@@ -138,13 +149,19 @@ impl Recipe {
             spec: serde_json::from_value(self.spec).unwrap(),
             rootfs,
             mounts,
-            cgroup_procs: vec![],
+            cgroup_procs: self.cgroup_procs.iter().map(|file| setup.pass(file.as_fd())).collect(),
             new_cgroup_namespace: true,
             seccomp,
             pid_namespace,
         }));
-        let namespaces = ["--net", "--ipc", "--uts", "--pid"];
-        Container::spawn(&namespaces[..if own_pid { 4 } else { 3 }], setup, &config)
+        let mut command = vec!["unshare", "--net", "--ipc", "--uts"];
+        if own_pid {
+            command.push("--pid");
+        }
+        if self.without_mknod {
+            command.splice(0..0, ["setpriv", "--bounding-set=-mknod"]);
+        }
+        Container::spawn(&command, setup, &config)
     }
 
     /// What the script prints, from its start to its end.
@@ -172,13 +189,13 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    fn spawn(unshare: &[&str], setup: Setup<'_>, config: &Config) -> Result<Self, Failure> {
+    fn spawn(command: &[&str], setup: Setup<'_>, config: &Config) -> Result<Self, Failure> {
         let (control, init) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         // The shell is what pause is to a container: its parent, outside. It must not keep the socket.
         let script = r#""$0" 3<&0 0</dev/null & exec 0</dev/null; wait $!"#;
-        let parent = Command::new("unshare")
-            .args(unshare)
+        let parent = Command::new(command[0])
+            .args(&command[1..])
             .args(["bash", "--norc", "-c", script, env!("CARGO_BIN_EXE_coracle-init")])
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -263,6 +280,6 @@ impl Container {
             cgroup_procs: vec![],
             seccomp: None,
         }));
-        Self::spawn(&[], setup, &config)
+        Self::spawn(&["unshare"], setup, &config)
     }
 }

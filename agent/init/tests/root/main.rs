@@ -8,5 +8,6 @@ mod exec;
 mod failures;
 mod harness;
 mod hostile;
+mod hosts;
 mod seccomp;
 mod shared_pid;
