@@ -105,7 +105,8 @@ impl fmt::Display for Lines<'_> {
 
 // === impl Faults ===
 
-/// More than these are counted, not listed: a hostile file must not fill the log.
+/// No more than these are listed, so that a hostile file does not fill the log; who mends a hundred sees the
+/// next.
 const LISTED: usize = 100;
 
 impl Faults {

@@ -110,22 +110,24 @@ fn decode_all(
 ) -> Result<(), Fault> {
     let text = text(bytes)?;
     let roots = if json::looks_like(text) { read_braced(text, faults)? } else { yaml::read(text, faults)? };
-    let mut keys = HashMap::new();
+    let (mut keys, mut uids) = (HashMap::new(), HashMap::new());
     for document in document::split(roots, faults) {
         let at = document.node.at;
         let prefix = document.prefix.clone();
         let Some(pod) = decode_pod(source, document, faults) else { continue };
-        match keys.insert(pod.key.clone(), at.line) {
-            Some(line) => {
-                let path = prefix
-                    .into_iter()
-                    .chain(["metadata", "name"].map(|name| Segment::Field(name.to_owned())));
-                let message =
-                    format!("Duplicate value: \"{}\": the pod stands already on line {line}", pod.key);
-                faults.add(Fault { path: FieldPath(path.collect()), at: Some(at), message });
-            }
-            None => decoded.push(Decoded { pod, line: at.line }),
+        let mut taken = |field: &str, value: &dyn std::fmt::Display, line: u32| {
+            let path = prefix.iter().cloned();
+            let path = path.chain(["metadata", field].map(|name| Segment::Field(name.to_owned()))).collect();
+            let message =
+                format!("Duplicate value: \"{value}\": a pod with it stands already on line {line}");
+            faults.add(Fault { path: FieldPath(path), at: Some(at), message });
+        };
+        if let Some(line) = keys.insert(pod.key.clone(), at.line) {
+            taken("name", &pod.key, line);
+        } else if let Some(line) = uids.insert(pod.uid.clone(), at.line) {
+            taken("uid", &pod.uid, line);
         }
+        decoded.push(Decoded { pod, line: at.line });
     }
     Ok(())
 }
