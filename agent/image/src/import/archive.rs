@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -203,6 +203,7 @@ fn spool(store: &Store, path: &Path, file: File, limits: Limits) -> Result<File,
         budget.bytes(count as u64).map_err(full)?;
         spooled.write_all(&buffer[..count]).map_err(failed("write"))?;
     }
+    spooled.rewind().map_err(failed("rewind"))?;
     Ok(spooled)
 }
 

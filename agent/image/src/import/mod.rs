@@ -96,12 +96,14 @@ impl Store {
     }
 }
 
-/// The name of the first entry that is not the root itself; `None` for an archive without any.
+/// The name of the first entry that is not the root itself, empty where there is only the root; `None`
+/// for an archive without any entry.
 fn first_name(path: &Path) -> Result<Option<Vec<u8>>, ImageError> {
     let file = File::open(path).map_err(ImageError::source("open", path))?;
     let decompressed = decompressor(BufReader::new(file)).map_err(ImageError::source("read", path))?;
     // Whatever it is, the first names stand within the first few MiB: a name has at most one.
     let mut archive = TarReader::new(BufReader::new(decompressed.take(64 << 20)));
+    let mut only = None;
     loop {
         let entry = archive.next_entry().map_err(|fault| {
             let problem = match fault {
@@ -115,12 +117,13 @@ fn first_name(path: &Path) -> Result<Option<Vec<u8>>, ImageError> {
             )
         })?;
         match entry {
-            None => return Ok(None),
+            None => return Ok(only),
             Some(entry) => {
                 let name = archive::normal_name(&entry.path);
                 if !name.is_empty() {
                     return Ok(Some(name));
                 }
+                only = Some(name);
             }
         }
     }

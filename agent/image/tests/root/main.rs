@@ -1,6 +1,10 @@
 //! The store against the real kernel: needs root, for owners, devices, `trusted.*` attributes and
 //! overlayfs. Everything happens in temporary directories and detached mounts.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on fails.
+
+mod archives;
+mod crash;
 mod layers;
 mod rootfs;
 mod support;

@@ -39,7 +39,7 @@ fn content_outlives_the_agent_and_goes_with_the_pod() {
         assert_eq!(fs::read_to_string(inside(&mounted).join("file")).unwrap(), name);
     }
     assert_eq!(mount_count(f.dir.path()), 1);
-    assert_eq!(restarted.leftovers().unwrap(), [pod.uid.clone()]);
+    assert_eq!(restarted.leftovers().unwrap(), std::slice::from_ref(&pod.uid));
 
     restarted.release(&pod.uid).unwrap();
     restarted.release(&pod.uid).unwrap();
