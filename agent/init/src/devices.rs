@@ -160,7 +160,11 @@ fn open_host_node(path: &Path) -> std::result::Result<OwnedFd, Errno> {
 /// Whether it is the null device (CVE-2025-31133: a link in its place would be masked with).
 fn is_null(node: &OwnedFd) -> Result<bool> {
     let stat = fstat(node).on(Step::Device, Path::new("/dev/null"), "looking at it")?;
-    Ok(is_device(&stat, FileType::CharacterDevice, makedev(1, 3)))
+    Ok(is_null_device(&stat))
+}
+
+pub(crate) fn is_null_device(stat: &Stat) -> bool {
+    is_device(stat, FileType::CharacterDevice, makedev(1, 3))
 }
 
 fn is_device(stat: &Stat, kind: FileType, device: Dev) -> bool {

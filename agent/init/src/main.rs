@@ -19,6 +19,7 @@ mod procfs;
 mod root;
 mod seccomp;
 mod spec;
+mod streams;
 mod terminal;
 
 use std::convert::Infallible;

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use coracle_init::protocol::{Report, receive_start, send_report};
 use coracle_linux::{Cloned, SeccompInstruction, clone_sibling, close_on_exec_from, install_seccomp_filter};
-use rustix::fs::{FileType, OFlags, fchown, fstat};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, fchdir, getcwd, set_dumpable_behavior, umask};
 use rustix::thread::{
@@ -20,7 +20,7 @@ use crate::failure::{Context, Result, Step};
 use crate::plan::ProcessPlan;
 use crate::procfs::PrivateProc;
 use crate::root::{Kind, Links, Root};
-use crate::{limits, passwd, terminal};
+use crate::{limits, passwd, streams, terminal};
 
 /// Where the program is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub(crate) fn launch(mut plan: ProcessPlan, ground: Ground<'_>) -> Result<Infall
     }
     set_home(&mut plan, ground.root);
     let denied = enter_cwd(&plan, ground.root)?.err();
-    own_standard_streams(&plan)?;
+    streams::take(ground.root, plan.uid, plan.terminal.is_some())?;
     // Raising a limit needs privilege, and a limit of open files must not stop what comes before.
     warnings.extend(limits::apply(&plan.limits)?);
     warnings.extend(plan.capabilities.reduce()?);
@@ -175,20 +175,6 @@ fn enter_cwd(plan: &ProcessPlan, root: &Root) -> Result<std::result::Result<(), 
         return Err(step.refuse(Some(path), "is outside the root file system"));
     }
     Ok(Ok(()))
-}
-
-/// Gives the user the pipes and the terminal that are standard input, output and error: else they could
-/// not open /dev/stdout. Files and devices of the host stay whose they are.
-fn own_standard_streams(plan: &ProcessPlan) -> Result<()> {
-    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        let stat = fstat(stream).at(Step::Identity, "looking at standard input, output and error")?;
-        let ours = plan.terminal.is_some() || FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
-        if ours && stat.st_uid != plan.uid.as_raw() {
-            fchown(stream, Some(plan.uid), None)
-                .at(Step::Identity, "giving standard input, output and error to the user")?;
-        }
-    }
-    Ok(())
 }
 
 /// Takes on the user's identity and capabilities. An `early` filter is installed just before the privilege

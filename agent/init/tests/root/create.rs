@@ -145,6 +145,17 @@ fn a_user_who_is_not_root_can_open_standard_output() {
 }
 
 #[test]
+fn a_null_device_among_the_standard_streams_is_the_containers() {
+    let script = "test $(stat -L -c %d:%i /proc/self/fd/0) = $(stat -c %d:%i /dev/null) && echo own";
+    assert_eq!(run(script), "own\n");
+    let image = Image::new();
+    let other = image.outside("file");
+    fs::write(&other, "").unwrap();
+    let failure = Recipe::new(&image, "true").volume(&other, "/dev/null", &["bind"]).run().unwrap_err();
+    assert_eq!((failure.step.as_str(), failure.path.as_deref()), ("standard streams", Some("/dev/null")));
+}
+
+#[test]
 fn home_comes_from_the_image_unless_it_is_given() {
     let image = Image::new();
     fs::create_dir(image.root().join("etc")).unwrap();

@@ -138,6 +138,6 @@ fn a_container_that_ended_is_not_joined() {
     let pidfd = container.pidfd();
     container.start().unwrap();
     container.finish();
-    let Err(failure) = Container::join(&pidfd, process("true")) else { panic!("joined the dead") };
+    let Err(failure) = Container::join(&pidfd, process("true"), None) else { panic!("joined the dead") };
     assert_eq!((failure.step.as_str(), failure.errno), ("namespace", Some(3)), "{failure}");
 }

@@ -255,7 +255,7 @@ impl Container {
 
     /// Adds a process.
     pub(crate) fn exec(&self, process: Value) -> Result<Self, Failure> {
-        Self::join(&self.pidfd(), process)
+        Self::join(&self.pidfd(), process, None)
     }
 
     pub(crate) fn pidfd(&self) -> OwnedFd {
@@ -263,9 +263,12 @@ impl Container {
     }
 
     /// Adds a process to the container of a process.
-    pub(crate) fn join(pidfd: &OwnedFd, process: Value) -> Result<Self, Failure> {
+    pub(crate) fn join(pidfd: &OwnedFd, process: Value, seccomp: Option<OwnedFd>) -> Result<Self, Failure> {
         let mut setup = Setup::new();
         let container = setup.pass(pidfd.as_fd());
+        let seccomp = seccomp
+            .as_ref()
+            .map(|file| coracle_init::protocol::Seccomp { program: setup.pass(file.as_fd()), flags: 0 });
         let config = Config::Exec(Box::new(ExecConfig {
             process: serde_json::from_value(process).unwrap(),
             container,
@@ -278,7 +281,7 @@ impl Container {
                 Namespace::Uts,
             ],
             cgroup_procs: vec![],
-            seccomp: None,
+            seccomp,
         }));
         Self::spawn(&["unshare"], setup, &config)
     }

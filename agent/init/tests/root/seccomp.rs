@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::MemfdFlags;
 use serde_json::json;
 
-use crate::harness::{Image, Recipe};
+use crate::harness::{Container, Image, Recipe, spec};
 
 const ALLOW: u32 = 0x7fff_0000;
 const EPERM: u32 = 0x0005_0001;
@@ -93,6 +93,27 @@ fn without_no_new_privs_init_needs_few_calls_after_the_filter() {
     let mut container = recipe.create().unwrap();
     container.start().unwrap();
     container.finish();
+}
+
+#[test]
+fn an_added_process_is_filtered_with_and_without_no_new_privs() {
+    let image = Image::new();
+    let mut first = Recipe::new(&image, "exec sleep 1000").create().unwrap();
+    first.start().unwrap();
+    for no_new_privileges in [true, false] {
+        let mut process = spec(SCRIPT)["process"].clone();
+        process["noNewPrivileges"] = json!(no_new_privileges);
+        process["user"]["uid"] = json!(1000);
+        let mut added = Container::join(&first.pidfd(), process, Some(no_mkdir())).unwrap();
+        added.start().unwrap();
+        let expected = format!(
+            "NoNewPrivs:\t{}\nSeccomp:\t2\nmkdir: can't create directory '/x': Operation not permitted\n",
+            u8::from(no_new_privileges)
+        );
+        assert_eq!(added.finish().0, expected);
+    }
+    rustix::process::kill_process(first.pid(), rustix::process::Signal::KILL).unwrap();
+    first.finish();
 }
 
 #[test]
