@@ -19,7 +19,6 @@ const NOT_INHERITED: &[&str] = &[
     "CARGO_BUILD_TARGET",
     "CARGO_BUILD_TARGET_DIR",
     "CARGO_ENCODED_RUSTFLAGS",
-    "CARGO_MAKEFLAGS_FALLBACK",
     "CARGO_TARGET_DIR",
     "CLIPPY_ARGS",
     "CLIPPY_CONF_DIR",
@@ -60,9 +59,25 @@ const PAUSE: Program = Program {
     ],
 };
 
+const INIT: Program = Program {
+    directory: "../init",
+    binary: "coracle-init",
+    profile: "embedded",
+    rustflags: Some("-Ctarget-feature=+crt-static"),
+    sources: &[
+        "../init/Cargo.toml",
+        "../init/src",
+        "../linux/Cargo.toml",
+        "../linux/src",
+        "../../Cargo.lock",
+        "../../Cargo.toml",
+    ],
+};
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    embed(&PAUSE)
+    embed(&PAUSE)?;
+    embed(&INIT)
 }
 
 /// Builds the program and puts it into `OUT_DIR` under its name.

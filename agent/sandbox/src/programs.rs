@@ -10,11 +10,13 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
 static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/coracle-init"));
 
 /// The programs, ready to be executed. Make them once: each is a copy in memory.
 #[derive(Debug)]
 pub struct Programs {
     pause: OwnedFd,
+    init: OwnedFd,
 }
 
 /// A program could not be put into a sealed memfd.
@@ -34,12 +36,17 @@ impl Programs {
     /// # Errors
     /// When memory is short, or `vm.memfd_noexec=2` forbids executable memfds.
     pub fn load() -> Result<Self, ProgramsError> {
-        Ok(Self { pause: sealed("pause", PAUSE)? })
+        Ok(Self { pause: sealed("pause", PAUSE)?, init: sealed("coracle-init", INIT)? })
     }
 
     /// pause.
     pub fn pause(&self) -> BorrowedFd<'_> {
         self.pause.as_fd()
+    }
+
+    /// container-init.
+    pub fn init(&self) -> BorrowedFd<'_> {
+        self.init.as_fd()
     }
 }
 
@@ -76,10 +83,18 @@ mod tests {
     #[test]
     fn a_program_cannot_be_changed() {
         let programs = Programs::load().unwrap();
-        assert_eq!(rustix::io::pwrite(programs.pause(), b"x", 0), Err(Errno::PERM));
-        assert_eq!(rustix::fs::ftruncate(programs.pause(), 0), Err(Errno::PERM));
-        let length = rustix::fs::fstat(programs.pause()).unwrap().st_size;
-        assert_eq!(length, i64::try_from(PAUSE.len()).unwrap());
+        for (program, bytes) in [(programs.pause(), PAUSE), (programs.init(), INIT)] {
+            assert_eq!(rustix::io::pwrite(program, b"x", 0), Err(Errno::PERM));
+            assert_eq!(rustix::fs::ftruncate(program, 0), Err(Errno::PERM));
+            let length = rustix::fs::fstat(program).unwrap().st_size;
+            assert_eq!(length, i64::try_from(bytes.len()).unwrap());
+        }
+    }
+
+    #[test]
+    fn container_init_is_static() {
+        let interpreter = b"ld-linux";
+        assert!(!INIT.windows(interpreter.len()).any(|window| window == interpreter));
     }
 
     #[test]
