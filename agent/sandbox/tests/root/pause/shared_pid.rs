@@ -101,25 +101,26 @@ async fn orphans_are_reaped_by_pid_1() {
     let agent = pod.connect().await;
     let shared = agent.client.shared_pid().await.unwrap();
     let pidfd = shared.pidfd.try_clone().unwrap();
-    let (orphaned, output) = std::thread::spawn(move || {
+    let orphaned = std::thread::spawn(move || {
         // For this thread's children only.
         move_into_thread_name_spaces(pidfd.as_fd(), ThreadNameSpaceType::PROCESS_ID).unwrap();
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", "(read x) <&0 & echo $!"])
+            .args(["-c", "exec 3<&0; (read x <&3) >/dev/null & echo $!"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let keeps_it_alive = shell.stdin.take().unwrap();
-        let output = std::io::read_to_string(shell.stdout.take().unwrap());
+        // The orphan's pid, in the namespace.
+        let pid: u32 = std::io::read_to_string(shell.stdout.take().unwrap()).unwrap().trim().parse().unwrap();
         shell.wait().unwrap();
-        (keeps_it_alive, output)
+        (keeps_it_alive, pid)
     })
     .join()
     .unwrap();
-    drop(output);
-    until("the orphan is alone with pid 1", || processes(&shared.proc).len() == 2).await;
-    drop(orphaned);
+    let (keeps_it_alive, pid) = orphaned;
+    assert_eq!(processes(&shared.proc), [1, pid], "the orphan is not alone with pid 1");
+    drop(keeps_it_alive);
     until("the orphan is reaped", || processes(&shared.proc) == [1]).await;
     assert_eq!(pod.children().len(), 1, "the orphan became pause's");
 }
