@@ -1,5 +1,7 @@
 //! Round trips, and decoding of bytes that are nothing.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use coracle_pause_wire::{
     CAPACITY, Code, ENTRY_SIZE, Entry, Exit, Hello, LEDGER_RECORD_SIZE, LedgerRecord, MAX_MESSAGE, Message,
     PageWriter, Request, Spawn, StartupStatus, Step, spawn,

@@ -1,4 +1,6 @@
 //! The runtime against the real kernel, as root. Everything happens in directories, namespaces and cgroups
 //! of the test's own.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod pause;

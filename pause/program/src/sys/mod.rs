@@ -77,10 +77,9 @@ const AT_FDCWD: usize = -100_isize as usize;
 /// As for `arch::syscall6`; arguments not given are 0.
 #[inline(always)]
 unsafe fn call<const N: usize>(number: usize, args: [usize; N]) -> Result {
-    let mut all = [0; 6];
-    for (to, from) in all.iter_mut().zip(args) {
-        *to = from;
-    }
+    // Not a loop: each becomes a constant or a register.
+    let arg = |at: usize| args.get(at).copied().unwrap_or(0);
+    let all = [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)];
     // SAFETY: passed on to the caller.
     let result = unsafe { arch::syscall6(number, all) };
     if (-4095..0).contains(&result) { Err(Errno(-result as i32)) } else { Ok(result as usize) }

@@ -72,7 +72,7 @@ async fn a_child_has_its_descriptors_and_nothing_else() {
     let id = ContainerId::random();
     let wishes = Wishes { held: &[held.as_fd()], ..Wishes::default() };
     let first = agent.shell_with(Some(id), "read x <&3", wishes).await;
-    let script = "ls /proc/$$/fd; grep -E 'Sig(Blk|Ign|Cgt)' /proc/$$/status; \
+    let script = "ls /proc/$$/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status; \
                   tr '\\0' ' ' < /proc/$$/cmdline; ulimit -n";
     let text = agent.shell(None, script).await.read();
     // 10 is where the shell itself keeps what it saves of them while it reads its script.

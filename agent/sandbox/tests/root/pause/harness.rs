@@ -83,7 +83,11 @@ impl Pod {
         };
         change(&mut how);
         let pause = launch(&how).await?;
-        Ok(Self { directory, handle, pause })
+        let pod = Self { directory, handle, pause };
+        // It is closed after it was written to, and so after launch returned.
+        let status_pipe = pod.proc().join("fd/5");
+        until("the status pipe is closed", || fs::symlink_metadata(&status_pipe).is_err()).await;
+        Ok(pod)
     }
 
     pub(crate) async fn connect(&self) -> Agent {

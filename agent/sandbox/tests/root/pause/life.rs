@@ -91,3 +91,26 @@ async fn an_idle_pause_never_wakes() {
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(switches(), before);
 }
+
+#[tokio::test]
+async fn a_pause_is_small() {
+    let pod = Pod::with(|how| {
+        how.network = true;
+        how.ipc = true;
+        how.host_name = Some("web-0");
+    })
+    .await;
+    let agent = pod.connect().await;
+    let mut shells = Vec::new();
+    for _ in 0..3 {
+        shells.push(agent.shell(Some(ContainerId::random()), WAIT).await);
+    }
+    let smaps = std::fs::read_to_string(pod.proc().join("smaps_rollup")).unwrap();
+    let kilobytes = |field: &str| -> u32 {
+        let line = smaps.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    };
+    let (resident, share) = (kilobytes("Rss:"), kilobytes("Pss:"));
+    println!("pause with three containers: {resident} kB resident, {share} kB as its share");
+    assert!(resident <= 80, "{smaps}");
+}

@@ -72,9 +72,7 @@ async fn pause_has_nothing_it_does_not_need() {
     let open = pod.descriptors();
     let numbers: Vec<_> = open.iter().map(|(number, _)| number.as_str()).collect();
     assert_eq!(numbers.len(), 6, "{open:?}");
-    for standard in 0..3 {
-        assert_eq!(open[standard].1, Path::new("/dev/null"));
-    }
+    assert!(open[..3].iter().all(|(_, file)| file == Path::new("/dev/null")), "{open:?}");
     assert_eq!(open[4].1, pod.directory.path().join("exits"));
     // Every signal blocked, none ignored, none caught.
     assert_eq!(status(pod.pause.pid, "SigIgn"), "0000000000000000");
