@@ -30,6 +30,7 @@ use coracle_init::protocol::{
 };
 use coracle_linux::{reset_signals, take_inherited};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::set_name;
 
 use crate::descriptors::Descriptors;
 use crate::failure::{Context, Result, Step};
@@ -65,6 +66,8 @@ fn shorten(text: &mut String) {
 fn run(control: &OwnedFd) -> Result<Infallible> {
     // Nobody may look into this process before it is the user's program: it has seen the host.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Control, "forbidding to be traced")?;
+    // Executed from a memfd it is named after a descriptor; this is for whoever looks at a host's processes.
+    set_name(c"coracle-init").at(Step::Control, "taking a name")?;
     reset_signals().at(Step::Control, "resetting signals")?;
     let (config, received): (Config<Spec, Process>, _) =
         receive_setup(control).map_err(|error| match error {

@@ -197,10 +197,10 @@ impl MountPlan {
         let kind = mount.kind.as_str();
         let bind = options.bind || kind == "bind";
         let source = match passed {
-            Some(descriptor) if options.data.is_empty() || !bind => MountSource::Detached(descriptor),
+            Some(descriptor) if options.data.is_empty() => MountSource::Detached(descriptor),
             Some(_) => {
                 let unknown: Vec<&str> = options.data.iter().map(|(key, _)| key.as_str()).collect();
-                return Err(refuse(&field, &format!("a bind mount has no options {unknown:?}")));
+                return Err(refuse(&field, &format!("a mount that is passed takes no options {unknown:?}")));
             }
             None if bind => return Err(refuse(&field, "a bind mount must be passed by descriptor")),
             None if kind.is_empty() => return Err(refuse(&field, "the type is missing")),

@@ -80,7 +80,8 @@ pub struct CreateConfig<S = Spec> {
     /// opened in the mount namespace init was started in.
     pub rootfs: Option<Descriptor>,
     /// For each of `spec.mounts`, in its order: a detached mount to be attached. The mount options of the
-    /// specification are still applied to it. Bind mounts must have one; file systems must not. Shorter
+    /// specification are still applied to it, but those of a file system are refused. Bind mounts must
+    /// have one. Shorter
     /// than `spec.mounts` means none for the rest.
     pub mounts: Vec<Option<Descriptor>>,
     /// `cgroup.procs` of cgroups to enter before anything else.

@@ -191,13 +191,24 @@ fn limits_are_set_and_what_the_host_does_not_grant_is_said() {
         ]
     );
 
-    let mut recipe = Recipe::new(&image, "true");
+    // What only CAP_SYS_RESOURCE grants.
+    let mut recipe = Recipe::new(&image, "cat /proc/self/limits");
     recipe.spec["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_RESOURCE"]);
-    let container = recipe.create().unwrap();
-    let grants = fs::read_to_string("/proc/self/status").unwrap();
-    let bounding = grants.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap();
-    let has = u64::from_str_radix(bounding, 16).unwrap() & (1 << 24) != 0;
-    assert_eq!(container.warnings.is_empty(), has, "{:?}", container.warnings);
+    recipe.spec["process"]["rlimits"] =
+        json!([{ "type": "RLIMIT_MEMLOCK", "soft": u64::MAX, "hard": u64::MAX }]);
+    recipe.spec["process"]["oomScoreAdj"] = json!(-999);
+    let mut container = recipe.create().unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap();
+    let granted = u64::from_str_radix(permitted, 16).unwrap() & (1 << 24) != 0;
+    let warnings: Vec<&str> =
+        container.warnings.iter().map(|warning| warning.split(": ").next().unwrap()).collect();
+    let expected: &[&str] = match granted {
+        true => &[],
+        false => &["oom_score_adj", "resource limit Memlock", "capabilities"],
+    };
+    assert_eq!(warnings, expected);
+    container.start().unwrap();
     container.finish();
 }
 
