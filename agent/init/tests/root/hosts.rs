@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_linux::{MountAttributes, mount_setattr, unshare_mount_namespace};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 
 use crate::harness::{Image, Recipe};
@@ -73,8 +73,16 @@ fn cgroups_are_entered_and_are_the_root_of_what_is_seen() {
     assert!(output.contains("ls: /sys/fs/cgroup/t/container"), "{output}");
 }
 
-/// A shared mount in a mount namespace of this thread's own.
-fn shared_mount(image: &Image) -> PathBuf {
+/// A shared mount in a mount namespace of this thread's own, until it is dropped.
+struct SharedMount(PathBuf);
+
+impl Drop for SharedMount {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+fn shared_mount(image: &Image) -> SharedMount {
     unshare_mount_namespace().unwrap();
     let root = openat(CWD, "/", OFlags::PATH, Mode::empty()).unwrap();
     propagate(&root, MountPropagationFlags::PRIVATE);
@@ -82,7 +90,7 @@ fn shared_mount(image: &Image) -> PathBuf {
     tmpfs(&path);
     let top = openat(CWD, &path, OFlags::PATH, Mode::empty()).unwrap();
     propagate(&top, MountPropagationFlags::SHARED);
-    path
+    SharedMount(path)
 }
 
 fn propagate(mount: &OwnedFd, kind: MountPropagationFlags) {
@@ -98,7 +106,8 @@ fn tmpfs(at: &Path) {
 #[test]
 fn mounts_spread_into_and_out_of_a_container_as_its_volumes_say() {
     let image = Image::new();
-    let shared = shared_mount(&image);
+    let mounted = shared_mount(&image);
+    let shared = &mounted.0;
     for (propagation, into, out_of) in
         [("rprivate", false, false), ("rslave", true, false), ("rshared", true, true)]
     {
@@ -106,7 +115,7 @@ fn mounts_spread_into_and_out_of_a_container_as_its_volumes_say() {
         fs::create_dir(shared.join(&outward)).unwrap();
         let script =
             format!("cat /v/{inward}/file; mount -t tmpfs t /v/{outward} && touch /v/{outward}/made");
-        let mut recipe = Recipe::new(&image, &script).volume(&shared, "/v", &["rbind", propagation]);
+        let mut recipe = Recipe::new(&image, &script).volume(shared, "/v", &["rbind", propagation]);
         for set in ["bounding", "effective", "permitted"] {
             recipe.spec["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
         }
