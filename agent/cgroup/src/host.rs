@@ -203,8 +203,8 @@ impl Host {
     /// Moves that come close together share one (`rcu_sync_enter` of the kernel's
     /// `cgroup_threadgroup_rwsem`), and a process born by `CLONE_INTO_CGROUP` needs none. Where a v1
     /// hierarchy is in use, call this when a container's creation begins, beside the other work: it blocks
-    /// for some ten milliseconds, and the attach that follows takes microseconds. It moves this process
-    /// to where it is already, which changes nothing.
+    /// for some ten milliseconds, and an attach within about as long after it takes microseconds. It moves
+    /// this process to where it is already, which changes nothing.
     ///
     /// # Errors
     /// When the kernel refuses. Nothing depends on it but time.

@@ -53,7 +53,8 @@ impl Cgroup {
     /// How many processes of it the kernel killed for want of memory, by its own limit or one above it.
     ///
     /// On v2 those of cgroups below count too: a container may have made some. v1 counts each kill only
-    /// where its victim was.
+    /// where its victim was. Whether the number is above zero, or grew, says something; the number itself
+    /// does not: with `memory.oom.group` the kernel counts the first victim of a group twice.
     ///
     /// # Errors
     /// When the kernel's files cannot be read. A cgroup that is not there, or a host without a memory
