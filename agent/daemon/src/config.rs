@@ -119,6 +119,11 @@ impl Config {
         self.run_dir.join("coracle.sock")
     }
 
+    /// The image store.
+    pub(crate) fn images_dir(&self) -> PathBuf {
+        self.root_dir.join("images")
+    }
+
     fn combine(path: &Path, file: File, flags: &Overrides) -> Result<Self, ConfigError> {
         let origin = |field: &str| format!("{}: {field}", path.display());
         let directory = |flag: &Option<PathBuf>, name: &str, value: Option<PathBuf>, field: &str, default| {

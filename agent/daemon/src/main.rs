@@ -1,5 +1,6 @@
 //! The coracle daemon and its command line.
 
+mod check;
 mod cli;
 mod config;
 

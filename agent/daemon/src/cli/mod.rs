@@ -1,9 +1,11 @@
 //! The command line: one file per verb.
 
 mod age;
+mod check;
 mod describe;
 mod exec;
 mod get;
+mod image;
 mod logs;
 pub(crate) mod prefix;
 pub(crate) mod stream;
@@ -44,6 +46,8 @@ enum Command {
     Describe(describe::Describe),
     Logs(logs::Logs),
     Exec(exec::Exec),
+    Image(image::Image),
+    Check(check::Check),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   coracle completion bash > /etc/bash_completion.d/coracle")]
@@ -60,12 +64,15 @@ enum Command {
 impl Cli {
     /// Does what the command line asks.
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
-        let client = || Ok::<_, anyhow::Error>(Client::new(Config::load(&self.overrides)?.socket()));
+        let config = || Config::load(&self.overrides);
+        let client = || Ok::<_, anyhow::Error>(Client::new(config()?.socket()));
         match self.command {
             Command::Get(get) => block_on(get.execute(&client()?)),
             Command::Describe(describe) => block_on(describe.execute(&client()?)),
             Command::Logs(logs) => block_on(logs.execute(&client()?)),
             Command::Exec(exec) => block_on(exec.execute(&client()?)),
+            Command::Image(image) => image.execute(&config()?),
+            Command::Check(check) => check.execute(&config()?),
             Command::Completion { shell } => {
                 // Into memory first: the generator panics where a pipe closes.
                 let mut script = Vec::new();
@@ -94,5 +101,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The help of every command, as a stranger reads it.
+    #[test]
+    fn help() {
+        fn write(command: &mut clap::Command, path: &str, out: &mut String) {
+            let path = format!("{path} {}", command.get_name());
+            out.push_str(&format!("$ {} --help\n{}\n", path.trim(), command.render_long_help()));
+            for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
+                write(inner, &path, out);
+            }
+        }
+        let mut out = String::new();
+        // Global options are told once: in front.
+        write(&mut Cli::command(), "", &mut out);
+        insta::assert_snapshot!(out);
     }
 }

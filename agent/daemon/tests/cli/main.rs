@@ -1,0 +1,276 @@
+//! The command line as a user has it: the program itself, against a served node.
+
+// Of the server's tests: one node for both. Not all of it is used here.
+#[allow(dead_code)]
+#[path = "../../../server/tests/server/node.rs"]
+mod node;
+
+use std::fs::{self, File};
+use std::future::pending;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coracle_server::Socket;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+
+use node::{TestNode, ended, pod, running, terminated, waiting};
+
+struct Served {
+    directory: tempfile::TempDir,
+    node: Arc<TestNode>,
+}
+
+impl Served {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Arc::new(TestNode::new(directory.path().join("logs")));
+        let socket = Socket::bind(&directory.path().join("run/coracle.sock")).unwrap();
+        tokio::spawn(coracle_server::serve(socket, node.clone(), pending()));
+        Self { directory, node }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+        command.arg("--run-dir").arg(self.directory.path().join("run")).args(words);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> (i32, String, String) {
+        answer(&self.command(words).output().unwrap())
+    }
+
+    fn log(&self, container: &str, lines: &[&str]) {
+        let directory = self.directory.path().join(format!("logs/default_web_{}/{container}", pod().uid));
+        fs::create_dir_all(&directory).unwrap();
+        let text: String =
+            lines.iter().map(|line| format!("2026-01-01T00:00:00.000000001Z stdout F {line}\n")).collect();
+        fs::write(directory.join("0.log"), text).unwrap();
+    }
+}
+
+fn answer(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// The words of every line: ages differ in width, not in number.
+fn words(text: &str) -> Vec<Vec<&str>> {
+    text.lines().map(|line| line.split_whitespace().collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_printed_in_every_form() {
+    let served = Served::new();
+    let (code, out, err) = served.run(&["get", "pods"]);
+    assert_eq!((code, out.as_str()), (0, ""));
+    assert!(err.starts_with("No resources found in default namespace.\n"), "{err}");
+    assert!(err.contains("warning: /m/a.yaml: line 3: no\n"), "{err}");
+
+    served.node.put(
+        &pod(),
+        vec![running("web", 2, Some(terminated(1))), waiting("side", "CrashLoopBackOff", 0, None)],
+    );
+    let (_, out, _) = served.run(&["get", "pods"]);
+    let lines = words(&out);
+    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
+    assert_eq!(lines[1][..4], ["web", "1/2", "CrashLoopBackOff", "2"]);
+    let (_, out, _) = served.run(&["get", "po", "-A", "-o", "wide"]);
+    assert!(out.starts_with("NAMESPACE   NAME   READY   STATUS             RESTARTS   AGE"), "{out}");
+    assert_eq!(
+        words(&out)[1].iter().rev().take(3).copied().collect::<Vec<_>>(),
+        ["<none>", "<none>", "node"]
+    );
+    assert_eq!(served.run(&["get", "pods", "-o", "name"]).1, "pod/web\n");
+    let list: serde_json::Value =
+        serde_json::from_str(&served.run(&["get", "pods", "-o", "json"]).1).unwrap();
+    assert_eq!(
+        (list["kind"].as_str(), list["items"][0]["metadata"]["name"].as_str()),
+        (Some("List"), Some("web"))
+    );
+    let one: serde_json::Value =
+        serde_json::from_str(&served.run(&["get", "pod/web", "-o", "json"]).1).unwrap();
+    assert_eq!(one["kind"], "Pod");
+    let yaml = served.run(&["get", "pod", "web", "-o", "yaml"]).1;
+    let same: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!(same, one, "{yaml}");
+    assert_eq!(served.run(&["get", "pods", "-n", "other"]).1, "");
+
+    let (code, out, err) = served.run(&["get", "pod", "api"]);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (1, "", "Error from server (NotFound): pods \"api\" not found\n")
+    );
+    let (code, out, _) = served.run(&["describe", "pod", "web"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("Restart Count:  2") && out.contains("Back-off restarting"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_prints_what_changes() {
+    let served = Served::new();
+    served.node.put(&pod(), vec![waiting("web", "ContainerCreating", 0, None)]);
+    let mut child = served.command(&["get", "pods", "-w"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("NAME"));
+    assert!(lines.next().unwrap().contains("ContainerCreating"));
+    served.node.put(&pod(), vec![running("web", 0, None), running("side", 0, None)]);
+    assert_eq!(words(&lines.next().unwrap())[0][..3], ["web", "2/2", "Running"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_printed() {
+    let served = Served::new();
+    served.node.put(&pod(), vec![ended("web", 0), ended("side", 0)]);
+    served.log("web", &["one", "two", "three"]);
+    served.log("side", &["aside"]);
+    let (code, out, err) = served.run(&["logs", "web"]);
+    assert_eq!((code, out.as_str()), (0, "one\ntwo\nthree\n"));
+    assert_eq!(err, "Defaulted container \"web\" out of: web, side\n");
+    assert_eq!(served.run(&["logs", "web", "-c", "web", "--tail", "1", "-f"]).1, "three\n");
+    assert_eq!(served.run(&["logs", "pod/web", "-c", "web", "--limit-bytes=5"]).1, "one\nt");
+    assert_eq!(
+        served.run(&["logs", "web", "--all-containers", "--prefix", "--tail=1"]).1,
+        "[pod/web/web] three\n[pod/web/side] aside\n"
+    );
+    let (code, _, err) = served.run(&["logs", "web", "-c", "no"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (1, "Error from server (BadRequest): container no is not valid for pod web\n")
+    );
+    let (code, _, err) = served.run(&["logs", "web", "-c", "web", "-p"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("previous terminated container \"web\" in pod \"web\" not found"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_closes_is_no_error() {
+    let served = Served::new();
+    served.node.put(&pod(), vec![ended("web", 0)]);
+    served.log("web", &["x".repeat(100_000).as_str(); 100]);
+    for command in
+        [&["logs", "web", "-c", "web"][..], &["completion", "bash"], &["get", "pods", "-o", "json"]]
+    {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        drop(reader);
+        let child =
+            served.command(command).stdout(Stdio::from(writer)).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((child.status.code(), child.stderr.as_slice()), (Some(141), &b""[..]), "{command:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_passes_on_streams_and_exit_code() {
+    let served = Served::new();
+    served.node.put(&pod(), vec![running("web", 0, None)]);
+    let (code, out, err) =
+        served.run(&["exec", "web", "-c", "web", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
+    assert_eq!((code, out.as_str()), (3, "out\n"));
+    assert_eq!(err, "err\ncommand terminated with exit code 3\n");
+
+    let mut child = served
+        .command(&["exec", "-i", "web", "-c", "web", "--", "wc", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&vec![b'x'; 1 << 20]).unwrap();
+    let (code, out, _) = answer(&child.wait_with_output().unwrap());
+    assert_eq!((code, out.trim()), (0, "1048576"));
+
+    // Standard input that stays open does not hold the end up.
+    let mut child = served
+        .command(&["exec", "-i", "web", "-c", "web", "--", "true"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _open = child.stdin.take();
+    assert!(child.wait().unwrap().success());
+
+    let (code, _, err) = served.run(&["exec", "web", "-c", "side", "--", "true"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("container not found (\"side\")"), "{err}");
+    assert_eq!(served.run(&["exec", "web"]).0, 2);
+}
+
+/// A user's terminal, and the program behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_lent_and_given_back() {
+    let served = Served::new();
+    served.node.put(&pod(), vec![running("web", 0, None)]);
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let slave = File::options().read(true).write(true).open(slave).unwrap();
+    let size = |rows, columns| Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&master, size(40, 100)).unwrap();
+    let modes = |termios: &Termios| (termios.input_modes, termios.output_modes, termios.local_modes);
+    let before = modes(&tcgetattr(&slave).unwrap());
+
+    let script = "stty size; read line; echo got $line; stty size; trap 'echo interrupted; exit 5' INT; \
+                  echo ready; while :; do sleep 0.05; done";
+    let mut command = Command::new("setsid");
+    let program = served.command(&["exec", "-it", "web", "-c", "web", "--", "sh", "-c", script]);
+    command.args(["--ctty", "--wait"]).arg(program.get_program()).args(program.get_args());
+    let stream = || Stdio::from(slave.try_clone().unwrap());
+    let mut child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
+
+    let mut terminal = File::from(master);
+    let mut seen = String::new();
+    let mut read_until = |terminal: &mut File, wanted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !seen.contains(wanted) {
+            assert!(Instant::now() < deadline, "{seen:?} has no {wanted:?}");
+            let mut buffer = [0; 1024];
+            let length = terminal.read(&mut buffer).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    };
+    read_until(&mut terminal, "40 100");
+    assert_ne!(modes(&tcgetattr(&slave).unwrap()), before, "the terminal is raw");
+    tcsetwinsize(&terminal, size(20, 50)).unwrap();
+    terminal.write_all(b"hello\r").unwrap();
+    read_until(&mut terminal, "got hello");
+    read_until(&mut terminal, "20 50");
+    read_until(&mut terminal, "ready");
+    // Typed, not a signal of this side: the program over there gets it.
+    terminal.write_all(b"\x03").unwrap();
+    read_until(&mut terminal, "interrupted");
+    read_until(&mut terminal, "exit code 5");
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(modes(&tcgetattr(&slave).unwrap()), before, "the terminal is as it was");
+}
+
+#[test]
+fn without_an_agent_it_is_said_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_coracle"))
+        .args(["get", "pods", "--run-dir"])
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    let (code, out, err) = answer(&output);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.starts_with("error: cannot reach the agent at ") && err.contains("is it running?"), "{err}");
+}
+
+#[test]
+fn a_configuration_error_names_file_line_and_field() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    fs::write(&file, "runDir: /run/x\nrunDirr: /y\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_coracle"))
+        .args(["get", "pods", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let (code, _, err) = answer(&output);
+    assert_eq!(code, 1);
+    assert!(err.starts_with(&format!("error: {}:2:1: unknown field `runDirr`", file.display())), "{err}");
+}
