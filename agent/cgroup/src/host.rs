@@ -34,6 +34,17 @@ pub struct Weakness {
     pub remedy: String,
 }
 
+/// A cgroup file system as a container is to see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HierarchyMount {
+    /// The directory beneath `/sys/fs/cgroup`, as on the host; empty for `/sys/fs/cgroup` itself.
+    pub directory: String,
+    /// `cgroup2` or `cgroup`.
+    pub kind: &'static str,
+    /// The controllers of a v1 hierarchy, which are its mount options.
+    pub controllers: Vec<String>,
+}
+
 /// The cgroup hierarchies found on the host.
 #[derive(Debug)]
 pub struct Host {
@@ -147,6 +158,27 @@ impl Host {
             (Some(_), false) => Mode::Hybrid,
             (None, _) => Mode::Legacy,
         }
+    }
+
+    /// The file systems that make a container's `/sys/fs/cgroup` look as the host's: one on a unified
+    /// host, several in a directory of their own otherwise.
+    pub fn hierarchy_mounts(&self) -> Vec<HierarchyMount> {
+        let v2 = |directory: &str| HierarchyMount {
+            directory: directory.to_owned(),
+            kind: "cgroup2",
+            controllers: Vec::new(),
+        };
+        if self.mode() == Mode::Unified {
+            return vec![v2("")];
+        }
+        let name = |mount: &Path| mount.file_name().map(|name| name.to_string_lossy().into_owned());
+        let hierarchies = self.v1.iter().filter_map(|hierarchy| {
+            let directory = name(&hierarchy.mount)?;
+            let known = |option: &&String| Controller::ALL.iter().any(|it| it.as_str() == option.as_str());
+            let controllers = hierarchy.options.iter().filter(known).cloned().collect();
+            Some(HierarchyMount { directory, kind: "cgroup", controllers })
+        });
+        hierarchies.chain(self.v2.iter().map(|_| v2("unified"))).collect()
     }
 
     /// What the host lacks. Empty on a host with cgroup v2 and all controllers.

@@ -41,7 +41,7 @@ pub use attach::Attachment;
 pub use device::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use error::{Error, RemoveError};
 pub use group::Cgroup;
-pub use host::{Host, Mode, Weakness};
+pub use host::{HierarchyMount, Host, Mode, Weakness};
 pub use kubepods::Kubepods;
 pub use limits::Limits;
 pub use pod::PodCgroup;
