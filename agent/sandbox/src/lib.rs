@@ -1,4 +1,31 @@
-//! The container runtime: one file per verb.
+//! The container runtime: sandboxes and containers of pods, one file per verb.
+//!
+//! [`Runtime`] starts one [pause](pause) per pod, and has it start everything else by way of
+//! container-init. What it knows is a cache of what pause, the run directory and the cgroups say, so
+//! another agent can take over at any time ([`Runtime::adopt`]). It decides nothing: when a container is
+//! to be started, stopped or replaced is the business of whoever calls.
 
+mod blocking;
+mod control;
+mod error;
+mod host;
+mod logs;
 pub mod pause;
+mod pod;
 pub mod programs;
+mod record;
+mod request;
+mod runtime;
+mod seccomp;
+mod spec;
+mod tty;
+mod verbs;
+
+pub use error::Error;
+pub use logs::{LogError, LogLimits};
+pub use request::{ContainerRequest, ExecUser, RequestMount};
+pub use runtime::{Runtime, RuntimeConfig};
+pub use verbs::{
+    ContainerSnapshot, ContainerStage, ExecHandle, ExecRequest, PodSnapshot, ProgramExit, SandboxStage,
+    Terminal,
+};

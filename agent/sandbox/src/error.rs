@@ -1,0 +1,122 @@
+//! What can go wrong in the runtime.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coracle_init::protocol::{Failure, ProtocolError};
+use coracle_model::{ContainerId, PodUid};
+use oci_spec::OciSpecError;
+
+use crate::logs::PumpError;
+use crate::pause::PauseError;
+use crate::programs::ProgramsError;
+
+/// A verb that failed, by the step that did.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime specification could not be put together.
+    #[error("cannot build the OCI runtime specification: {0}")]
+    Spec(#[source] OciSpecError),
+    /// /dev of the host could not be listed for a privileged container.
+    #[error("cannot list the host's devices in /dev: {0}")]
+    HostDevices(#[source] io::Error),
+    /// A name in `securityContext.capabilities` is no capability.
+    #[error("unknown capability {name:?} in securityContext.capabilities")]
+    Capability {
+        /// As it was given.
+        name: String,
+    },
+    /// The seccomp profile could not be read or compiled.
+    #[error("seccomp profile {profile}: {message}")]
+    Seccomp {
+        /// Which.
+        profile: String,
+        /// Why.
+        message: String,
+    },
+    /// The embedded programs could not be put into memory.
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    /// A cgroup could not be made, changed or removed.
+    #[error(transparent)]
+    Cgroup(#[from] coracle_cgroup::Error),
+    /// pause could not be started, or did not do what it was asked.
+    #[error(transparent)]
+    Pause(#[from] PauseError),
+    /// container-init named a step that failed.
+    #[error(transparent)]
+    Init(Failure),
+    /// The exchange with container-init broke.
+    #[error("the exchange with container-init failed: {0}")]
+    Control(#[from] ProtocolError),
+    /// container-init ended without a word.
+    #[error("container-init ended before it reported; the kernel's log may say why")]
+    InitDied,
+    /// A step took longer than it may.
+    #[error("{step} took longer than {} s", limit.as_secs())]
+    Timeout {
+        /// Which.
+        step: &'static str,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// A file or directory of the runtime could not be used.
+    #[error("cannot {step} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A system call that is about no file.
+    #[error("cannot {step}: {source}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The pod has no sandbox that could hold a container.
+    #[error("pod {0} has no running sandbox")]
+    NoSandbox(PodUid),
+    /// The container is not known.
+    #[error("no container {0}")]
+    NoContainer(ContainerId),
+    /// The container does not run.
+    #[error("container {0} is not running")]
+    NotRunning(ContainerId),
+    /// The container was not created by this agent, or was already started.
+    #[error("container {0} is not waiting to be started")]
+    NotCreated(ContainerId),
+    /// The container's output cannot be followed.
+    #[error("{0}")]
+    Output(String),
+    /// Processes outlive SIGKILL.
+    #[error("processes of {what} do not end after SIGKILL; one may hang in the kernel (state D)")]
+    Unkillable {
+        /// Of which pod or container.
+        what: String,
+    },
+}
+
+/// Makes a constructor of [`Error::File`].
+pub(crate) fn file(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::File { step, path, source }
+}
+
+/// Makes a constructor of [`Error::System`].
+pub(crate) fn system<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::System { step, source: source.into() }
+}
+
+impl From<PumpError> for Error {
+    fn from(error: PumpError) -> Self {
+        Self::Output(error.to_string())
+    }
+}

@@ -1,0 +1,48 @@
+//! What the runtime must know of the host.
+
+use std::fs::DirBuilder;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::{CapabilitySet as Bits, capabilities};
+
+use crate::error::{Error, file, system};
+use crate::spec::{CapabilitySet, HostFacts};
+
+/// The facts a container's specification depends on.
+pub(crate) fn facts(seccomp_default: bool, cgroups: &coracle_cgroup::Host) -> Result<HostFacts, Error> {
+    let own = capabilities(None).map_err(system("read the agent's capabilities"))?.permitted;
+    let capabilities = own.iter_names().map(|(name, _)| name.to_owned()).collect::<CapabilitySet>();
+    let info = rustix::system::sysinfo();
+    let memory_capacity = u64::from(info.mem_unit) * info.totalram;
+    if !own.contains(Bits::SYS_RESOURCE) {
+        tracing::warn!(
+            "this host withholds CAP_SYS_RESOURCE: containers cannot be protected from the OOM killer \
+             (negative oom_score_adj is refused) and cannot raise hard resource limits"
+        );
+    }
+    Ok(HostFacts {
+        capabilities,
+        memory_capacity,
+        seccomp_default,
+        cgroup_mounts: cgroups.hierarchy_mounts(),
+    })
+}
+
+/// The host's CPUs in thousandths.
+pub(crate) fn milli_cpus() -> u64 {
+    std::thread::available_parallelism().map_or(1000, |cpus| cpus.get() as u64 * 1000)
+}
+
+/// A directory to find files in.
+pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| file("open directory", path)(errno.into()))
+}
+
+/// Makes a directory, and those above it, that nobody else may look into.
+pub(crate) fn private_dir(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(file("make directory", path))
+}

@@ -1,0 +1,26 @@
+//! Container output to log files: every byte once, whatever is killed.
+//!
+//! A container writes into a pipe whose read end pause holds as well, so nothing is lost while no
+//! agent runs. The agent must not lose or double a line either, wherever it is killed, and reading
+//! from a pipe consumes: a byte read but not yet written would be gone. So a [`Pump`] never reads
+//! what it has not secured:
+//!
+//! 1. it *looks* at the pipe with `tee`, which consumes nothing, and decides which whole lines to take;
+//! 2. it notes in the [cursor](cursor) how long the log file is and how much it is about to become;
+//! 3. it moves those bytes with one `splice` into a **journal**, a second pipe that pause holds too;
+//! 4. it appends the formatted lines to the log file;
+//! 5. it drains the journal.
+//!
+//! Each step is one system call, and only a living agent moves them on. The next agent looks at the
+//! journal: empty, and the last chunk was either finished or never begun; not empty, and the file's
+//! length says whether its lines were written (drain the journal) or not (cut the file back to the noted
+//! length and write them again). See [`Pump::recover`].
+
+mod cri;
+mod cursor;
+mod file;
+mod peek;
+mod pump;
+
+pub use file::{LogError, LogLimits};
+pub(crate) use pump::{ContainerEnds, OutputPipes, Pump, PumpError};

@@ -1,0 +1,213 @@
+//! What the runtime knows of one pod, and how its containers are watched.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coracle_cgroup::{Cgroup, PodCgroup};
+use coracle_model::{ContainerId, PodUid};
+use tokio::sync::{RwLock, oneshot, watch};
+
+use crate::control::Control;
+use crate::pause::{Exit, PauseClient};
+use crate::record::{ContainerRecord, ExitRecord};
+
+/// A pod of the runtime.
+pub(crate) struct PodState {
+    pub(crate) uid: PodUid,
+    pub(crate) dir: PathBuf,
+    /// Held for reading by verbs on containers and for writing by those on the sandbox, so that nothing
+    /// is made in a sandbox that is being removed. Never held while waiting for a container to end.
+    pub(crate) verbs: Arc<RwLock<()>>,
+    data: Mutex<PodData>,
+}
+
+/// The changeable part.
+#[derive(Default)]
+pub(crate) struct PodData {
+    /// What was made, while it is not removed.
+    pub(crate) sandbox: Option<Sandbox>,
+    /// pause died: nothing can be started any more.
+    pub(crate) dead: bool,
+    /// How often the sandbox was made again.
+    pub(crate) attempt: u32,
+    /// In order of creation.
+    pub(crate) containers: Vec<Arc<ContainerState>>,
+    pub(crate) execs: Execs,
+}
+
+/// A sandbox that was made.
+#[derive(Clone)]
+pub(crate) struct Sandbox {
+    pub(crate) client: Arc<PauseClient>,
+    pub(crate) cgroup: PodCgroup,
+}
+
+/// A container of the runtime.
+pub(crate) struct ContainerState {
+    pub(crate) id: ContainerId,
+    pub(crate) dir: PathBuf,
+    pub(crate) cgroup: Cgroup,
+    /// Names the first process for as long as it is referred to.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// The container's processes are not all in a pid namespace that ends with the first of them.
+    pub(crate) shares_pids: bool,
+    data: Mutex<ContainerData>,
+    /// Held by whoever completes the container, so that it is done once.
+    pub(crate) completing: tokio::sync::Mutex<()>,
+    /// Becomes true when the container ended and all it wrote is in its log.
+    pub(crate) ended: watch::Sender<bool>,
+}
+
+/// The changeable part.
+pub(crate) struct ContainerData {
+    pub(crate) record: ContainerRecord,
+    /// Waits for Start; taken by whoever starts it.
+    pub(crate) control: Option<Control>,
+    /// The stop signal was sent.
+    pub(crate) stopping: bool,
+    /// Resolves when both output streams have been read to their end.
+    pub(crate) pump: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Exec'd programs of a pod that somebody waits for.
+///
+/// pause reports their exits by pid, and the report may come before init has said which pid it is.
+#[derive(Default)]
+pub(crate) struct Execs {
+    waiting: HashMap<u32, oneshot::Sender<Exit>>,
+    /// Exits nobody waits for, newest last: most are those of init's intermediate processes.
+    unclaimed: std::collections::VecDeque<(u32, Exit)>,
+}
+
+/// More exits than this cannot lie between a process's birth and its init telling of it.
+const UNCLAIMED: usize = 128;
+
+// === impl PodState ===
+
+impl PodState {
+    pub(crate) fn new(uid: PodUid, dir: PathBuf) -> Self {
+        Self { uid, dir, verbs: Arc::default(), data: Mutex::default() }
+    }
+
+    pub(crate) fn data(&self) -> MutexGuard<'_, PodData> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sandbox, if pause lives.
+    pub(crate) fn live_sandbox(&self) -> Option<Sandbox> {
+        let data = self.data();
+        data.sandbox.clone().filter(|_| !data.dead)
+    }
+
+    pub(crate) fn container(&self, id: ContainerId) -> Option<Arc<ContainerState>> {
+        self.data().containers.iter().find(|container| container.id == id).cloned()
+    }
+
+    /// The directory of a container's files.
+    pub(crate) fn container_dir(&self, id: ContainerId) -> PathBuf {
+        self.containers_dir().join(id.to_string())
+    }
+
+    pub(crate) fn containers_dir(&self) -> PathBuf {
+        self.dir.join("containers")
+    }
+}
+
+// === impl ContainerState ===
+
+impl ContainerState {
+    pub(crate) fn new(
+        dir: PathBuf,
+        cgroup: Cgroup,
+        pidfd: Option<OwnedFd>,
+        shares_pids: bool,
+        record: ContainerRecord,
+        control: Option<Control>,
+    ) -> Self {
+        let ended = record.exit.is_some();
+        let id = record.id;
+        let data = ContainerData { record, control, stopping: false, pump: None };
+        let ended = watch::Sender::new(ended);
+        Self {
+            id,
+            dir,
+            cgroup,
+            pidfd,
+            shares_pids,
+            data: Mutex::new(data),
+            completing: tokio::sync::Mutex::default(),
+            ended,
+        }
+    }
+
+    pub(crate) fn data(&self) -> MutexGuard<'_, ContainerData> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Returns when the container has ended and its log is complete.
+    pub(crate) async fn wait_ended(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Notes how it ended. The first word counts.
+    pub(crate) fn set_exit(&self, exit: ExitRecord) -> Option<ContainerRecord> {
+        let mut data = self.data();
+        if data.record.exit.is_some() {
+            return None;
+        }
+        data.record.exit = Some(exit);
+        data.control = None;
+        Some(data.record.clone())
+    }
+
+    /// Where the container's record lies.
+    pub(crate) fn record_path(&self) -> PathBuf {
+        self.dir.join(crate::record::CONTAINER)
+    }
+}
+
+/// Where the cursor of a container's log lies.
+pub(crate) fn cursor_path(container_dir: &Path) -> PathBuf {
+    container_dir.join("log.cursor")
+}
+
+// === impl Execs ===
+
+impl Execs {
+    /// Waits for the exit of `pid`, which may have been reported already.
+    pub(crate) fn wait(&mut self, pid: u32) -> oneshot::Receiver<Exit> {
+        let (sender, receiver) = oneshot::channel();
+        match self.unclaimed.iter().position(|(reported, _)| *reported == pid) {
+            Some(at) => {
+                if let Some((_, exit)) = self.unclaimed.remove(at) {
+                    let _ = sender.send(exit);
+                }
+            }
+            None => {
+                self.waiting.insert(pid, sender);
+            }
+        }
+        receiver
+    }
+
+    /// An exit was reported.
+    pub(crate) fn exited(&mut self, pid: u32, exit: Exit) {
+        match self.waiting.remove(&pid) {
+            // Whoever waited may have gone away.
+            Some(sender) => drop(sender.send(exit)),
+            None => {
+                if self.unclaimed.len() == UNCLAIMED {
+                    self.unclaimed.pop_front();
+                }
+                self.unclaimed.push_back((pid, exit));
+            }
+        }
+    }
+}

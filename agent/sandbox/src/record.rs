@@ -1,0 +1,92 @@
+//! What the runtime writes down, so that the next agent knows its sandboxes and containers.
+//!
+//! These files live in the run directory. They must survive the agent, not the machine: they are
+//! replaced by renaming, without waiting for a disk.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use coracle_model::ContainerId;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, file};
+use crate::request::ExecUser;
+
+/// A pod's sandbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SandboxRecord {
+    /// How often it was made again.
+    pub(crate) attempt: u32,
+}
+
+/// A container whose creation succeeded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ContainerRecord {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) attempt: u32,
+    pub(crate) sandbox_attempt: u32,
+    pub(crate) image_id: String,
+    pub(crate) created_at: Timestamp,
+    /// Written before the program is executed: a container without it was never told to start.
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) exit: Option<ExitRecord>,
+    pub(crate) log: PathBuf,
+    /// A terminal's master is held after the pipes.
+    pub(crate) tty: bool,
+    pub(crate) stop_signal: i32,
+    pub(crate) user: ExecUser,
+    /// What exec'd programs inherit.
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: String,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExitRecord {
+    pub(crate) exit_code: i32,
+    pub(crate) signal: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) message: Option<String>,
+    pub(crate) finished_at: Timestamp,
+}
+
+/// The name of a container's record in its directory.
+pub(crate) const CONTAINER: &str = "container.json";
+/// The name of a sandbox's record in its directory.
+pub(crate) const SANDBOX: &str = "sandbox.json";
+
+/// Writes a record in place of the one before.
+pub(crate) fn write(path: &Path, record: &impl Serialize) -> Result<(), Error> {
+    let failed = |source: io::Error| file("write", path)(source);
+    let bytes = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
+    let temporary = path.with_extension("tmp");
+    let mut out = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(failed)?;
+    out.write_all(&bytes).map_err(failed)?;
+    fs::rename(&temporary, path).map_err(failed)
+}
+
+/// Reads a record; `None` when there is none.
+pub(crate) fn read<R: DeserializeOwned>(path: &Path) -> Result<Option<R>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            let record = serde_json::from_slice(&bytes).map_err(|error| file("read", path)(error.into()))?;
+            Ok(Some(record))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file("read", path)(error)),
+    }
+}

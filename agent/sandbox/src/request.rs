@@ -1,0 +1,57 @@
+//! What the runtime is asked for.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use coracle_model::{Container, ContainerId, Pod};
+
+/// A container to be created. Whoever asks has resolved the image, the user and the volumes.
+#[derive(Debug)]
+pub struct ContainerRequest {
+    /// Chosen by whoever asks, who may have made a writable layer under this name.
+    pub id: ContainerId,
+    /// The container's pod.
+    pub pod: Arc<Pod>,
+    /// Its specification.
+    pub container: Container,
+    /// Its restart count, which names its log file.
+    pub attempt: u32,
+    /// The digest of the image's configuration.
+    pub image_id: String,
+    /// Program and arguments. Never empty.
+    pub args: Vec<String>,
+    /// Each name once.
+    pub env: Vec<(String, String)>,
+    /// Absolute.
+    pub cwd: String,
+    /// Whom it runs as.
+    pub user: ExecUser,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// The root file system, as a detached mount.
+    pub rootfs: OwnedFd,
+    /// The volumes, as detached mounts with their attributes set.
+    pub mounts: Vec<RequestMount>,
+    /// What becomes /dev/shm, as a detached mount; without it the container gets one of its own.
+    pub shm: Option<OwnedFd>,
+}
+
+/// A volume in a container.
+#[derive(Debug)]
+pub struct RequestMount {
+    /// Path inside the container.
+    pub destination: String,
+    /// The detached mount.
+    pub mount: OwnedFd,
+}
+
+/// Whom a process runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ExecUser {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Further groups.
+    pub additional_gids: Vec<u32>,
+}

@@ -1,0 +1,237 @@
+//! From a container's specification to an OCI runtime specification. Pure, but for listing the host's
+//! devices for a privileged container.
+
+mod capabilities;
+mod devices;
+mod mounts;
+mod oom;
+
+use coracle_cgroup::HierarchyMount;
+use coracle_model::{Container, ContainerSecurity, Pod, ProcMount, QosClass, SeccompProfile};
+use oci_spec::runtime::{
+    Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, Mount, MountBuilder, Process,
+    RootBuilder, Spec, User, UserBuilder,
+};
+
+pub(crate) use capabilities::{CapabilitySet, Granted, granted};
+
+use crate::error::Error;
+use crate::request::{ContainerRequest, ExecUser};
+
+/// What of the host a specification depends on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostFacts {
+    /// The capabilities the agent itself may hand on.
+    pub(crate) capabilities: CapabilitySet,
+    /// The host's memory in bytes.
+    pub(crate) memory_capacity: u64,
+    /// What a container without a seccomp profile gets.
+    pub(crate) seccomp_default: bool,
+    /// What /sys/fs/cgroup is made of.
+    pub(crate) cgroup_mounts: Vec<HierarchyMount>,
+}
+
+/// Where a mount of the specification comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MountSource {
+    /// Init makes the file system.
+    Own,
+    /// /dev/shm of the pod, or of the host.
+    Shm,
+    /// The request's mount of that position.
+    Volume(usize),
+}
+
+/// The specification, and for each of its mounts where it comes from.
+pub(crate) struct Built {
+    pub(crate) spec: Spec,
+    pub(crate) sources: Vec<MountSource>,
+    pub(crate) granted: Granted,
+}
+
+/// Builds the specification of a container.
+pub(crate) fn build(request: &ContainerRequest, class: QosClass, host: &HostFacts) -> Result<Built, Error> {
+    let (pod, container) = (&*request.pod, &request.container);
+    let security = &container.security;
+    let granted = granted(security, &host.capabilities);
+    let (mounts, sources) = all_mounts(request, host)?;
+    let unmasked = security.privileged || security.proc_mount == ProcMount::Unmasked;
+    let paths = |list: &[&str]| {
+        if unmasked { Vec::new() } else { list.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>() }
+    };
+    let mut linux = LinuxBuilder::default()
+        .masked_paths(paths(&mounts::MASKED))
+        .readonly_paths(paths(&mounts::READ_ONLY))
+        .build()
+        .map_err(Error::Spec)?;
+    // The namespaces are those init is started in; the builder's defaults ask for more.
+    linux.set_namespaces(None).set_resources(None).set_seccomp(None);
+    if security.privileged {
+        linux.set_devices(Some(devices::of_host().map_err(Error::HostDevices)?));
+    } else {
+        linux.set_devices(None);
+    }
+    let mut process = process(ProcessRequest {
+        args: request.args.clone(),
+        env: &request.env,
+        cwd: &request.cwd,
+        user: &request.user,
+        tty: container.tty,
+        security,
+        granted: &granted,
+    })?;
+    process.set_oom_score_adj(Some(oom::score_adj(class, container, host.memory_capacity)));
+    let root = RootBuilder::default()
+        .path("rootfs")
+        .readonly(security.read_only_root_filesystem)
+        .build()
+        .map_err(Error::Spec)?;
+    let mut spec = Spec::default();
+    spec.set_hostname(if pod.spec.host.network { None } else { Some(pod.hostname().to_owned()) })
+        .set_process(Some(process))
+        .set_root(Some(root))
+        .set_mounts(Some(mounts))
+        .set_linux(Some(linux));
+    Ok(Built { spec, sources, granted })
+}
+
+/// What a process is made of.
+pub(crate) struct ProcessRequest<'a> {
+    pub(crate) args: Vec<String>,
+    pub(crate) env: &'a [(String, String)],
+    pub(crate) cwd: &'a str,
+    pub(crate) user: &'a ExecUser,
+    pub(crate) tty: bool,
+    pub(crate) security: &'a ContainerSecurity,
+    pub(crate) granted: &'a Granted,
+}
+
+/// A process of a container: its first, or an exec'd one.
+pub(crate) fn process(request: ProcessRequest<'_>) -> Result<Process, Error> {
+    let env = request.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(request.tty))
+        .set_console_size(None)
+        .set_user(user(request.user)?)
+        .set_args(Some(request.args))
+        .set_env(Some(env))
+        .set_cwd(request.cwd.into())
+        .set_capabilities(Some(linux_capabilities(&request.granted.set)?))
+        .set_rlimits(None)
+        .set_no_new_privileges(Some(request.security.allow_privilege_escalation == Some(false)))
+        .set_apparmor_profile(None)
+        .set_selinux_label(None)
+        .set_io_priority(None)
+        .set_scheduler(None);
+    Ok(process)
+}
+
+/// The profile a container is to be filtered by; `None` for none.
+pub(crate) fn seccomp_profile<'a>(
+    pod: &'a Pod,
+    container: &'a Container,
+    default: bool,
+) -> Option<&'a SeccompProfile> {
+    if container.security.privileged {
+        return None;
+    }
+    let fallback = default.then_some(&SeccompProfile::RuntimeDefault);
+    let chosen = container.security.seccomp.as_ref().or(pod.spec.security.seccomp.as_ref()).or(fallback);
+    chosen.filter(|profile| **profile != SeccompProfile::Unconfined)
+}
+
+fn user(user: &ExecUser) -> Result<User, Error> {
+    UserBuilder::default()
+        .uid(user.uid)
+        .gid(user.gid)
+        .additional_gids(user.additional_gids.clone())
+        .build()
+        .map_err(Error::Spec)
+}
+
+fn linux_capabilities(names: &CapabilitySet) -> Result<LinuxCapabilities, Error> {
+    let set = names
+        .iter()
+        .map(|name| name.parse::<Capability>().map_err(|_| Error::Capability { name: name.clone() }))
+        .collect::<Result<std::collections::HashSet<_>, _>>()?;
+    let none = std::collections::HashSet::new();
+    LinuxCapabilitiesBuilder::default()
+        .bounding(set.clone())
+        .effective(set.clone())
+        .permitted(set)
+        .inheritable(none.clone())
+        .ambient(none)
+        .build()
+        .map_err(Error::Spec)
+}
+
+/// The system's mounts, then the volumes, parents before what is mounted inside them.
+fn all_mounts(request: &ContainerRequest, host: &HostFacts) -> Result<(Vec<Mount>, Vec<MountSource>), Error> {
+    let privileged = request.container.security.privileged;
+    let mut all = Vec::new();
+    for system in mounts::SYSTEM {
+        // A privileged container may change the kernel's settings and its own cgroups.
+        let writable = privileged && system.destination == "/sys";
+        let options = system.options.iter().filter(|option| !(writable && **option == "ro"));
+        all.push((system_mount(&system, options)?, MountSource::Own));
+    }
+    for mount in cgroup_mounts(&host.cgroup_mounts, privileged)? {
+        all.push((mount, MountSource::Own));
+    }
+    let shm = if request.shm.is_some() { MountSource::Shm } else { MountSource::Own };
+    all.push((system_mount(&mounts::SHM, mounts::SHM.options.iter())?, shm));
+
+    let mut volumes: Vec<_> = request.mounts.iter().enumerate().collect();
+    volumes.sort_by_key(|(_, volume)| volume.destination.split('/').filter(|part| !part.is_empty()).count());
+    for (position, volume) in volumes {
+        // What the mount is like (read-only, propagation) was set on its descriptor.
+        let mount = MountBuilder::default()
+            .destination(&volume.destination)
+            .typ("bind")
+            .options(Vec::<String>::new())
+            .build()
+            .map_err(Error::Spec)?;
+        // A volume in the place of a system mount replaces it, as under containerd.
+        all.retain(|(system, _): &(Mount, MountSource)| {
+            system.destination() != std::path::Path::new(&volume.destination)
+        });
+        all.push((mount, MountSource::Volume(position)));
+    }
+    Ok(all.into_iter().unzip())
+}
+
+/// `/sys/fs/cgroup`, rooted by the cgroup namespace in what is the container's.
+fn cgroup_mounts(hierarchies: &[HierarchyMount], writable: bool) -> Result<Vec<Mount>, Error> {
+    let mut mounts = Vec::new();
+    if hierarchies.iter().any(|hierarchy| !hierarchy.directory.is_empty()) {
+        let directory = &mounts::CGROUP_DIRECTORY;
+        mounts.push(system_mount(directory, directory.options.iter())?);
+    }
+    for hierarchy in hierarchies {
+        let options = mounts::CGROUP_OPTIONS.iter().filter(|option| !(writable && **option == "ro"));
+        let options = options.map(|option| (*option).to_owned()).chain(hierarchy.controllers.clone());
+        let mount = MountBuilder::default()
+            .destination(std::path::Path::new("/sys/fs/cgroup").join(&hierarchy.directory))
+            .typ(hierarchy.kind)
+            .source(hierarchy.kind)
+            .options(options.collect::<Vec<_>>())
+            .build()
+            .map_err(Error::Spec)?;
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+fn system_mount<'a>(
+    mount: &mounts::SystemMount,
+    options: impl Iterator<Item = &'a &'static str>,
+) -> Result<Mount, Error> {
+    MountBuilder::default()
+        .destination(mount.destination)
+        .typ(mount.kind)
+        .source(mount.kind)
+        .options(options.map(|option| (*option).to_owned()).collect::<Vec<_>>())
+        .build()
+        .map_err(Error::Spec)
+}

@@ -1,0 +1,14 @@
+//! What the runtime does, one file per verb.
+
+mod adopt;
+mod create;
+mod ensure;
+mod exec;
+mod exit;
+mod observe;
+mod remove;
+mod start;
+mod stop;
+
+pub use exec::{ExecHandle, ExecRequest, ProgramExit, Terminal};
+pub use observe::{ContainerSnapshot, ContainerStage, PodSnapshot, SandboxStage};

@@ -1,0 +1,316 @@
+//! Preparing a container up to the execution of its program.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use coracle_cgroup::{Attachment, Cgroup, DevicePolicy, limits};
+use coracle_init::protocol::{Config, CreateConfig, PidNamespace, Seccomp, Setup};
+use coracle_model::{ContainerId, qos_class};
+use jiff::Timestamp;
+use tokio::sync::OwnedRwLockReadGuard;
+
+use crate::blocking::blocking;
+use crate::control::{Control, Prepared};
+use crate::error::{Error, file, system};
+use crate::host;
+use crate::logs::{ContainerEnds, OutputPipes, Pump};
+use crate::pause::{PauseClient, Spawn, Spawned};
+use crate::pod::{ContainerState, PodState, Sandbox, cursor_path};
+use crate::record::{self, ContainerRecord};
+use crate::request::ContainerRequest;
+use crate::runtime::{Inner, Runtime, pod_log_dir};
+use crate::spec::{self, Built, MountSource};
+use crate::tty;
+
+impl Runtime {
+    /// Prepares a container up to, but not including, the execution of its program.
+    ///
+    /// Dropping the future gives the container up: init ends with its control socket, and the rest is
+    /// removed in the background.
+    ///
+    /// # Errors
+    /// On the first step that fails, container-init's own among them; nothing is left of the container.
+    pub async fn create_container(&self, request: ContainerRequest) -> Result<ContainerId, Error> {
+        let uid = request.pod.uid.clone();
+        let state = self.inner.pod(&uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        let verb = Arc::new(Arc::clone(&state.verbs).read_owned().await);
+        let sandbox = state.live_sandbox().ok_or(Error::NoSandbox(uid))?;
+        let attempt = Attempt {
+            id: request.id,
+            cgroup: sandbox.cgroup.container(&request.id),
+            client: Arc::clone(&sandbox.client),
+            dir: state.container_dir(request.id),
+            verb: Some(verb),
+            done: false,
+        };
+        self.inner.create(&state, &sandbox, request, attempt).await
+    }
+}
+
+impl Inner {
+    async fn create(
+        self: &Arc<Self>,
+        state: &Arc<PodState>,
+        sandbox: &Sandbox,
+        request: ContainerRequest,
+        mut attempt: Attempt,
+    ) -> Result<ContainerId, Error> {
+        let pod = Arc::clone(&request.pod);
+        let built = spec::build(&request, qos_class(&pod.spec), &self.facts)?;
+        if !built.granted.refused.is_empty() {
+            tracing::warn!(pod = %pod.key, container = %request.container.name, capabilities = ?built.granted.refused,
+                "this host cannot grant all capabilities the container asks for");
+        }
+        let seccomp =
+            self.seccomp.of(&pod, &request.container, &built.granted, self.facts.seccomp_default)?;
+        let attachment = attempt.prepare_cgroup(&request).await?;
+
+        let tty = request.container.tty;
+        let (pipes, ends) = OutputPipes::new().map_err(system("make pipes for the container's output"))?;
+        let null = open_null()?;
+        let stdin = if request.container.stdin && !tty { Some(stdin_pipe()?) } else { None };
+        let (control, init_end) = Control::pair()?;
+
+        let shares_pids = pod.spec.host.pid || pod.spec.share_process_namespace;
+        let shared = match pod.spec.share_process_namespace {
+            true => Some(sandbox.client.shared_pid().await?),
+            false => None,
+        };
+        let held = held(&pipes, stdin.as_ref());
+        // A container born by CLONE_PARENT is known to pause only once it is registered, with what is
+        // held for it; the process that is spawned is none.
+        let spawned_as = if shared.is_some() { None } else { Some(request.id) };
+        let child = sandbox
+            .client
+            .spawn(&Spawn {
+                container: spawned_as,
+                new_pid: !shares_pids,
+                // Init makes one itself, after it has left its cgroup.
+                new_mount: false,
+                program: self.programs.init(),
+                stdio: stdio(tty, stdin.as_ref(), &ends, &null),
+                control: init_end.as_fd(),
+                cgroup: attachment.into.as_ref().map(AsFd::as_fd),
+                held: if spawned_as.is_some() { &held } else { &[] },
+            })
+            .await?;
+        drop(init_end);
+
+        let mut setup = Setup::new();
+        let procs: Vec<_> = attachment.procs.iter().map(AsFd::as_fd).collect();
+        let Built { spec, sources, .. } = built;
+        let config = CreateConfig {
+            spec,
+            rootfs: Some(setup.pass(request.rootfs.as_fd())),
+            mounts: sources
+                .iter()
+                .map(|source| match source {
+                    MountSource::Own => None,
+                    MountSource::Shm => request.shm.as_ref().map(|shm| setup.pass(shm.as_fd())),
+                    MountSource::Volume(at) => request.mounts.get(*at).map(|m| setup.pass(m.mount.as_fd())),
+                })
+                .collect(),
+            cgroup_procs: procs.iter().map(|procs| setup.pass(*procs)).collect(),
+            new_cgroup_namespace: true,
+            seccomp: seccomp
+                .as_ref()
+                .map(|filter| Seccomp { program: setup.pass(filter.program()), flags: filter.flags() }),
+            pid_namespace: shared.as_ref().map(|shared| PidNamespace {
+                member: setup.pass(shared.pidfd.as_fd()),
+                proc: setup.pass(shared.proc.as_fd()),
+            }),
+        };
+        control.send_setup(setup, &Config::Create(Box::new(config)))?;
+        let prepared = control.prepared().await?;
+        for warning in &prepared.warnings {
+            tracing::warn!(pod = %pod.key, container = %request.container.name, "{warning}");
+        }
+
+        let first = self.first_process(sandbox, &request, child, &prepared, &held).await?;
+        let ContainerEnds { stdout, stderr } = ends;
+        drop(stderr);
+        if let Some(master) = prepared.console {
+            sandbox.client.hold(request.id, &[master.as_fd()]).await?;
+            tty::forward(master, stdout)?;
+        }
+        let record = self.record(state, &request);
+        record::write(&attempt.dir.join(record::CONTAINER), &record)?;
+        let container = Arc::new(ContainerState::new(
+            attempt.dir.clone(),
+            attempt.cgroup.clone(),
+            Some(first.pidfd),
+            shares_pids,
+            record,
+            Some(control),
+        ));
+        self.pump(&container, pipes)?;
+        self.link_log(&pod, &container);
+        state.data().containers.push(container);
+        attempt.done = true;
+        Ok(request.id)
+    }
+
+    /// The process that waits for Start, under the container's id at pause.
+    async fn first_process(
+        &self,
+        sandbox: &Sandbox,
+        request: &ContainerRequest,
+        spawned: Spawned,
+        prepared: &Prepared,
+        held: &[BorrowedFd<'_>],
+    ) -> Result<Spawned, Error> {
+        match prepared.pid {
+            None => Ok(spawned),
+            Some(pid) => Ok(sandbox.client.register(request.id, pid, held).await?),
+        }
+    }
+
+    fn record(&self, state: &PodState, request: &ContainerRequest) -> ContainerRecord {
+        let dir = pod_log_dir(&self.config.log_dir, &request.pod).join(request.container.name.as_str());
+        ContainerRecord {
+            id: request.id,
+            name: request.container.name.as_str().to_owned(),
+            attempt: request.attempt,
+            sandbox_attempt: state.data().attempt,
+            image_id: request.image_id.clone(),
+            created_at: Timestamp::now(),
+            started_at: None,
+            exit: None,
+            log: dir.join(format!("{}.log", request.attempt)),
+            tty: request.container.tty,
+            stop_signal: request.stop_signal,
+            user: request.user.clone(),
+            env: request.env.clone(),
+            cwd: request.cwd.clone(),
+        }
+    }
+
+    /// Follows the container's output.
+    pub(crate) fn pump(&self, container: &Arc<ContainerState>, pipes: OutputPipes) -> Result<(), Error> {
+        let log = container.data().record.log.clone();
+        let pump = Pump::recover(pipes, &cursor_path(&container.dir), log, self.config.log_limits)?;
+        let id = container.id;
+        let task = tokio::spawn(async move {
+            if let Err(error) = pump.run().await {
+                tracing::error!(container = %id, %error, "container output is no longer followed");
+            }
+        });
+        container.data().pump = Some(task);
+        Ok(())
+    }
+
+    /// Makes the link by which log shippers find the log. A failure costs only the link.
+    fn link_log(&self, pod: &coracle_model::Pod, container: &ContainerState) {
+        let (name, log) = {
+            let data = container.data();
+            (data.record.name.clone(), data.record.log.clone())
+        };
+        let link = self.log_link(&pod.key, &name, container.id);
+        let made = fs::create_dir_all(&self.config.log_links_dir)
+            .and_then(|()| std::os::unix::fs::symlink(&log, &link));
+        if let Err(error) = made {
+            tracing::warn!(link = %link.display(), %error, "cannot make the link to the container's log");
+        }
+    }
+
+    /// `<pod>_<namespace>_<container>-<id>.log`, as the kubelet names it.
+    pub(crate) fn log_link(
+        &self,
+        key: &coracle_model::PodKey,
+        container: &str,
+        id: ContainerId,
+    ) -> std::path::PathBuf {
+        self.config.log_links_dir.join(format!("{}_{}_{container}-{id}.log", key.name, key.namespace))
+    }
+}
+
+/// A creation under way. Dropped before it is done, it removes what was made.
+struct Attempt {
+    id: ContainerId,
+    cgroup: Cgroup,
+    client: Arc<PauseClient>,
+    dir: std::path::PathBuf,
+    /// Shared with work that cannot be cancelled, so that the sandbox is not removed beneath it.
+    verb: Option<Arc<OwnedRwLockReadGuard<()>>>,
+    done: bool,
+}
+
+impl Attempt {
+    async fn prepare_cgroup(&self, request: &ContainerRequest) -> Result<Attachment, Error> {
+        let limits = limits::container_limits(&request.container);
+        let devices =
+            if request.container.security.privileged { DevicePolicy::All } else { DevicePolicy::default() };
+        let (cgroup, dir, verb) = (self.cgroup.clone(), self.dir.clone(), self.verb.clone());
+        blocking(move || {
+            let _verb = verb;
+            host::private_dir(&dir)?;
+            cgroup.ensure(&limits, &devices)?;
+            Ok(cgroup.attachment()?)
+        })
+        .await
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        // The control socket is closed by now or will be at once, so init ends by itself; the cgroup is
+        // killed in case it hangs.
+        let (id, cgroup, dir, verb) = (self.id, self.cgroup.clone(), self.dir.clone(), self.verb.take());
+        let client = Arc::clone(&self.client);
+        tokio::spawn(async move {
+            let cleared = blocking(move || {
+                cgroup.kill()?;
+                cgroup.wait_empty_for(std::time::Duration::from_secs(5))?;
+                cgroup.remove()?;
+                match fs::remove_dir_all(&dir) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        Err(file("remove", dir)(error))
+                    }
+                    _ => Ok(()),
+                }
+            })
+            .await;
+            if let Err(error) = cleared {
+                tracing::warn!(container = %id, %error, "a container that was given up is not wholly removed yet");
+            }
+            // Not known to pause, or still ending: removing the sandbox sees to it.
+            let _ = client.release(id).await;
+            drop(verb);
+        });
+    }
+}
+
+/// The descriptors pause keeps: output and journal, then the agent's end of standard input.
+fn held<'a>(pipes: &'a OutputPipes, stdin: Option<&'a (OwnedFd, OwnedFd)>) -> Vec<BorrowedFd<'a>> {
+    let mut held = pipes.held().to_vec();
+    held.extend(stdin.map(|(_, write)| write.as_fd()));
+    held
+}
+
+/// What becomes 0, 1 and 2. With a terminal init replaces them.
+fn stdio<'a>(
+    tty: bool,
+    stdin: Option<&'a (OwnedFd, OwnedFd)>,
+    ends: &'a ContainerEnds,
+    null: &'a OwnedFd,
+) -> [BorrowedFd<'a>; 3] {
+    if tty {
+        return [null.as_fd(); 3];
+    }
+    let stdin = stdin.map_or(null.as_fd(), |(read, _)| read.as_fd());
+    [stdin, ends.stdout.as_fd(), ends.stderr.as_fd()]
+}
+
+fn stdin_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(system("make a pipe for standard input"))
+}
+
+pub(super) fn open_null() -> Result<OwnedFd, Error> {
+    let null = fs::File::options().read(true).write(true).open("/dev/null");
+    Ok(null.map_err(file("open", "/dev/null"))?.into())
+}

@@ -1,0 +1,104 @@
+//! Making a pod's sandbox.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_cgroup::{PodCgroup, limits};
+use coracle_model::{Pod, qos_class};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::blocking::blocking;
+use crate::error::Error;
+use crate::host;
+use crate::pause::{self, Event, Launch, PauseClient};
+use crate::pod::{PodState, Sandbox};
+use crate::record::{self, SandboxRecord};
+use crate::runtime::{Inner, Runtime};
+
+/// How long pause may take to serve: it attaches itself to cgroups and makes namespaces.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
+
+impl Runtime {
+    /// Makes the pod's cgroup and starts its pause, unless both are there.
+    ///
+    /// A sandbox whose pause died is cleared away first; the containers it had are observed as ended.
+    ///
+    /// # Errors
+    /// On the first step that fails. What was made so far is used by the next call, or removed with the
+    /// sandbox.
+    pub async fn ensure_sandbox(&self, pod: &Arc<Pod>) -> Result<(), Error> {
+        let state = self.inner.pod_or_new(&pod.uid);
+        if state.live_sandbox().is_some() {
+            return Ok(());
+        }
+        let _verb = Arc::clone(&state.verbs).write_owned().await;
+        if state.live_sandbox().is_some() {
+            return Ok(());
+        }
+        let remade = state.data().dead;
+        if remade {
+            self.inner.end_all(&state).await?;
+        }
+        let attempt = state.data().attempt + u32::from(remade);
+        let sandbox = self.inner.launch(pod, &state, attempt).await?;
+        let mut data = state.data();
+        data.sandbox = Some(sandbox);
+        data.dead = false;
+        data.attempt = attempt;
+        Ok(())
+    }
+}
+
+impl Inner {
+    async fn launch(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+        state: &Arc<PodState>,
+        attempt: u32,
+    ) -> Result<Sandbox, Error> {
+        let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid);
+        let limits = limits::pod_limits(&pod.spec, self.config.pod_pids_limit);
+        let dir = state.dir.clone();
+        let procs = {
+            let cgroup = cgroup.clone();
+            blocking(move || {
+                host::private_dir(&dir)?;
+                record::write(&dir.join(record::SANDBOX), &SandboxRecord { attempt })?;
+                cgroup.ensure(&limits)?;
+                Ok(cgroup.pause().procs()?)
+            })
+            .await?
+        };
+        let procs: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
+        let shared = pod.spec.host;
+        let directory = host::open_dir(&state.dir)?;
+        let launched = pause::launch(&Launch {
+            program: self.programs.pause(),
+            directory: directory.as_fd(),
+            cgroups: &procs,
+            network: !shared.network,
+            ipc: !shared.ipc,
+            // As under containerd: with the host's network comes the host's name.
+            host_name: (!shared.network).then(|| pod.hostname()),
+            shared_pid: pod.spec.share_process_namespace,
+            timeout: LAUNCH_LIMIT,
+        })
+        .await?;
+        drop(launched);
+        let (sandbox, events) = self.connect(state, cgroup).await?;
+        tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
+        Ok(sandbox)
+    }
+
+    /// Connects to the pod's pause.
+    pub(crate) async fn connect(
+        &self,
+        state: &PodState,
+        cgroup: PodCgroup,
+    ) -> Result<(Sandbox, UnboundedReceiver<Event>), Error> {
+        let directory = host::open_dir(&state.dir)?;
+        let (client, events) = PauseClient::connect(directory.as_fd()).await?;
+        Ok((Sandbox { client: Arc::new(client), cgroup }, events))
+    }
+}

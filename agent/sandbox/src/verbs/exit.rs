@@ -1,0 +1,217 @@
+//! What follows when a process of a pod ends.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::blocking::blocking;
+use crate::error::Error;
+use crate::host;
+use crate::pause::{Event, Exit, ExitStatus, Exited, Ledger, read_ledger};
+use crate::pod::{ContainerState, PodState};
+use crate::record::{self, ExitRecord};
+use crate::runtime::Inner;
+
+/// How long the output of a container that ended may take to be read. Its writers are dead by then, so
+/// only a log that hangs (a network file system) takes so long.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long processes have to be gone after SIGKILL.
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+impl Inner {
+    /// Follows the events of a pod's pause until it is gone.
+    pub(crate) async fn watch(
+        self: Arc<Self>,
+        state: Arc<PodState>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Exited(exited) => self.exited(&state, exited).await,
+                Event::Disconnected if state.data().dead => {}
+                // Only another agent or an overfull socket does this to a living pause.
+                Event::Disconnected => tracing::warn!(pod = %state.uid, "lost the connection to pause"),
+                Event::Died => {
+                    if let Err(error) = self.pause_died(&state).await {
+                        tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pause died");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn exited(self: &Arc<Self>, state: &Arc<PodState>, exited: Exited) {
+        if exited.reaper {
+            if let Err(error) = self.pause_died(state).await {
+                tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pid namespace ended");
+            }
+            return;
+        }
+        let Some(id) = exited.container else {
+            state.data().execs.exited(exited.pid, exited.exit);
+            return;
+        };
+        if let Some(container) = state.container(id) {
+            let (inner, state) = (Arc::clone(self), Arc::clone(state));
+            tokio::spawn(async move { inner.finish(&state, &container, Some(exited.exit)).await });
+        }
+    }
+
+    /// Completes a container that ended: its last processes, its log, its record. `exit` is what pause
+    /// saw; without it nobody knows how it ended.
+    pub(crate) async fn finish(
+        self: &Arc<Self>,
+        state: &Arc<PodState>,
+        container: &Arc<ContainerState>,
+        exit: Option<Exit>,
+    ) {
+        let _completing = container.completing.lock().await;
+        if container.has_ended() {
+            return;
+        }
+        let ended = self.settle(container).await;
+        let oom = ended.unwrap_or_else(|error| {
+            tracing::warn!(container = %container.id, %error, "a container that ended is not wholly settled");
+            false
+        });
+        let pump = container.data().pump.take();
+        if let Some(pump) = pump {
+            if tokio::time::timeout(DRAIN_LIMIT, pump).await.is_err() {
+                tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
+            }
+        }
+        if let Some(record) = container.set_exit(exit_record(exit, oom)) {
+            if let Err(error) = record::write(&container.record_path(), &record) {
+                tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
+            }
+        }
+        let client = state.live_sandbox().map(|sandbox| sandbox.client);
+        if let Some(client) = client {
+            // Its exit is on record now. What cannot be released goes with the sandbox.
+            if let Err(error) = client.release(container.id).await {
+                tracing::debug!(container = %container.id, %error, "pause keeps a container that ended");
+            }
+        }
+        container.ended.send_replace(true);
+        self.changed(&state.uid);
+    }
+
+    /// Ends what else runs in the container, and says whether the OOM killer was in it.
+    async fn settle(&self, container: &Arc<ContainerState>) -> Result<bool, Error> {
+        let (cgroup, shares_pids) = (container.cgroup.clone(), container.shares_pids);
+        blocking(move || {
+            if !cgroup.exists() {
+                return Ok(false);
+            }
+            // A pid namespace of its own ends with its first process.
+            if shares_pids {
+                cgroup.kill()?;
+            }
+            Ok(cgroup.oom_kills()? > 0)
+        })
+        .await
+    }
+
+    /// pause died: nothing of the pod may outlive it, because nobody would learn how it ends.
+    async fn pause_died(self: &Arc<Self>, state: &Arc<PodState>) -> Result<(), Error> {
+        {
+            let mut data = state.data();
+            // Seen before, or removed on purpose.
+            if std::mem::replace(&mut data.dead, true) {
+                return Ok(());
+            }
+        }
+        tracing::warn!(pod = %state.uid, "pause died; its pod's containers are killed and get a new sandbox");
+        let result = self.end_all(state).await;
+        self.changed(&state.uid);
+        result
+    }
+
+    /// Kills whatever runs in the pod and completes its containers.
+    pub(crate) async fn end_all(self: &Arc<Self>, state: &Arc<PodState>) -> Result<(), Error> {
+        let (sandbox, containers) = {
+            let mut data = state.data();
+            data.dead = true;
+            (data.sandbox.clone(), data.containers.clone())
+        };
+        if let Some(sandbox) = sandbox {
+            let cgroup = sandbox.cgroup.cgroup().clone();
+            let uid = state.uid.clone();
+            blocking(move || {
+                cgroup.kill()?;
+                match cgroup.wait_empty_for(KILL_LIMIT)? {
+                    true => Ok(()),
+                    false => Err(Error::Unkillable { what: format!("pod {uid}") }),
+                }
+            })
+            .await?;
+        }
+        // Without a ledger (no pause was ever started) nobody has ended either.
+        let ledger = match host::open_dir(&state.dir) {
+            Ok(dir) => read_ledger(dir.as_fd()).unwrap_or_default(),
+            Err(_) => Ledger::default(),
+        };
+        for container in containers {
+            let exit = ledger.exits.iter().find(|exit| exit.container == container.id).map(|exit| exit.exit);
+            self.finish(state, &container, exit).await;
+        }
+        Ok(())
+    }
+}
+
+/// How a container ended, in the words of a container status.
+fn exit_record(exit: Option<Exit>, oom: bool) -> ExitRecord {
+    let Some(exit) = exit else {
+        return ExitRecord {
+            exit_code: 137,
+            signal: None,
+            reason: "ContainerStatusUnknown".to_owned(),
+            message: Some("the container's exit could not be learned: its pause process is gone".to_owned()),
+            finished_at: Timestamp::now(),
+        };
+    };
+    let (exit_code, signal) = match exit.status {
+        ExitStatus::Code(code) => (code, None),
+        ExitStatus::Signal(signal) => (128 + signal, Some(signal)),
+    };
+    let reason = match exit_code {
+        0 => "Completed",
+        _ if oom => "OOMKilled",
+        _ => "Error",
+    };
+    let message =
+        exit.failed.map(|(step, errno)| format!("pause could not start the container: {step:?}: {errno}"));
+    ExitRecord { exit_code, signal, reason: reason.to_owned(), message, finished_at: exit.time }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(status: ExitStatus) -> Option<Exit> {
+        Some(Exit { status, time: Timestamp::UNIX_EPOCH, failed: None })
+    }
+
+    #[test]
+    fn exits_in_kubernetes_words() {
+        let cases = [
+            (exit(ExitStatus::Code(0)), false, 0, None, "Completed"),
+            // Something else in the container was killed; the container itself did well.
+            (exit(ExitStatus::Code(0)), true, 0, None, "Completed"),
+            (exit(ExitStatus::Code(3)), false, 3, None, "Error"),
+            (exit(ExitStatus::Signal(9)), true, 137, Some(9), "OOMKilled"),
+            (exit(ExitStatus::Signal(9)), false, 137, Some(9), "Error"),
+            (exit(ExitStatus::Signal(11)), false, 139, Some(11), "Error"),
+            (None, false, 137, None, "ContainerStatusUnknown"),
+        ];
+        for (exit, oom, code, signal, reason) in cases {
+            let record = exit_record(exit, oom);
+            assert_eq!((record.exit_code, record.signal, record.reason.as_str()), (code, signal, reason));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Removing containers and sandboxes.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_model::{ContainerId, PodUid};
+
+use super::stop::kill;
+use crate::blocking::blocking;
+use crate::error::{Error, file};
+use crate::pod::{ContainerState, PodState};
+use crate::runtime::{Inner, Runtime};
+
+impl Runtime {
+    /// Forgets a container: its cgroup, its record and the link to its log; the log stays. One that still
+    /// runs is killed.
+    ///
+    /// # Errors
+    /// When it cannot be killed or its cgroup not be removed; it is still known then.
+    pub async fn remove_container(&self, uid: &PodUid, id: ContainerId) -> Result<(), Error> {
+        let Some(state) = self.inner.pod(uid) else { return Ok(()) };
+        let _verb = state.verbs.read().await;
+        let Some(container) = state.container(id) else { return Ok(()) };
+        if !container.has_ended() {
+            kill(&container).await?;
+        }
+        self.inner.remove(&container).await?;
+        state.data().containers.retain(|other| other.id != id);
+        Ok(())
+    }
+
+    /// Ends whatever of the pod still runs, and removes its containers, cgroups and directory. Removing
+    /// what is not there is no error.
+    ///
+    /// # Errors
+    /// When something cannot be ended or removed; the rest was, and the next call goes on.
+    pub async fn remove_sandbox(&self, uid: &PodUid) -> Result<(), Error> {
+        let state = self.inner.pod_or_new(uid);
+        let _verb = state.verbs.write().await;
+        self.inner.end_all(&state).await?;
+        self.inner.clear(&state).await?;
+        self.inner.forget(uid);
+        Ok(())
+    }
+}
+
+impl Inner {
+    async fn remove(&self, container: &Arc<ContainerState>) -> Result<(), Error> {
+        let (cgroup, dir) = (container.cgroup.clone(), container.dir.clone());
+        let links = self.links_of(container.id);
+        blocking(move || {
+            cgroup.remove()?;
+            for link in links {
+                remove_file(link)?;
+            }
+            remove_tree(dir)
+        })
+        .await
+    }
+
+    async fn clear(&self, state: &Arc<PodState>) -> Result<(), Error> {
+        let cgroups: Vec<_> = self.kubepods.list_pods()?;
+        let mine: Vec<_> = cgroups
+            .into_iter()
+            .filter(|(_, uid)| *uid == state.uid)
+            .map(|(class, uid)| self.kubepods.pod(class, &uid).cgroup().clone())
+            .collect();
+        let links: Vec<_> =
+            state.data().containers.iter().flat_map(|container| self.links_of(container.id)).collect();
+        let dir = state.dir.clone();
+        blocking(move || {
+            for cgroup in mine {
+                cgroup.kill()?;
+                if !cgroup.wait_empty_for(super::exit::KILL_LIMIT)? {
+                    return Err(Error::Unkillable { what: dir.display().to_string() });
+                }
+                cgroup.remove()?;
+            }
+            for link in links {
+                remove_file(link)?;
+            }
+            remove_tree(dir)
+        })
+        .await
+    }
+
+    /// The log shippers' links of a container.
+    fn links_of(&self, id: ContainerId) -> Vec<PathBuf> {
+        let suffix = format!("-{id}.log");
+        let Ok(entries) = fs::read_dir(&self.config.log_links_dir) else { return Vec::new() };
+        entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(&suffix)))
+            .map(|entry| entry.path())
+            .collect()
+    }
+}
+
+fn remove_file(path: PathBuf) -> Result<(), Error> {
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_tree(path: PathBuf) -> Result<(), Error> {
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,66 @@
+//! Ending a container.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::{ContainerId, PodUid};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::exit::KILL_LIMIT;
+use crate::blocking::blocking;
+use crate::error::{Error, system};
+use crate::pod::ContainerState;
+use crate::runtime::Runtime;
+
+impl Runtime {
+    /// Sends the container its stop signal, waits for at most `grace`, then kills it; returns once it has
+    /// ended and its log is complete. A second call with a shorter grace shortens the first.
+    ///
+    /// # Errors
+    /// When it cannot be signalled, or outlives SIGKILL.
+    pub async fn stop_container(&self, uid: &PodUid, id: ContainerId, grace: Duration) -> Result<(), Error> {
+        let Some(state) = self.inner.pod(uid) else { return Ok(()) };
+        let Some(container) = state.container(id) else { return Ok(()) };
+        if container.has_ended() {
+            return Ok(());
+        }
+        let (started, first) = {
+            let mut data = container.data();
+            // A container that was not started has no program that could take the signal.
+            let started = data.record.started_at.is_some();
+            (started, !std::mem::replace(&mut data.stopping, true))
+        };
+        if started && !grace.is_zero() {
+            if first {
+                send_stop_signal(&container)?;
+            }
+            if tokio::time::timeout(grace, container.wait_ended()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        kill(&container).await
+    }
+}
+
+/// Kills a container and waits for its end.
+pub(super) async fn kill(container: &Arc<ContainerState>) -> Result<(), Error> {
+    let cgroup = container.cgroup.clone();
+    blocking(move || Ok(cgroup.kill()?)).await?;
+    match tokio::time::timeout(KILL_LIMIT * 2, container.wait_ended()).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Error::Unkillable { what: format!("container {}", container.id) }),
+    }
+}
+
+fn send_stop_signal(container: &ContainerState) -> Result<(), Error> {
+    let Some(pidfd) = &container.pidfd else { return Ok(()) };
+    let number = container.data().record.stop_signal;
+    let signal = Signal::from_named_raw(number).unwrap_or(Signal::TERM);
+    match pidfd_send_signal(pidfd.as_fd(), signal) {
+        // Ended meanwhile.
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(system("send the stop signal")(error)),
+    }
+}
