@@ -1,8 +1,10 @@
 //! The coracle daemon and its command line.
 
+mod agent;
 mod check;
 mod cli;
 mod config;
+mod run;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -42,6 +42,16 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the node: the pods of the manifest directory, until SIGTERM; pods outlive the agent
+    Agent,
+    /// Run the pods of manifests in the foreground, print their logs, and leave nothing behind
+    #[command(after_help = "Example:
+  coracle run -f examples/two-containers.yaml")]
+    Run {
+        /// Manifests, or directories of them
+        #[arg(short, long = "filename", value_name = "FILE", required = true)]
+        files: Vec<std::path::PathBuf>,
+    },
     Get(get::Get),
     Describe(describe::Describe),
     Logs(logs::Logs),
@@ -67,6 +77,8 @@ impl Cli {
         let config = || Config::load(&self.overrides);
         let client = || Ok::<_, anyhow::Error>(Client::new(config()?.socket()));
         match self.command {
+            Command::Agent => crate::agent::run(&Config::load(&self.overrides)?),
+            Command::Run { files } => crate::run::run(&Config::load(&self.overrides)?, &files),
             Command::Get(get) => block_on(get.execute(&client()?)),
             Command::Describe(describe) => block_on(describe.execute(&client()?)),
             Command::Logs(logs) => block_on(logs.execute(&client()?)),

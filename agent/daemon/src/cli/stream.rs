@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::Arc;
 
 use coracle_server::client::{Client, ClientError, ContainerStatus, LogOptions, Pod, WatchEventType};
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::prefix::Prefixer;
 use super::style::{self, Style};
@@ -23,51 +24,95 @@ struct Run {
 }
 
 /// Prints the logs of all containers, `<pod>/<container> | <line>`, each in a colour of its own on a
-/// terminal, from their beginning on. Returns once the agent ended and everything was printed.
+/// terminal, from their beginning on. Returns once `finished` resolved, or the agent ended, and everything
+/// there was by then has been printed; the logs of what still runs are followed to their end.
 ///
 /// # Errors
 ///
 /// When standard output cannot be written.
-pub(crate) async fn print_logs(client: Client) -> Result<(), ClientError> {
+pub(crate) async fn print_logs(
+    client: Client,
+    finished: impl Future<Output = ()>,
+) -> Result<(), ClientError> {
     let mut watch = client.watch_pods().await?;
-    let colour = style::wanted(&io::stdout());
-    let output = Arc::new(Mutex::new(io::stdout()));
-    let mut known = BTreeSet::new();
-    let mut colours: Vec<(String, String)> = Vec::new();
-    let mut printing = JoinSet::new();
+    let mut finished = pin!(finished);
+    let mut printer = Printer::new(client.clone());
     loop {
         let event = tokio::select! {
             event = watch.next() => event,
-            Some(ended) = printing.join_next() => {
-                match ended {
-                    Ok(Err(error)) => return Err(ClientError::Connection(Box::new(error))),
-                    _ => continue,
+            Some(ended) = printer.printing.join_next() => {
+                check(ended)?;
+                continue;
+            }
+            () = &mut finished => {
+                // What came last may not have been watched yet.
+                for pod in client.pods().await? {
+                    printer.take_up(&pod);
                 }
+                break;
             }
         };
         // The agent's end is the end of its pods: what is still being printed is all there is.
         let Some(Ok(event)) = event else { break };
-        if event.kind == WatchEventType::Deleted {
-            known.retain(|run: &Run| run.uid != event.pod.metadata.uid);
-            continue;
-        }
-        for run in runs(&event.pod).filter(|run| known.insert(run.clone())) {
-            let stream = (run.pod.clone(), run.container.clone());
-            let number = colours.iter().position(|it| *it == stream).unwrap_or_else(|| {
-                colours.push(stream);
-                colours.len() - 1
-            });
-            let style = colour.then_some(Style::Nth(number));
-            let prefixer = Prefixer::new(&format!("{}/{} |", run.pod, run.container), style);
-            printing.spawn(print(client.clone(), run, prefixer, Arc::clone(&output)));
+        match event.kind {
+            WatchEventType::Deleted => printer.known.retain(|run| run.uid != event.pod.metadata.uid),
+            _ => printer.take_up(&event.pod),
         }
     }
-    while let Some(ended) = printing.join_next().await {
-        if let Ok(Err(error)) = ended {
-            return Err(ClientError::Connection(Box::new(error)));
-        }
+    while let Some(ended) = printer.printing.join_next().await {
+        check(ended)?;
     }
     Ok(())
+}
+
+/// An output that is gone ends it all; anything else was told by the log itself.
+fn check(ended: Result<io::Result<()>, JoinError>) -> Result<(), ClientError> {
+    match ended {
+        Ok(Err(error)) => Err(ClientError::Connection(Box::new(error))),
+        _ => Ok(()),
+    }
+}
+
+/// The logs being printed.
+struct Printer {
+    client: Client,
+    output: Arc<Mutex<io::Stdout>>,
+    coloured: bool,
+    colours: Vec<(String, String)>,
+    known: BTreeSet<Run>,
+    printing: JoinSet<io::Result<()>>,
+}
+
+// === impl Printer ===
+
+impl Printer {
+    fn new(client: Client) -> Self {
+        Self {
+            client,
+            output: Arc::new(Mutex::new(io::stdout())),
+            coloured: style::wanted(&io::stdout()),
+            colours: Vec::new(),
+            known: BTreeSet::new(),
+            printing: JoinSet::new(),
+        }
+    }
+
+    /// Begins to print the runs of a pod that are not printed yet.
+    fn take_up(&mut self, pod: &Pod) {
+        for run in runs(pod) {
+            if !self.known.insert(run.clone()) {
+                continue;
+            }
+            let stream = (run.pod.clone(), run.container.clone());
+            let number = self.colours.iter().position(|it| *it == stream).unwrap_or_else(|| {
+                self.colours.push(stream);
+                self.colours.len() - 1
+            });
+            let style = self.coloured.then_some(Style::Nth(number));
+            let prefixer = Prefixer::new(&format!("{}/{} |", run.pod, run.container), style);
+            self.printing.spawn(print(self.client.clone(), run, prefixer, Arc::clone(&self.output)));
+        }
+    }
 }
 
 /// Every run of the pod's containers there may be a log of: those a watcher was too slow to see, too.

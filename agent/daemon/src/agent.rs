@@ -1,0 +1,43 @@
+//! The agent: everything put together, and its life.
+
+mod exec;
+mod node;
+mod ports;
+mod serve;
+mod signal;
+mod signals;
+mod wiring;
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
+
+pub(crate) use serve::run;
+pub(crate) use signals::Signals;
+pub(crate) use wiring::Agent;
+
+/// Threads for work that blocks: more containers than this are not prepared at the same time.
+const BLOCKING_THREADS: usize = 16;
+
+/// The runtime everything of the agent runs in.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")
+}
+
+/// Log lines of the agent go to standard error; `CORACLE_LOG` says which (`debug`, `coracle_pod=trace`).
+pub(crate) fn logging() {
+    let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Refused only where a subscriber is set already, as in a test.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
+}

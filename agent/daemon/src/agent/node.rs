@@ -1,0 +1,97 @@
+//! The node, as the server sees it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coracle_model::{PodKey, PodUid};
+use coracle_pod::{PodSnapshot, Pods};
+use coracle_sandbox::Runtime;
+use coracle_server::{
+    Deletion, Event, EventType, ExecError, ExecRequest, ExecSession, Node, PodEntry, Problem,
+};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::exec;
+use super::ports::NodePorts;
+
+/// This node.
+pub(crate) struct AgentNode {
+    pub(crate) name: String,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) pods: Pods<NodePorts>,
+    pub(crate) runtime: Runtime,
+    pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
+}
+
+impl Node for AgentNode {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn pods(&self) -> Vec<PodEntry> {
+        let mut by_key = BTreeMap::<PodKey, PodSnapshot>::new();
+        for snapshot in self.pods.snapshot() {
+            match by_key.get(&snapshot.pod.key) {
+                // While a pod is being removed, the one that waits for its name is not there yet.
+                Some(shown) if shown.deletion.is_some() => {}
+                _ => drop(by_key.insert(snapshot.pod.key.clone(), snapshot)),
+            }
+        }
+        by_key.into_values().map(entry).collect()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.pods.changes()
+    }
+
+    fn log_dir(&self) -> &Path {
+        &self.log_dir
+    }
+
+    fn events(&self, pod: &PodUid) -> Vec<Event> {
+        let Some(snapshot) = self.pods.get(pod) else { return Vec::new() };
+        snapshot.events.iter().map(event).collect()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        self.problems.borrow().to_vec()
+    }
+
+    fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {
+        exec::exec(self.runtime.clone(), request).boxed()
+    }
+}
+
+fn entry(snapshot: PodSnapshot) -> PodEntry {
+    PodEntry {
+        pod: snapshot.pod,
+        status: snapshot.status,
+        deletion: snapshot
+            .deletion
+            .map(|deletion| Deletion { requested_at: deletion.requested_at, grace: deletion.grace }),
+        version: snapshot.version,
+    }
+}
+
+fn event(event: &coracle_pod::Event) -> Event {
+    Event {
+        kind: match event.kind {
+            coracle_pod::EventType::Normal => EventType::Normal,
+            coracle_pod::EventType::Warning => EventType::Warning,
+        },
+        reason: event.reason.to_owned(),
+        message: event.message.clone(),
+        container: event.container.clone(),
+        first_seen: event.first_seen,
+        last_seen: event.last_seen,
+        count: event.count,
+    }
+}

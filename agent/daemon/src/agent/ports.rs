@@ -1,0 +1,111 @@
+//! The pod workers' ports, made of the runtime, the image store, the volumes and the run directory.
+
+mod failure;
+mod image;
+mod runtime;
+mod volume;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_image::Store;
+use coracle_model::{ContainerId, PodUid};
+use coracle_pod::RecordDir;
+use coracle_pod::ports::{Ports, SystemClock};
+use coracle_sandbox::Runtime;
+use coracle_volume::Volumes;
+
+pub(crate) use image::ImagePort;
+pub(crate) use runtime::RuntimePort;
+pub(crate) use volume::VolumePort;
+
+/// What a node's pods are run with.
+pub(crate) struct NodePorts {
+    runtime: RuntimePort,
+    images: ImagePort,
+    volumes: VolumePort,
+    records: RecordDir,
+}
+
+/// The directories of pods: `<root>/pods/<uid>`.
+#[derive(Clone, Debug)]
+pub(crate) struct PodDirs {
+    root: PathBuf,
+}
+
+// === impl NodePorts ===
+
+impl NodePorts {
+    pub(crate) fn new(
+        runtime: Runtime,
+        store: Arc<Store>,
+        volumes: Arc<Volumes>,
+        dirs: PodDirs,
+        log_dir: PathBuf,
+        records: RecordDir,
+    ) -> Self {
+        Self {
+            runtime: RuntimePort::new(runtime, Arc::clone(&store), Arc::clone(&volumes), dirs.clone()),
+            images: ImagePort::new(store),
+            volumes: VolumePort::new(volumes, dirs, log_dir),
+            records,
+        }
+    }
+}
+
+impl Ports for NodePorts {
+    type Runtime = RuntimePort;
+    type Images = ImagePort;
+    type Volumes = VolumePort;
+    type Records = RecordDir;
+    type Clock = SystemClock;
+
+    fn runtime(&self) -> &RuntimePort {
+        &self.runtime
+    }
+
+    fn images(&self) -> &ImagePort {
+        &self.images
+    }
+
+    fn volumes(&self) -> &VolumePort {
+        &self.volumes
+    }
+
+    fn records(&self) -> &RecordDir {
+        &self.records
+    }
+
+    fn clock(&self) -> &SystemClock {
+        &SystemClock
+    }
+}
+
+// === impl PodDirs ===
+
+impl PodDirs {
+    /// The directories beneath the node's root directory.
+    pub(crate) fn new(root_dir: &std::path::Path) -> Self {
+        Self { root: root_dir.join("pods") }
+    }
+
+    /// Where they all are.
+    pub(crate) fn root(&self) -> &std::path::Path {
+        &self.root
+    }
+
+    /// A pod's.
+    pub(crate) fn pod(&self, uid: &PodUid) -> PathBuf {
+        self.root.join(uid.as_str())
+    }
+
+    /// Where the writable layers of a pod's containers are.
+    pub(crate) fn containers(&self, uid: &PodUid) -> PathBuf {
+        self.pod(uid).join("containers")
+    }
+
+    /// Where a container's writable layer is.
+    pub(crate) fn container(&self, uid: &PodUid, id: ContainerId) -> PathBuf {
+        self.containers(uid).join(id.to_string())
+    }
+}

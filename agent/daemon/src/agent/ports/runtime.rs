@@ -1,0 +1,224 @@
+//! The container runtime for pods: image, user and volumes put together for the sandbox.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_image::{
+    Access, Digest, Image, ImageError, Store, effective_process, resolve_user, verify_non_root,
+};
+use coracle_model::{Container, ContainerId, Pod, PodUid};
+use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
+use coracle_sandbox::{
+    ContainerRequest, ContainerSnapshot, ContainerStage, ExecUser, RequestMount, Runtime, SandboxStage,
+};
+use coracle_volume::Volumes;
+
+use super::PodDirs;
+use super::failure::{blocking, failure};
+use crate::agent::signal;
+
+/// The sandbox runtime, as pods need it.
+pub(crate) struct RuntimePort {
+    runtime: Runtime,
+    composer: Arc<Composer>,
+}
+
+/// Puts together what a container is made of.
+struct Composer {
+    store: Arc<Store>,
+    volumes: Arc<Volumes>,
+    dirs: PodDirs,
+}
+
+// === impl RuntimePort ===
+
+impl RuntimePort {
+    pub(super) fn new(runtime: Runtime, store: Arc<Store>, volumes: Arc<Volumes>, dirs: PodDirs) -> Self {
+        Self { runtime, composer: Arc::new(Composer { store, volumes, dirs }) }
+    }
+}
+
+impl ports::Runtime for RuntimePort {
+    async fn ensure_sandbox(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
+        self.runtime.ensure_sandbox(pod).await.map_err(failure("FailedCreatePodSandBox"))
+    }
+
+    async fn create_container(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        attempt: u32,
+        image: &ImageRef,
+    ) -> Result<ContainerId, Failure> {
+        let id = ContainerId::random();
+        let (composer, pod, container) = (Arc::clone(&self.composer), Arc::clone(pod), container.clone());
+        let (uid, image) = (pod.uid.clone(), image.clone());
+        let composed = blocking({
+            let composer = Arc::clone(&composer);
+            move || composer.compose(id, &pod, container, attempt, &image)
+        })
+        .await;
+        let created = match composed {
+            Ok(request) => {
+                self.runtime.create_container(request).await.map_err(failure("CreateContainerError"))
+            }
+            Err(error) => Err(error),
+        };
+        if created.is_err() {
+            // What cannot be removed now goes with the pod.
+            let _ = blocking(move || composer.remove_layer(&uid, id)).await;
+        }
+        created
+    }
+
+    async fn start_container(&self, pod: &PodUid, container: ContainerId) -> Result<(), Failure> {
+        self.runtime.start_container(pod, container).await.map_err(failure("RunContainerError"))
+    }
+
+    async fn stop_container(
+        &self,
+        pod: &PodUid,
+        container: ContainerId,
+        grace: Duration,
+    ) -> Result<(), Failure> {
+        self.runtime.stop_container(pod, container, grace).await.map_err(failure("FailedKillContainer"))
+    }
+
+    async fn remove_container(&self, pod: &PodUid, container: ContainerId) -> Result<(), Failure> {
+        let removed = self.runtime.remove_container(pod, container).await;
+        removed.map_err(failure("FailedRemoveContainer"))?;
+        let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
+        blocking(move || composer.remove_layer(&uid, container)).await
+    }
+
+    async fn remove_sandbox(&self, pod: &PodUid) -> Result<(), Failure> {
+        self.runtime.remove_sandbox(pod).await.map_err(failure("FailedKillPod"))?;
+        let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
+        blocking(move || composer.remove_layers(&uid)).await
+    }
+
+    fn observe(&self, pod: &PodUid) -> Observed {
+        let snapshot = self.runtime.observe(pod);
+        Observed {
+            sandbox: match snapshot.sandbox {
+                SandboxStage::Absent => SandboxState::Absent,
+                SandboxStage::Ready => SandboxState::Ready,
+                SandboxStage::Dead => SandboxState::Dead,
+            },
+            sandbox_attempt: snapshot.sandbox_attempt,
+            containers: snapshot.containers.into_iter().map(observed).collect(),
+        }
+    }
+}
+
+fn observed(container: ContainerSnapshot) -> ObservedContainer {
+    let state = match container.stage {
+        ContainerStage::Created => ObservedState::Created,
+        ContainerStage::Running { started_at } => ObservedState::Running { started_at },
+        ContainerStage::Exited { exit_code, signal, reason, message, started_at, finished_at } => {
+            ObservedState::Exited { exit_code, signal, reason, message, started_at, finished_at }
+        }
+    };
+    ObservedContainer {
+        id: container.id,
+        name: container.name,
+        attempt: container.attempt,
+        sandbox_attempt: container.sandbox_attempt,
+        image: ImageRef { id: container.image_id },
+        created_at: container.created_at,
+        state,
+    }
+}
+
+// === impl Composer ===
+
+impl Composer {
+    fn compose(
+        &self,
+        id: ContainerId,
+        pod: &Arc<Pod>,
+        container: Container,
+        attempt: u32,
+        image: &ImageRef,
+    ) -> Result<ContainerRequest, Failure> {
+        let image = self.image(image)?;
+        let config = &image.document.config;
+        verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
+        let process = effective_process(&container, config, pod.hostname()).map_err(created)?;
+        let stop_signal = match process.stop_signal.as_deref() {
+            None => signal::TERM,
+            Some(text) => signal::parse(text).map_err(failure("CreateContainerError"))?,
+        };
+        let dir = self.dirs.container(&pod.uid, id);
+        // Writable also where the specification wants it read-only: init makes it so,
+        // after it has made the mount points in it.
+        let rootfs = self.store.snapshot(&image, id, &dir, Access::Writable).map_err(created)?;
+        let user = resolve_user(rootfs.as_fd(), pod, &container, &config.user).map_err(created)?;
+        let mut env = process.env;
+        if !env.iter().any(|(name, _)| name == "HOME") {
+            env.push(("HOME".to_owned(), user.home));
+        }
+        let mut mounts = Vec::with_capacity(container.volume_mounts.len());
+        for mount in &container.volume_mounts {
+            let prepared = self.volumes.mount(pod, mount).map_err(failure("CreateContainerConfigError"))?;
+            mounts.push(RequestMount { destination: mount.mount_path.clone(), mount: prepared.fd });
+        }
+        Ok(ContainerRequest {
+            id,
+            pod: Arc::clone(pod),
+            attempt,
+            image_id: image.id.to_string(),
+            args: process.args,
+            env,
+            cwd: process.cwd,
+            user: ExecUser { uid: user.uid, gid: user.gid, additional_gids: user.additional_gids },
+            stop_signal,
+            rootfs,
+            mounts,
+            shm: None,
+            container,
+        })
+    }
+
+    fn image(&self, image: &ImageRef) -> Result<Image, Failure> {
+        let digest: Digest = image.id.parse().map_err(failure("CreateContainerError"))?;
+        let found = self.store.get(&digest).map_err(created)?;
+        found.ok_or_else(|| {
+            Failure::new("CreateContainerError", format!("image {} is no longer in the store", image.id))
+        })
+    }
+
+    fn remove_layer(&self, uid: &PodUid, id: ContainerId) -> Result<(), Failure> {
+        let dir = self.dirs.container(uid, id);
+        self.store.remove_snapshot(id, &dir).map_err(failure("FailedRemoveContainer"))?;
+        remove_dir(&dir)
+    }
+
+    fn remove_layers(&self, uid: &PodUid) -> Result<(), Failure> {
+        let dir = self.dirs.containers(uid);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failure("FailedKillPod")(error)),
+        };
+        for id in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+            self.remove_layer(uid, id)?;
+        }
+        remove_dir(&dir)
+    }
+}
+
+fn created(error: ImageError) -> Failure {
+    Failure::new("CreateContainerError", error.to_string())
+}
+
+fn remove_dir(dir: &std::path::Path) -> Result<(), Failure> {
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::new("FailedRemoveContainer", format!("cannot remove {}: {error}", dir.display())))
+        }
+        _ => Ok(()),
+    }
+}

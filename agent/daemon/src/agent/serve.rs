@@ -1,0 +1,106 @@
+//! `coracle agent`: a node until it is told to stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use coracle_controller::{Changes, Desired, DesiredState, DirectorySource, decode_manifest, diff};
+use coracle_model::PodUid;
+use coracle_pod::Pods;
+use coracle_server::Problem;
+use tokio::sync::watch;
+
+use super::ports::NodePorts;
+use super::signals::Signals;
+use super::wiring::Agent;
+use crate::config::Config;
+
+/// Runs the node until SIGTERM or SIGINT; its pods run on, for the next agent.
+pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    super::logging();
+    super::runtime()?.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut agent = Agent::start(config).await?;
+        let source = directory(config, &agent)?;
+        let (publish, desired) = watch::channel(None);
+        let follow = follow(desired, config.manifest_dir.as_path(), &agent);
+        let pods = agent.pods.clone();
+
+        tracing::info!(node = %config.node_name, manifests = %config.manifest_dir.display(), "the node is ready");
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tokio::select! {
+            ended = source.run(&publish) => match ended? {},
+            () = follow => {}
+            served = agent.serve(signals.recv()) => served?,
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!("the agent ends; its pods run on");
+        pods.detach().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The manifest directory, with what ran from it when this agent started.
+fn directory(
+    config: &Config,
+    agent: &Agent,
+) -> anyhow::Result<DirectorySource<impl coracle_controller::Decode + use<>>> {
+    let known = agent.adopted.iter().filter(|record| record.deletion.is_none()).filter_map(|record| {
+        let source = record.source.clone()?;
+        Some(Desired { pod: Arc::clone(&record.pod), source })
+    });
+    Ok(DirectorySource::new(&config.manifest_dir, decode_manifest, known)?)
+}
+
+/// Has the node run what the directory says.
+fn follow(
+    mut desired: watch::Receiver<Option<Arc<DesiredState>>>,
+    manifests: &Path,
+    agent: &Agent,
+) -> impl Future<Output = ()> + use<> {
+    let (pods, problems) = (agent.pods.clone(), agent.problems.clone());
+    let manifests = manifests.to_owned();
+    async move {
+        while desired.changed().await.is_ok() {
+            let Some(state) = desired.borrow_and_update().clone() else { continue };
+            report(&problems, &state);
+            apply(&pods, &state);
+        }
+        tracing::error!(directory = %manifests.display(), "manifests are no longer followed");
+    }
+}
+
+/// Makes what is desired the pods' business. Idempotent.
+pub(super) fn apply(pods: &Pods<NodePorts>, state: &DesiredState) {
+    let known: Vec<(PodUid, bool)> = pods
+        .snapshot()
+        .into_iter()
+        .filter(|snapshot| snapshot.source.is_some())
+        .map(|snapshot| (snapshot.pod.uid.clone(), snapshot.deletion.is_some()))
+        .collect();
+    let Changes { terminate, add } = diff(state, known);
+    for uid in &terminate {
+        tracing::info!(pod = %uid, "the pod's manifest is gone; it is removed");
+        pods.terminate(uid, None);
+    }
+    for Desired { pod, source } in add {
+        tracing::info!(pod = %pod.key, uid = %pod.uid, manifest = %source.display(), "a new pod");
+        if let Err(error) = pods.set_desired(pod, Some(source)) {
+            tracing::warn!(%error, "a pod is not taken up");
+        }
+    }
+}
+
+/// Shows users what is wrong with the manifests, and says once what is new.
+fn report(shown: &watch::Sender<Arc<Vec<Problem>>>, state: &DesiredState) {
+    let problems: Vec<Problem> = state
+        .problems
+        .iter()
+        .map(|problem| Problem { path: problem.path.to_path_buf(), message: problem.message.clone() })
+        .collect();
+    for problem in problems.iter().filter(|problem| !shown.borrow().contains(problem)) {
+        tracing::error!(manifest = %problem.path.display(), "{}", problem.message);
+    }
+    shown.send_replace(Arc::new(problems));
+}

@@ -1,0 +1,97 @@
+//! Names of signals, as images and specifications give them.
+
+/// SIGTERM: what asks a container to end that names no other signal.
+pub(crate) const TERM: i32 = 15;
+
+/// No signal of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown stop signal {0:?}: give a name such as SIGTERM or SIGRTMIN+3, or a number from 1 to 64")]
+pub(crate) struct UnknownSignal(String);
+
+/// Linux numbers on x86_64 and aarch64, where they are the same.
+const NAMES: [(&str, i32); 33] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", TERM),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
+    ("SYS", 31),
+];
+const RTMIN: i32 = 34;
+const RTMAX: i32 = 64;
+
+/// The number of a signal given as `SIGTERM`, `term`, `15`, `SIGRTMIN+3` or `RTMAX-1`.
+pub(crate) fn parse(text: &str) -> Result<i32, UnknownSignal> {
+    let unknown = || UnknownSignal(text.to_owned());
+    if let Ok(number) = text.parse::<i32>() {
+        return if (1..=RTMAX).contains(&number) { Ok(number) } else { Err(unknown()) };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
+        return Ok(*number);
+    }
+    let offset = |text: &str, sign: char| match text.strip_prefix(sign) {
+        None if text.is_empty() => Some(0),
+        None => None,
+        Some(digits) => digits.parse::<i32>().ok(),
+    };
+    let number = if let Some(rest) = name.strip_prefix("RTMIN") {
+        offset(rest, '+').map(|plus| RTMIN.saturating_add(plus))
+    } else if let Some(rest) = name.strip_prefix("RTMAX") {
+        offset(rest, '-').map(|minus| RTMAX.saturating_sub(minus))
+    } else {
+        None
+    };
+    number.filter(|number| (RTMIN..=RTMAX).contains(number)).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        for (text, number) in [
+            ("SIGTERM", 15),
+            ("term", 15),
+            ("9", 9),
+            ("SIGRTMIN+3", 37),
+            ("RTMIN", 34),
+            ("SIGRTMAX-1", 63),
+            ("SIGQUIT", 3),
+        ] {
+            assert_eq!(parse(text), Ok(number), "{text}");
+        }
+        for text in ["", "SIG", "0", "65", "-1", "SIGRTMIN+31", "SIGRTMAX-99", "SIGFOO", "RTMIN+x"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Putting the parts together.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use coracle_cgroup::{Host, Kubepods};
+use coracle_image::Store;
+use coracle_model::PodUid;
+use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
+use coracle_pod::{PodRecord, Pods, RecordDir};
+use coracle_sandbox::{LogLimits, Runtime, RuntimeConfig};
+use coracle_server::{Problem, Socket};
+use coracle_volume::Volumes;
+use rustix::fs::FlockOperation;
+use tokio::sync::{mpsc, watch};
+
+use super::node::AgentNode;
+use super::ports::{NodePorts, PodDirs};
+use crate::config::Config;
+
+/// A node at work: its pods, and the socket to ask for them.
+pub(crate) struct Agent {
+    /// The pods.
+    pub(crate) pods: Pods<NodePorts>,
+    /// The pods that an agent before this one has left running, as they were accepted.
+    pub(crate) adopted: Vec<PodRecord>,
+    /// What is wrong with the manifests.
+    pub(crate) problems: watch::Sender<Arc<Vec<Problem>>>,
+    node: Arc<AgentNode>,
+    kubepods: Kubepods,
+    socket: Option<Socket>,
+    /// Held as long as the agent lives: two must not run the same pods.
+    _lock: File,
+}
+
+// === impl Agent ===
+
+impl Agent {
+    /// Starts a node with what the configuration says, takes over the pods that run, and clears away
+    /// what belongs to none.
+    pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_with_images(config, &config.root_dir).await
+    }
+
+    /// As [`Agent::start`], with the images of another root directory.
+    pub(crate) async fn start_with_images(config: &Config, images: &Path) -> anyhow::Result<Self> {
+        let lock = lock(&config.run_dir)?;
+        let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
+        for weakness in host.missing() {
+            tracing::warn!("{}: {}; {}", weakness.lacks, weakness.effect, weakness.remedy);
+        }
+        let kubepods = Kubepods::new(host, &config.cgroup_parent)?;
+        let store = Arc::new(Store::open(images.join("images"))?);
+        let dirs = PodDirs::new(&config.root_dir);
+        let volumes = Arc::new(Volumes::new(&config.root_dir));
+        let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone())?;
+        let records = RecordDir::open(config.run_dir.join("records"))?;
+        let mut known = Vec::new();
+        for record in records.load()? {
+            match record {
+                Ok(record) => known.push(record),
+                Err(error) => tracing::error!(%error, "a pod's record is unreadable; the pod is removed"),
+            }
+        }
+        let ports = Arc::new(NodePorts::new(
+            runtime.clone(),
+            store,
+            volumes,
+            dirs.clone(),
+            config.log_dir.clone(),
+            records,
+        ));
+        let adopted = adopt(&runtime, known).await;
+        clear_leaks(&runtime, &ports, &dirs, &adopted).await;
+
+        let pods = Pods::new(ports);
+        for record in &adopted {
+            if let Err(error) = pods.adopt(record.clone()) {
+                tracing::error!(%error, "a pod is not taken over");
+            }
+        }
+        tokio::spawn(forward(changes, pods.clone()));
+        let (problems, seen) = watch::channel(Arc::default());
+        let node = Arc::new(AgentNode {
+            name: config.node_name.to_string(),
+            log_dir: config.log_dir.clone(),
+            pods: pods.clone(),
+            runtime,
+            problems: seen,
+        });
+        let socket = Some(Socket::bind(&config.socket())?);
+        Ok(Self { pods, adopted, problems, node, kubepods, socket, _lock: lock })
+    }
+
+    /// Serves the API until `shutdown` resolves.
+    pub(crate) async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Some(socket) = self.socket.take() else { bail!("the API is served already") };
+        let path = socket.path().to_owned();
+        coracle_server::serve(socket, Arc::clone(&self.node) as _, shutdown)
+            .await
+            .with_context(|| format!("cannot serve on {}", path.display()))
+    }
+
+    /// Removes the node's cgroups, once all pods are gone.
+    pub(crate) fn remove_cgroups(&self) -> anyhow::Result<()> {
+        Ok(self.kubepods.remove()?)
+    }
+}
+
+fn runtime_config(config: &Config) -> RuntimeConfig {
+    RuntimeConfig {
+        run_dir: config.run_dir.clone(),
+        log_dir: config.log_dir.clone(),
+        log_links_dir: config.log_dir.parent().unwrap_or(Path::new("/")).join("containers"),
+        log_limits: LogLimits {
+            max_size: config.container_log_max_size,
+            max_files: config.container_log_max_files as usize,
+        },
+        pod_pids_limit: config.pod_pids_limit,
+        seccomp_profile_root: config.seccomp_profile_root.clone(),
+        seccomp_default: config.seccomp_default,
+    }
+}
+
+/// Makes sure that no other agent uses the run directory.
+fn lock(run_dir: &Path) -> anyhow::Result<File> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .with_context(|| format!("cannot make directory {}", run_dir.display()))?;
+    let path = run_dir.join("agent.lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => bail!(
+            "another agent runs with {}; stop it first, or give this one its own --run-dir and --root-dir",
+            run_dir.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Connects to everything that runs. A pod that cannot be taken over is taken up again from nothing.
+async fn adopt(runtime: &Runtime, known: Vec<PodRecord>) -> Vec<PodRecord> {
+    let adoptions = known.into_iter().map(|record| async {
+        if let Err(error) = runtime.adopt(&record.pod).await {
+            tracing::error!(pod = %record.pod.key, %error, "a pod cannot be taken over; it is started anew");
+            if let Err(error) = runtime.remove_sandbox(&record.pod.uid).await {
+                tracing::error!(pod = %record.pod.key, %error, "its remains cannot be removed");
+            }
+        }
+        record
+    });
+    futures_util::future::join_all(adoptions).await
+}
+
+/// Removes what no record speaks of: the remains of pods whose removal was cut off at its last step.
+async fn clear_leaks(runtime: &Runtime, ports: &NodePorts, dirs: &PodDirs, known: &[PodRecord]) {
+    let known: BTreeSet<&PodUid> = known.iter().map(|record| &record.pod.uid).collect();
+    let mut found: BTreeSet<PodUid> = match runtime.leftovers() {
+        Ok(found) => found.into_iter().collect(),
+        Err(error) => {
+            tracing::error!(%error, "cannot look for remains of pods");
+            return;
+        }
+    };
+    found.extend(directory_names(dirs.root()));
+    for uid in found.into_iter().filter(|uid| !known.contains(uid)) {
+        tracing::warn!(pod = %uid, "removing the remains of a pod that nobody knows");
+        let removed = async {
+            ports.runtime().remove_sandbox(&uid).await?;
+            ports.volumes().release_volumes(&uid).await
+        };
+        if let Err(error) = removed.await {
+            tracing::error!(pod = %uid, %error, "cannot remove the remains of a pod");
+        }
+    }
+}
+
+fn directory_names(dir: &Path) -> Vec<PodUid> {
+    let Ok(entries) = fs::read_dir(PathBuf::from(dir)) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Wakes the workers of pods in which something happened.
+async fn forward(mut changes: mpsc::UnboundedReceiver<PodUid>, pods: Pods<NodePorts>) {
+    while let Some(uid) = changes.recv().await {
+        pods.notify(&uid);
+    }
+}

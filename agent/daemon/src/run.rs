@@ -1,0 +1,154 @@
+//! `coracle run -f FILE...`: a node of one's own, in the foreground, for the pods of some files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use coracle_controller::{decode_manifest, fixed};
+use coracle_model::{ContainerState, PodPhase, PodStatus};
+use coracle_server::client::Client;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::agent::{self, Agent, Signals};
+use crate::cli::stream;
+use crate::config::Config;
+
+/// What a shell makes of a program that was ended by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the pods of `files` until all have ended, or Ctrl-C ends them; prints their logs; leaves nothing
+/// behind. The images are those of the configuration's root directory.
+pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    agent::logging();
+    let desired = match fixed(files, decode_manifest, Timestamp::now()) {
+        Ok(desired) if desired.pods.is_empty() => bail!("no pod in the given files"),
+        Ok(desired) => desired,
+        Err(problems) => {
+            let all: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+            bail!("{}", all.join("\n"));
+        }
+    };
+    let place = Place::new(config)?;
+    let code = agent::runtime()?.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut agent = Agent::start_with_images(&place.config, &config.root_dir).await?;
+        let pods = agent.pods.clone();
+        let client = Client::new(place.config.socket());
+        let (finish, finished) = oneshot::channel::<()>();
+        let printing = tokio::spawn(stream::print_logs(client, async move {
+            let _ = finished.await;
+        }));
+        for wanted in desired.pods.into_values() {
+            pods.set_desired(wanted.pod, None)?;
+        }
+        let ended = all_ended(&agent);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = agent.serve(async move {
+            let _ = stopped.await;
+        });
+        let work = async {
+            let code = tokio::select! {
+                code = ended => code,
+                () = signals.recv() => INTERRUPTED,
+            };
+            if code == INTERRUPTED {
+                // A second signal cuts the grace period short.
+                tokio::select! {
+                    () = pods.terminate_all(None) => {}
+                    () = signals.recv() => pods.terminate_all(Some(Duration::ZERO)).await,
+                }
+            }
+            let _ = finish.send(());
+            let printed = printing.await;
+            pods.terminate_all(None).await;
+            let _ = stop.send(());
+            printed??;
+            anyhow::Ok(code)
+        };
+        let (served, code) = tokio::join!(serving, work);
+        served?;
+        agent.remove_cgroups()?;
+        code
+    })?;
+    place.remove()?;
+    Ok(ExitCode::from(code))
+}
+
+/// Waits until every pod came to its end; what the first one that failed exited with, or 0.
+fn all_ended(agent: &Agent) -> impl Future<Output = u8> + use<> {
+    let pods = agent.pods.clone();
+    async move {
+        let mut changes = pods.changes();
+        loop {
+            let snapshots = pods.snapshot();
+            if !snapshots.is_empty() && snapshots.iter().all(|pod| pod.status.phase.is_terminal()) {
+                let failed = snapshots.iter().find(|pod| pod.status.phase == PodPhase::Failed);
+                return failed.map_or(0, |pod| exit_code(&pod.status));
+            }
+            if changes.changed().await.is_err() {
+                return 1;
+            }
+        }
+    }
+}
+
+/// The exit code of the first container that failed.
+fn exit_code(status: &PodStatus) -> u8 {
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let codes = containers.filter_map(|container| match &container.state {
+        ContainerState::Terminated(terminated) => Some(terminated.exit_code),
+        _ => None,
+    });
+    codes.filter(|code| *code != 0).find_map(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// The directories and the cgroup of a node of one's own, beside those of the configuration.
+struct Place {
+    config: Config,
+    root: PathBuf,
+}
+
+// === impl Place ===
+
+impl Place {
+    fn new(config: &Config) -> anyhow::Result<Self> {
+        let name = format!("run-{}", std::process::id());
+        let root = config.root_dir.join(&name);
+        let run_dir = beside(&config.run_dir, &name);
+        let private = Config {
+            log_dir: root.join("logs/pods"),
+            cgroup_parent: config.cgroup_parent.join(format!("coracle-{name}")),
+            root_dir: root.clone(),
+            run_dir,
+            ..config.clone()
+        };
+        // One of the same process number that was killed has left it behind.
+        remove_all(&root)?;
+        Ok(Self { config: private, root })
+    }
+
+    fn remove(self) -> anyhow::Result<()> {
+        remove_all(&self.config.run_dir)?;
+        remove_all(&self.root)
+    }
+}
+
+/// `/run/coracle` and `run-7` make `/run/coracle-run-7`.
+fn beside(path: &Path, name: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push("-");
+    beside.push(name);
+    beside.into()
+}
+
+fn remove_all(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
