@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coracle_server::Socket;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
@@ -213,8 +214,10 @@ async fn a_terminal_is_lent_and_given_back() {
     let modes = |termios: &Termios| (termios.input_modes, termios.output_modes, termios.local_modes);
     let before = modes(&tcgetattr(&slave).unwrap());
 
-    let script = "stty size; read line; echo got $line; stty size; trap 'echo interrupted; exit 5' INT; \
-                  echo ready; while :; do sleep 0.05; done";
+    // A size arrives a moment after the program began, or the user's terminal changed.
+    let script = "until stty size | grep '40 100'; do sleep 0.05; done; read line; echo got $line; \
+                  until stty size | grep '20 50'; do sleep 0.05; done; \
+                  trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.05; done";
     let mut command = Command::new("setsid");
     let program = served.command(&["exec", "-it", "web", "-c", "web", "--", "sh", "-c", script]);
     command.args(["--ctty", "--wait"]).arg(program.get_program()).args(program.get_args());
@@ -227,6 +230,11 @@ async fn a_terminal_is_lent_and_given_back() {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !seen.contains(wanted) {
             assert!(Instant::now() < deadline, "{seen:?} has no {wanted:?}");
+            let mut ready = [PollFd::new(terminal, PollFlags::IN)];
+            let tick = Timespec { tv_sec: 1, tv_nsec: 0 };
+            if rustix::event::poll(&mut ready, Some(&tick)).unwrap() == 0 {
+                continue;
+            }
             let mut buffer = [0; 1024];
             let length = terminal.read(&mut buffer).unwrap();
             seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
