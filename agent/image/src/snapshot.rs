@@ -3,6 +3,7 @@
 //! The mount is detached: it is held by a descriptor, appears in no mount table, and goes with the last
 //! descriptor or mount namespace that has it.
 
+use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -57,14 +58,11 @@ impl Store {
         access: Access,
     ) -> Result<OwnedFd, ImageError> {
         self.lease(&image.id, container)?;
-        let mut lowers = Vec::with_capacity(image.lower_dirs().len() + 1);
-        for path in image.lower_dirs() {
-            lowers.push(open_directory(path)?);
-        }
+        let mut lowers = image.lower_dirs().to_vec();
         // overlayfs wants one lower directory, and two where there is no upper one.
         let fewest = if access == Access::Writable { 1 } else { 2 };
         while lowers.len() < fewest {
-            lowers.push(open_directory(&self.empty_directory())?);
+            lowers.push(self.empty_directory());
         }
         let upper = match access {
             Access::Writable => Some(self.writable_layer(image, directory)?),
@@ -132,7 +130,7 @@ impl Store {
 type Failure = (&'static str, io::Error, String);
 
 /// The overlay through the mount API, layers by descriptor (since Linux 6.13).
-fn overlay(lowers: &[OwnedFd], upper: Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, Failure> {
+fn overlay(lowers: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, Failure> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|error| ("open", error.into(), String::new()))?;
     let failed = |step| {
@@ -140,7 +138,8 @@ fn overlay(lowers: &[OwnedFd], upper: Option<&(PathBuf, PathBuf)>) -> Result<Own
         move |error: Errno| (step, error.into(), kernel_log(context))
     };
     for lower in lowers {
-        fsconfig_set_fd(&context, "lowerdir+", lower).map_err(failed("add a layer to"))?;
+        let lower = open_layer(lower)?;
+        fsconfig_set_fd(&context, "lowerdir+", &lower).map_err(failed("add a layer to"))?;
     }
     if let Some((upper, work)) = upper {
         for (key, path) in [("upperdir", upper), ("workdir", work)] {
@@ -176,35 +175,16 @@ fn kernel_log(context: &OwnedFd) -> String {
 ///
 /// That call only mounts somewhere: so it is done in a mount namespace that one thread has for the
 /// purpose, and the mount is then taken out of it.
-fn overlay_by_options(lowers: &[OwnedFd], upper: Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, Failure> {
+fn overlay_by_options(lowers: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, Failure> {
     let step = |step| move |error: Errno| (step, io::Error::from(error), String::new());
-    // Descriptors have short names without characters that would need escapes; the kernel takes one page.
-    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let mut options = format!("lowerdir={}", lowers.iter().map(name).collect::<Vec<_>>().join(":"));
-    let mut held = Vec::new();
-    if let Some((upper, work)) = upper {
-        for (key, path) in [("upperdir", upper), ("workdir", work)] {
-            let directory =
-                open_directory(path).map_err(|error| ("open", io::Error::other(error), String::new()))?;
-            let _ = write!(options, ",{key}={}", name(&directory));
-            held.push(directory);
-        }
-        options.push_str(",volatile");
-    }
-    for (key, value) in FEATURES_OFF {
-        let _ = write!(options, ",{key}={value}");
-    }
-    let options =
-        std::ffi::CString::new(options).map_err(|error| ("name", io::Error::other(error), String::new()))?;
-    if options.as_bytes().len() >= 4096 {
-        let problem = format!("this kernel cannot stack {} layers: Linux 6.13 is needed", lowers.len());
-        return Err(("name the layers of", io::Error::other(problem), String::new()));
-    }
     std::thread::scope(|scope| {
         let mounter = scope.spawn(|| {
             coracle_linux::unshare_mount_namespace().map_err(step("leave the mount namespace for"))?;
             let flags = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
             mount_change("/", flags).map_err(step("make private the mounts for"))?;
+            // Layers are opened here, because overlayfs takes none of another mount namespace. Their
+            // descriptors are held until they are mounted.
+            let (options, _held) = overlay_options(lowers, upper)?;
             // Any directory serves: nobody else is in this namespace.
             mount("overlay", "/proc", "overlay", MountFlags::empty(), options.as_c_str())
                 .map_err(step("mount"))?;
@@ -215,4 +195,76 @@ fn overlay_by_options(lowers: &[OwnedFd], upper: Option<&(PathBuf, PathBuf)>) ->
             Err(("mount", io::Error::other("the mounting thread panicked"), String::new()))
         })
     })
+}
+
+/// The option string, which names every directory by descriptor: that is short, as the kernel takes one
+/// page, and needs no escapes.
+fn overlay_options(
+    lowers: &[PathBuf],
+    upper: Option<&(PathBuf, PathBuf)>,
+) -> Result<(CString, Vec<OwnedFd>), Failure> {
+    let mut held = Vec::new();
+    let mut name = |path: &Path| -> Result<String, Failure> {
+        let directory = open_layer(path)?;
+        let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        held.push(directory);
+        Ok(name)
+    };
+    let names = lowers.iter().map(|path| name(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut options = format!("lowerdir={}", names.join(":"));
+    if let Some((upper, work)) = upper {
+        let _ = write!(options, ",upperdir={},workdir={},volatile", name(upper)?, name(work)?);
+    }
+    for (key, value) in FEATURES_OFF {
+        let _ = write!(options, ",{key}={value}");
+    }
+    if options.len() >= 4096 {
+        let problem = format!("this kernel cannot stack {} layers: Linux 6.13 is needed", lowers.len());
+        return Err(("name the layers of", io::Error::other(problem), String::new()));
+    }
+    let options = CString::new(options).map_err(|error| ("name", io::Error::other(error), String::new()))?;
+    Ok((options, held))
+}
+
+fn open_layer(path: &Path) -> Result<OwnedFd, Failure> {
+    open_directory(path).map_err(|error| ("open a layer of", io::Error::other(error), String::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The way of kernels before 6.13 gives the same file system on any kernel. Mounting needs root.
+    #[test]
+    fn both_ways_of_mounting_agree() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: mounting needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut lowers = Vec::new();
+        for n in 0..60 {
+            let lower = dir.path().join(format!("lower,{n}:"));
+            fs::create_dir(&lower).unwrap();
+            fs::write(lower.join("top"), n.to_string()).unwrap();
+            fs::write(lower.join(n.to_string()), "").unwrap();
+            lowers.insert(0, lower);
+        }
+        type Mounter = fn(&[PathBuf], Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, Failure>;
+        for (name, mounter) in [("options", overlay_by_options as Mounter), ("descriptors", overlay)] {
+            let upper = (dir.path().join(format!("{name}-upper")), dir.path().join(format!("{name}-work")));
+            fs::create_dir(&upper.0).unwrap();
+            fs::create_dir(&upper.1).unwrap();
+            let start = std::time::Instant::now();
+            let mounted = mounter(&lowers, Some(&upper)).unwrap();
+            println!("{name}: {:?}", start.elapsed());
+            let root = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
+            assert_eq!(fs::read_to_string(root.join("top")).unwrap(), "59", "{name}");
+            assert_eq!(fs::read_dir(&root).unwrap().count(), 61, "{name}");
+            fs::write(root.join("top"), "own").unwrap();
+            assert_eq!(fs::read_to_string(upper.0.join("top")).unwrap(), "own", "{name}");
+        }
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(dir.path().to_str().unwrap()), "a mount became visible");
+    }
 }
