@@ -64,7 +64,7 @@ impl Node {
     /// As [`Node::start`], with this in the agent's configuration file.
     pub fn start_with(configuration: &str) -> Self {
         let mut node = Self { machine: Machine::new(), agent: None, baseline: None };
-        for directory in ["root", "run", "log", "log/pods", "manifests"] {
+        for directory in ["log", "manifests"] {
             fs::create_dir(node.path(directory)).expect("the machine's directory is writable");
         }
         fs::write(node.path("config.yaml"), configuration).expect("the machine's directory is writable");
