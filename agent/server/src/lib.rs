@@ -21,4 +21,4 @@ pub use node::{
     Resize, TerminalSize,
 };
 pub use route::serve;
-pub use status::{Status, StatusCause, StatusDetails};
+pub use status::{Outcome, Status, StatusCause, StatusDetails, StatusMetadata};

@@ -18,9 +18,9 @@ pub struct Status {
     /// `v1`.
     pub api_version: String,
     /// Empty, always there.
-    pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// `Success` or `Failure`.
-    pub status: String,
+    pub metadata: StatusMetadata,
+    /// Whether it was done.
+    pub status: Outcome,
     /// For people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -29,10 +29,24 @@ pub struct Status {
     pub reason: String,
     /// Machine-readable parts.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub details: Option<StatusDetails>,
+    pub details: Option<Box<StatusDetails>>,
     /// The HTTP code; 0 for success.
     #[serde(skip_serializing_if = "is_zero")]
     pub code: u16,
+}
+
+/// `metav1.ListMeta`, of which nothing is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusMetadata {}
+
+/// `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was done.
+    Success,
+    /// It was not.
+    #[default]
+    Failure,
 }
 
 /// `metav1.StatusDetails`.
@@ -74,11 +88,11 @@ fn is_zero(code: &u16) -> bool {
 // === impl Status ===
 
 impl Status {
-    fn new(status: &str, code: u16, reason: &str, message: impl Into<String>) -> Self {
+    fn new(status: Outcome, code: u16, reason: &str, message: impl Into<String>) -> Self {
         Self {
             kind: "Status".to_owned(),
             api_version: "v1".to_owned(),
-            status: status.to_owned(),
+            status,
             message: message.into(),
             reason: reason.to_owned(),
             code,
@@ -88,7 +102,7 @@ impl Status {
 
     /// A failure with HTTP code and reason.
     pub fn failure(code: StatusCode, reason: &str, message: impl Into<String>) -> Self {
-        Self::new("Failure", code.as_u16(), reason, message)
+        Self::new(Outcome::Failure, code.as_u16(), reason, message)
     }
 
     /// The request cannot be done as it is.
@@ -100,7 +114,7 @@ impl Status {
     pub fn pod_not_found(name: &str) -> Self {
         let details = StatusDetails { name: name.to_owned(), kind: "pods".to_owned(), causes: Vec::new() };
         let status = Self::failure(StatusCode::NOT_FOUND, "NotFound", format!("pods {name:?} not found"));
-        Self { details: Some(details), ..status }
+        Self { details: Some(Box::new(details)), ..status }
     }
 
     /// Something went wrong on the node.
@@ -115,19 +129,19 @@ impl Status {
     /// How an exec'd program ended.
     pub fn exit(exit: ExecExit) -> Self {
         if exit.code == 0 {
-            return Self::new("Success", 0, "", "");
+            return Self::new(Outcome::Success, 0, "", "");
         }
         let cause = StatusCause { reason: EXIT_CODE.to_owned(), message: exit.code.to_string() };
         let message = format!("command terminated with non-zero exit code: {}", exit.code);
         Self {
-            details: Some(StatusDetails { causes: vec![cause], ..StatusDetails::default() }),
-            ..Self::new("Failure", 0, NON_ZERO_EXIT_CODE, message)
+            details: Some(Box::new(StatusDetails { causes: vec![cause], ..StatusDetails::default() })),
+            ..Self::new(Outcome::Failure, 0, NON_ZERO_EXIT_CODE, message)
         }
     }
 
     /// The exit code it carries: 0 of a success, `None` when it tells of another failure.
     pub fn exit_code(&self) -> Option<i32> {
-        if self.status == "Success" {
+        if self.status == Outcome::Success {
             return Some(0);
         }
         if self.reason != NON_ZERO_EXIT_CODE {

@@ -26,7 +26,7 @@ pub(super) struct Image {
 
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
-    Import(Import),
+    Import(Box<Import>),
     Ls(List),
     Rm(Remove),
 }

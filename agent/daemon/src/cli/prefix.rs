@@ -27,8 +27,7 @@ impl Prefixer {
 
     /// Writes the lines that end in `bytes`, and keeps what follows them.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
-        while let Some(line) = lines.next() {
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.rest.extend_from_slice(line);
             if line.ends_with(b"\n") {
                 self.line(out)?;

@@ -1,5 +1,7 @@
 //! The command line as a user has it: the program itself, against a served node.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 // Of the server's tests: one node for both. Not all of it is used here.
 #[allow(dead_code)]
 #[path = "../../../server/tests/server/node.rs"]

@@ -145,10 +145,8 @@ where
                     tracing::debug!(%error, "setting the size of a terminal");
                 }
             }
-            Some(Channel::Close) if protocol == Protocol::V5 => {
-                if payload == [Channel::Stdin as u8] {
-                    stdin = None;
-                }
+            Some(Channel::Close) if protocol == Protocol::V5 && payload == [Channel::Stdin as u8] => {
+                stdin = None;
             }
             // Nothing a client sends; the kubelet ignores it, too.
             _ => {}

@@ -60,7 +60,7 @@ pub(super) async fn get(
     let uid = entry.pod.uid.clone();
     let name = container.clone();
     // A container that ended before gives its log and no more, as with the kubelet.
-    let ended = options.follow.then(|| async move {
+    let ended = options.follow.then_some(async move {
         let mut changes = node.changes();
         changes.mark_changed();
         // The change that cannot come any more is the agent's end, and ends what it serves.
