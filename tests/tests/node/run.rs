@@ -30,7 +30,7 @@ fn write(node: &Node, name: &str, manifest: &Value) -> String {
 fn coracle_pid(child: &Child) -> Pid {
     wait_for("coracle run", SOON, || {
         let all = descendants(child.id().cast_signed());
-        all.into_iter().find(|pid| processes::name(*pid) == "coracle")
+        all.into_iter().find(|pid| processes::command_line(*pid).contains(" run -f "))
     })
 }
 
