@@ -46,7 +46,7 @@ pub(crate) fn create(
             let member = descriptors.take(namespace.member)?;
             move_into_thread_name_spaces(std::os::fd::AsFd::as_fd(&member), ThreadNameSpaceType::PROCESS_ID)
                 .at(Step::Namespace, "choosing the pid namespace")?;
-            Birth::Sibling
+            Birth::sibling()?
         }
     };
 

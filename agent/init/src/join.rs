@@ -41,6 +41,10 @@ pub(crate) fn join(
     if !namespaces.contains(ThreadNameSpaceType::MOUNT) {
         return Err(Step::Namespace.refuse(None, "a process cannot be added without its mount namespace"));
     }
+    let birth = match namespaces.contains(ThreadNameSpaceType::PROCESS_ID) {
+        true => Birth::sibling()?,
+        false => Birth::Here,
+    };
     // All or none. Entering a mount namespace moves root and working directory to its root.
     move_into_thread_name_spaces(container.as_fd(), namespaces)
         .at(Step::Namespace, "joining the container")?;
@@ -49,10 +53,6 @@ pub(crate) fn join(
     let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .and_then(Root::new)
         .at(Step::RootFilesystem, "opening")?;
-    let birth = match namespaces.contains(ThreadNameSpaceType::PROCESS_ID) {
-        true => Birth::Sibling,
-        false => Birth::Here,
-    };
     let ground = Ground { control, root: &root, proc, filter, birth };
     process::open_terminal(&plan, &ground, Console::Leave)?;
     process::launch(plan, ground)

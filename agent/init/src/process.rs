@@ -7,7 +7,9 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use coracle_init::protocol::{Report, receive_start, send_report};
-use coracle_linux::{Cloned, SeccompInstruction, clone_sibling, close_on_exec_from, install_seccomp_filter};
+use coracle_linux::{
+    Cloned, OwnThreads, SeccompInstruction, clone_sibling, close_on_exec_from, install_seccomp_filter,
+};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, fchdir, getcwd, set_dumpable_behavior, umask};
@@ -23,13 +25,22 @@ use crate::root::{Kind, Links, Root};
 use crate::{limits, passwd, streams, terminal};
 
 /// Where the program is executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Birth {
     /// In this process, which was started in the right pid namespace.
     Here,
     /// In a child of our parent, born into the pid namespace that `setns` chose. Nothing of ours becomes
     /// visible inside before it has given up its privileges.
-    Sibling,
+    Sibling(OwnThreads),
+}
+
+// === impl Birth ===
+
+impl Birth {
+    /// A sibling's. To be called while the host's /proc can be seen.
+    pub(crate) fn sibling() -> Result<Self> {
+        OwnThreads::open().map(Self::Sibling).at(Step::Clone, "opening /proc/self/task")
+    }
 }
 
 /// Whether the terminal becomes the container's /dev/console.
@@ -89,7 +100,7 @@ pub(crate) fn launch(mut plan: ProcessPlan, ground: Ground<'_>) -> Result<Infall
     warnings.extend(plan.capabilities.reduce()?);
     umask(plan.umask);
     close_on_exec_from(3).at(Step::Exec, "marking descriptors")?;
-    if ground.birth == Birth::Here {
+    if matches!(ground.birth, Birth::Here) {
         terminal::start_session(plan.terminal.is_some())?;
     }
 
@@ -107,9 +118,9 @@ pub(crate) fn launch(mut plan: ProcessPlan, ground: Ground<'_>) -> Result<Infall
     }
 
     let mut created = Report::Created { pid: None, warnings };
-    if ground.birth == Birth::Sibling {
+    if let Birth::Sibling(threads) = &ground.birth {
         if let Cloned::Caller(child) =
-            clone_sibling().at(Step::Clone, "into the container's pid namespace")?
+            clone_sibling(threads).at(Step::Clone, "into the container's pid namespace")?
         {
             if let Report::Created { pid, .. } = &mut created {
                 *pid = Some(child.as_raw_nonzero().get());

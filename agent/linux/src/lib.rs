@@ -16,7 +16,7 @@ mod seccomp;
 mod signal;
 mod spawn;
 
-pub use clone::{Cloned, clone_sibling};
+pub use clone::{Cloned, OwnThreads, clone_sibling};
 pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;
 pub use mount::{MountAttributes, mount_setattr};

@@ -92,15 +92,11 @@ pub(super) fn apply(pods: &Pods<NodePorts>, state: &DesiredState) {
     }
 }
 
-/// Shows users what is wrong with the manifests, and says once what is new.
+/// Shows users what is wrong with the manifests; the source has said it in the agent's log.
 fn report(shown: &watch::Sender<Arc<Vec<Problem>>>, state: &DesiredState) {
-    let problems: Vec<Problem> = state
-        .problems
-        .iter()
-        .map(|problem| Problem { path: problem.path.to_path_buf(), message: problem.message.clone() })
-        .collect();
-    for problem in problems.iter().filter(|problem| !shown.borrow().contains(problem)) {
-        tracing::error!(manifest = %problem.path.display(), "{}", problem.message);
-    }
-    shown.send_replace(Arc::new(problems));
+    let problem = |it: &coracle_controller::Problem| Problem {
+        path: it.path.to_path_buf(),
+        message: it.message.clone(),
+    };
+    shown.send_replace(Arc::new(state.problems.iter().map(problem).collect()));
 }

@@ -105,12 +105,15 @@ impl LogFile {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{}", now.strftime("%Y%m%d-%H%M%S")));
         let first = PathBuf::from(&name);
-        let same_second = rotated(&first)?;
-        let last =
-            same_second.iter().filter_map(|path| path.extension()?.to_str()?.parse::<u32>().ok()).max();
+        let numbered = format!("{}-", first.file_name().unwrap_or_default().to_string_lossy());
+        let same_second = rotated(&self.path)?;
+        let last = same_second
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str()?.strip_prefix(&numbered)?.parse::<u32>().ok())
+            .max();
         match last {
             None if !first.exists() => return Ok(first),
-            last => name.push(format!(".{:03}", last.map_or(1, |last| last + 1))),
+            last => name.push(format!("-{:03}", last.map_or(1, |last| last + 1))),
         }
         Ok(PathBuf::from(name))
     }

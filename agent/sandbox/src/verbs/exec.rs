@@ -87,7 +87,7 @@ impl Runtime {
         let attachment = container.cgroup.attachment()?;
         let streams = Streams::new(request.tty, request.stdin)?;
         let (control, init_end) = Control::pair()?;
-        sandbox
+        let spawned = sandbox
             .client
             .spawn(&Spawn {
                 container: None,
@@ -114,7 +114,8 @@ impl Runtime {
         };
         control.send_setup(setup, &Config::Exec(Box::new(config)))?;
         let prepared = control.prepared().await?;
-        let pid = prepared.pid.ok_or(Error::InitDied)?;
+        // Born anew where a pid namespace had to be joined.
+        let pid = prepared.pid.unwrap_or(spawned.pid.as_raw_nonzero().get().unsigned_abs());
         let exit = state.data().execs.wait(pid);
         control.start().await?;
         Ok(ExecHandle {
