@@ -25,5 +25,5 @@ pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace};
 pub use readiness::ReadinessFd;
 pub use remove_tree::{empty_directory, remove_tree};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
-pub use signal::reset_signals;
+pub use signal::{pidfd_send_signal_number, reset_signals};
 pub use spawn::{Spawn, spawn};

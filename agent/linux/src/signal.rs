@@ -1,4 +1,6 @@
-//! Signal dispositions and mask, as a program expects to find them.
+//! Signal dispositions and mask, as a program expects to find them, and sending signals by number.
+
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
 
@@ -36,6 +38,24 @@ pub fn reset_signals() -> Result<(), Errno> {
             &raw const none,
             std::ptr::null_mut::<u64>(),
             SIGNAL_SET_SIZE,
+        )
+    };
+    crate::errno::check(result).map(drop)
+}
+
+/// Sends the process a signal by its number, which may be that of a real-time signal: an image names them
+/// as its stop signal (`SIGRTMIN+3` asks systemd to shut down).
+///
+/// See `pidfd_send_signal(2)`; `EINVAL` for a number that is no signal's.
+pub fn pidfd_send_signal_number(pidfd: impl AsFd, number: i32) -> Result<(), Errno> {
+    // SAFETY: no siginfo is passed, so the kernel reads no memory of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
         )
     };
     crate::errno::check(result).map(drop)

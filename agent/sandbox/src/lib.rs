@@ -17,6 +17,7 @@ mod record;
 mod request;
 mod runtime;
 mod seccomp;
+mod shm;
 mod spec;
 mod tty;
 mod verbs;

@@ -32,8 +32,6 @@ pub struct ContainerRequest {
     pub rootfs: OwnedFd,
     /// The volumes, as detached mounts with their attributes set.
     pub mounts: Vec<RequestMount>,
-    /// What becomes /dev/shm, as a detached mount; without it the container gets one of its own.
-    pub shm: Option<OwnedFd>,
 }
 
 /// A volume in a container.

@@ -179,8 +179,7 @@ fn all_mounts(request: &ContainerRequest, host: &HostFacts) -> Result<(Vec<Mount
     for mount in cgroup_mounts(&host.cgroup_mounts, privileged)? {
         all.push((mount, MountSource::Own));
     }
-    let shm = if request.shm.is_some() { MountSource::Shm } else { MountSource::Own };
-    all.push((system_mount(&mounts::SHM, mounts::SHM.options.iter())?, shm));
+    all.push((system_mount(&mounts::SHM, mounts::SHM.options.iter())?, MountSource::Shm));
 
     let mut volumes: Vec<_> = request.mounts.iter().enumerate().collect();
     volumes.sort_by_key(|(_, volume)| volume.destination.split('/').filter(|part| !part.is_empty()).count());

@@ -22,4 +22,5 @@ mod namespaces;
 mod restart;
 mod run;
 mod security;
+mod shm;
 mod storage;

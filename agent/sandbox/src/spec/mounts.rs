@@ -31,9 +31,8 @@ pub(super) const CGROUP_DIRECTORY: SystemMount =
 /// How every cgroup file system is mounted.
 pub(super) const CGROUP_OPTIONS: [&str; 5] = ["nosuid", "noexec", "nodev", "relatime", "ro"];
 
-/// Mounted where nothing shares it.
-pub(super) const SHM: SystemMount =
-    mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]);
+/// The pod's or the host's, which is what it was made to be.
+pub(super) const SHM: SystemMount = mount("/dev/shm", "bind", &[]);
 
 /// Hidden: they tell of, or reach, the host.
 pub(super) const MASKED: [&str; 12] = [

@@ -20,6 +20,7 @@ use crate::pod::{ContainerState, PodState, Sandbox, cursor_path};
 use crate::record::{self, ContainerRecord};
 use crate::request::ContainerRequest;
 use crate::runtime::{Inner, Runtime, pod_log_dir};
+use crate::shm;
 use crate::spec::{self, Built, MountSource};
 use crate::tty;
 
@@ -65,6 +66,7 @@ impl Inner {
         let seccomp =
             self.seccomp.of(&pod, &request.container, &built.granted, self.facts.seccomp_default)?;
         let attachment = attempt.prepare_cgroup(&request).await?;
+        let shm = shm::open(&state.dir, pod.spec.host.ipc)?;
 
         let tty = request.container.tty;
         let (pipes, ends) = OutputPipes::new().map_err(system("make pipes for the container's output"))?;
@@ -107,7 +109,7 @@ impl Inner {
                 .iter()
                 .map(|source| match source {
                     MountSource::Own => None,
-                    MountSource::Shm => request.shm.as_ref().map(|shm| setup.pass(shm.as_fd())),
+                    MountSource::Shm => Some(setup.pass(shm.as_fd())),
                     MountSource::Volume(at) => request.mounts.get(*at).map(|m| setup.pass(m.mount.as_fd())),
                 })
                 .collect(),

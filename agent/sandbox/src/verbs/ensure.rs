@@ -15,6 +15,7 @@ use crate::pause::{self, Event, Launch, PauseClient};
 use crate::pod::{PodState, Sandbox};
 use crate::record::{self, SandboxRecord};
 use crate::runtime::{Inner, Runtime};
+use crate::shm;
 
 /// How long pause may take to serve: it attaches itself to cgroups and makes namespaces.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
@@ -60,12 +61,16 @@ impl Inner {
         let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid);
         let limits = limits::pod_limits(&pod.spec, self.config.pod_pids_limit);
         let dir = state.dir.clone();
+        let host_ipc = pod.spec.host.ipc;
         let procs = {
             let cgroup = cgroup.clone();
             blocking(move || {
                 host::private_dir(&dir)?;
                 record::write(&dir.join(record::SANDBOX), &SandboxRecord { attempt })?;
                 cgroup.ensure(&limits)?;
+                if !host_ipc {
+                    shm::renew(&dir)?;
+                }
                 Ok(cgroup.pause().procs()?)
             })
             .await?

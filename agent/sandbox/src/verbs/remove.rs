@@ -12,6 +12,7 @@ use crate::blocking::blocking;
 use crate::error::{Error, file};
 use crate::pod::{ContainerState, PodState};
 use crate::runtime::{Inner, Runtime};
+use crate::shm;
 
 impl Runtime {
     /// Forgets a container: its cgroup, its record and the link to its log; the log stays. One that still
@@ -81,6 +82,7 @@ impl Inner {
             for link in links {
                 remove_file(link)?;
             }
+            shm::remove(&dir)?;
             remove_tree(dir)
         })
         .await

@@ -1,12 +1,10 @@
 //! Ending a container.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::{ContainerId, PodUid};
 use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
 
 use super::exit::KILL_LIMIT;
 use crate::blocking::blocking;
@@ -57,8 +55,7 @@ pub(super) async fn kill(container: &Arc<ContainerState>) -> Result<(), Error> {
 fn send_stop_signal(container: &ContainerState) -> Result<(), Error> {
     let Some(pidfd) = &container.pidfd else { return Ok(()) };
     let number = container.data().record.stop_signal;
-    let signal = Signal::from_named_raw(number).unwrap_or(Signal::TERM);
-    match pidfd_send_signal(pidfd.as_fd(), signal) {
+    match coracle_linux::pidfd_send_signal_number(pidfd, number) {
         // Ended meanwhile.
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(system("send the stop signal")(error)),

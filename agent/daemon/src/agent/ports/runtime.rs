@@ -177,7 +177,6 @@ impl Composer {
             stop_signal,
             rootfs,
             mounts,
-            shm: None,
             container,
         })
     }
