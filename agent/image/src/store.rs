@@ -18,6 +18,8 @@
 //! abandoned directory from one at work. **Invariant:** whatever lies outside `tmp` is complete.
 //! **Invariant:** an image's record is written after, and removed before, what it refers to.
 
+mod lease;
+
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -27,7 +29,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use coracle_linux::remove_tree;
-use coracle_model::ContainerId;
 use jiff::Timestamp;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use serde::de::DeserializeOwned;
@@ -273,53 +274,6 @@ impl Store {
         Ok(Removed::Deleted { id: image.id, names, freed })
     }
 
-    /// Notes that a container uses an image, until [`Store::release`] or a reboot.
-    ///
-    /// # Errors
-    ///
-    /// [`ImageError::NotFound`] when the image was removed meanwhile.
-    pub fn lease(&self, image: &Digest, container: ContainerId) -> Result<(), ImageError> {
-        let _lock = self.lock(FlockOperation::LockShared)?;
-        if !self.image_path(image).exists() {
-            return Err(ImageError::NotFound(image.to_string()));
-        }
-        let path = self.lease_path(container);
-        // Not worth an fsync: after a power failure no container runs.
-        fs::write(&path, format!("{image}\n{}\n", boot_id()?)).map_err(ImageError::store("write", &path))
-    }
-
-    /// Ends a container's lease; ended already is done.
-    ///
-    /// # Errors
-    ///
-    /// [`ImageError::Store`].
-    pub fn release(&self, container: ContainerId) -> Result<(), ImageError> {
-        self.unlink(&self.lease_path(container))
-    }
-
-    /// Every lease of this boot: for a start-up audit against the containers there are.
-    ///
-    /// # Errors
-    ///
-    /// [`ImageError::Store`].
-    pub fn leases(&self) -> Result<Vec<(ContainerId, Digest)>, ImageError> {
-        let boot = boot_id()?;
-        let mut leases = Vec::new();
-        for name in file_names(&self.root.join("leases"))? {
-            let path = self.root.join("leases").join(&name);
-            let (Ok(container), Ok(text)) = (name.parse(), fs::read_to_string(&path)) else { continue };
-            let mut lines = text.lines();
-            if let (Some(Ok(image)), Some(found)) = (lines.next().map(str::parse), lines.next())
-                && found == boot
-            {
-                leases.push((container, image));
-            } else {
-                self.unlink(&path)?;
-            }
-        }
-        Ok(leases)
-    }
-
     /// Checks that every name, image and layer is whole; what is wrong, for people.
     ///
     /// # Errors
@@ -368,10 +322,6 @@ impl Store {
         self.root.join("images").join(format!("{}.json", id.hex()))
     }
 
-    fn lease_path(&self, container: ContainerId) -> PathBuf {
-        self.root.join("leases").join(container.to_string())
-    }
-
     /// An empty directory, readable by all.
     pub(crate) fn empty_directory(&self) -> PathBuf {
         self.root.join("empty")
@@ -403,11 +353,6 @@ impl Store {
     /// Replaces the names; the caller holds the lock since it read them.
     pub(crate) fn write_names(&self, names: &Names) -> Result<(), ImageError> {
         self.write_record(&self.root.join("names.json"), names)
-    }
-
-    fn leased(&self, image: &Digest) -> Result<Option<String>, ImageError> {
-        let lease = self.leases()?.into_iter().find(|(_, used)| used == image);
-        Ok(lease.map(|(container, _)| format!("container {container}")))
     }
 
     fn load(&self, id: Digest, record: ImageRecord, names: &Names) -> Result<Image, ImageError> {
@@ -603,11 +548,4 @@ fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError
     let mut json = Vec::new();
     file.take(MAX_DOCUMENT).read_to_end(&mut json).map_err(ImageError::store("read", path))?;
     serde_json::from_slice(&json).map(Some).map_err(|error| damaged(error.to_string()))
-}
-
-/// Differs after every boot.
-fn boot_id() -> Result<String, ImageError> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(path).map_err(ImageError::store("read", path))?;
-    Ok(text.trim().to_owned())
 }

@@ -14,8 +14,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pread};
 
+use super::attributes::read_xattrs;
 use super::entry::{Entry, Fault, FileData, Kind};
-use super::layer::{LayerWriter, read_xattrs};
+use super::layer::LayerWriter;
 use crate::digest::{Digest, Hasher};
 
 const BUFFER: usize = 256 << 10;

@@ -1,5 +1,6 @@
 //! From a layer's archive, or a directory, to a directory that overlayfs can use as a lower layer.
 
+mod attributes;
 mod budget;
 mod directory;
 mod entry;
