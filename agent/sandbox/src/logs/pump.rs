@@ -295,7 +295,7 @@ mod tests {
 
         fn text(&self) -> Vec<String> {
             let log = fs::read_to_string(self.dir.path().join("0.log")).unwrap();
-            log.lines().map(|line| line.splitn(2, ' ').nth(1).unwrap().to_owned()).collect()
+            log.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
         }
 
         fn write(&self, text: &[u8]) {
@@ -355,7 +355,7 @@ mod tests {
         drop(ends);
         pump.run().await.unwrap();
         let log = fs::read_to_string(dir.path().join("0.log")).unwrap();
-        let mut lines: Vec<_> = log.lines().map(|line| line.splitn(2, ' ').nth(1).unwrap()).collect();
+        let mut lines: Vec<_> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
         lines.sort_unstable();
         assert_eq!(lines, ["stderr F oops", "stdout F whole", "stdout P part"]);
         drop(pipes);

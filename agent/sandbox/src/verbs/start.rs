@@ -60,10 +60,10 @@ impl Runtime {
             message: Some(error.to_string()),
             finished_at: Timestamp::now(),
         };
-        if let Some(record) = container.set_exit(exit) {
-            if let Err(error) = record::write(&container.record_path(), &record) {
-                tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
-            }
+        if let Some(record) = container.set_exit(exit)
+            && let Err(error) = record::write(&container.record_path(), &record)
+        {
+            tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
         }
     }
 }
