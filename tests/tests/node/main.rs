@@ -24,3 +24,4 @@ mod run;
 mod security;
 mod shm;
 mod storage;
+mod walk;

@@ -114,7 +114,12 @@ impl Get {
     /// A manifest nobody can use is why a pod is not there: said beside the pods, on standard error.
     async fn warn(&self, client: &Client) -> anyhow::Result<()> {
         for problem in client.problems().await? {
-            writeln!(io::stderr(), "warning: {}: {}", problem.path.display(), problem.message)?;
+            let path = problem.path.display().to_string();
+            for line in problem.message.lines() {
+                // A fault in a manifest begins with its place: file, line and column.
+                let place = if line.starts_with(&path) { String::new() } else { format!("{path}: ") };
+                writeln!(io::stderr(), "warning: {place}{line}")?;
+            }
         }
         Ok(())
     }
