@@ -77,6 +77,11 @@ impl Catalog {
         self.files.keys().cloned().collect()
     }
 
+    /// Whether a file is known, valid or not.
+    pub(crate) fn knows(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
     /// Whether some pod is claimed.
     pub(crate) fn has_pods(&self) -> bool {
         self.files.values().any(|file| !file.pods.is_empty())

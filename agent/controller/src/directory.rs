@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
 use coracle_model::Pod;
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -90,7 +91,7 @@ impl<D: Decode> DirectorySource<D> {
             self.publish(publish);
             occasion = Occasion::Replaced;
             while place.is_current() {
-                let happened = gather(&mut place, &mounts).await?;
+                let happened = gather(&mut place, &mounts, |name| self.is_news(name)).await?;
                 if self.take_in(&place, happened).await {
                     self.publish(publish);
                 }
@@ -125,6 +126,11 @@ impl<D: Decode> DirectorySource<D> {
         }
         self.read(files).await;
         any
+    }
+
+    /// Whether a file of that name would be one that nothing runs from yet.
+    fn is_news(&self, name: &OsStr) -> bool {
+        !self.doubted && !self.catalog.knows(&self.directory.join(name))
     }
 
     /// Looks at everything that is there.
@@ -186,8 +192,13 @@ impl<D: Decode> DirectorySource<D> {
     }
 }
 
-/// Waits for something to happen, and until it is quiet again.
-async fn gather(place: &mut Place, mounts: &Mounts) -> Result<Happened, ControllerError> {
+/// Waits for something to happen, and until it is quiet again. Files that are new and complete are not
+/// kept waiting: whatever comes after them, nothing is taken back for having acted on them.
+async fn gather(
+    place: &mut Place,
+    mounts: &Mounts,
+    is_news: impl Fn(&OsStr) -> bool,
+) -> Result<Happened, ControllerError> {
     let mut happened = Happened::default();
     tokio::select! {
         result = place.next(&mut happened) => result?,
@@ -195,6 +206,16 @@ async fn gather(place: &mut Place, mounts: &Mounts) -> Result<Happened, Controll
     }
     let latest = Instant::now() + LONGEST;
     loop {
+        while let Some(result) = place.next(&mut happened).now_or_never()
+            && Instant::now() < latest
+        {
+            result?;
+        }
+        let only_news =
+            |(name, event): (&OsString, &FileEvent)| *event == FileEvent::Complete && is_news(name);
+        if !happened.anything && !happened.files.is_empty() && happened.files.iter().all(only_news) {
+            return Ok(happened);
+        }
         let next = timeout(QUIET, place.next(&mut happened));
         match timeout_at(latest, next).await {
             Ok(Ok(result)) => result?,

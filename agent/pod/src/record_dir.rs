@@ -1,6 +1,6 @@
 //! Pods' records as files, one a pod.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -93,12 +93,12 @@ fn read(path: PathBuf) -> Result<PodRecord, RecordError> {
     }
 }
 
-fn write(directory: &Path, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// In one piece for whoever reads it, but without waiting for a disk: a record outlives the agent, not the
+/// machine, and so do the processes it tells of.
+fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)?;
-    File::open(directory)?.sync_all()
+    fs::rename(temporary, path)
 }
 
 /// The calls are short and made on the worker's thread, so that one that was given up is never carried
@@ -108,7 +108,7 @@ impl Records for RecordDir {
         let (path, temporary) = (self.file(&record.pod.uid, "json"), self.file(&record.pod.uid, "new"));
         let saved = serde_json::to_vec(record)
             .map_err(io::Error::from)
-            .and_then(|bytes| write(&self.path, &temporary, &path, &bytes));
+            .and_then(|bytes| write(&temporary, &path, &bytes));
         saved.map_err(|error| failure(&path, &error))
     }
 

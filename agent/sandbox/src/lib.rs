@@ -21,6 +21,7 @@ mod shm;
 mod spec;
 mod tty;
 mod verbs;
+mod warm;
 
 pub use error::Error;
 pub use logs::{LogError, LogLimits};

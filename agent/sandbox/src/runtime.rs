@@ -13,6 +13,7 @@ use crate::logs::LogLimits;
 use crate::pod::PodState;
 use crate::programs::Programs;
 use crate::spec::HostFacts;
+use crate::warm::WarmAttach;
 use crate::{host, seccomp};
 
 /// Where the runtime keeps things, and what it is allowed.
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) programs: Programs,
     pub(crate) seccomp: seccomp::Filters,
     pub(crate) facts: HostFacts,
+    pub(crate) warm: WarmAttach,
     pods: Mutex<HashMap<PodUid, Arc<PodState>>>,
     changes: mpsc::UnboundedSender<PodUid>,
 }
@@ -68,7 +70,9 @@ impl Runtime {
         let (changes, receiver) = mpsc::unbounded_channel();
         let programs = Programs::load()?;
         let seccomp = seccomp::Filters::new(config.seccomp_profile_root.clone())?;
-        let inner = Inner { config, kubepods, programs, seccomp, facts, pods: Mutex::default(), changes };
+        let warm = WarmAttach::new(kubepods.host());
+        let pods = Mutex::default();
+        let inner = Inner { config, kubepods, programs, seccomp, facts, warm, pods, changes };
         Ok((Self { inner: Arc::new(inner) }, receiver))
     }
 }

@@ -50,7 +50,13 @@ fn directory(
         let source = record.source.clone()?;
         Some(Desired { pod: Arc::clone(&record.pod), source })
     });
-    Ok(DirectorySource::new(&config.manifest_dir, decode_manifest, known)?)
+    let runtime = agent.runtime();
+    let decode = move |path: &Path| {
+        // A manifest that is read is most often that of a pod that starts.
+        runtime.expect_start();
+        decode_manifest(path)
+    };
+    Ok(DirectorySource::new(&config.manifest_dir, decode, known)?)
 }
 
 /// Has the node run what the directory says.

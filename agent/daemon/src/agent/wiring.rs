@@ -104,6 +104,11 @@ impl Agent {
             .with_context(|| format!("cannot serve on {}", path.display()))
     }
 
+    /// The container runtime.
+    pub(crate) fn runtime(&self) -> Runtime {
+        self.node.runtime.clone()
+    }
+
     /// Removes the node's cgroups, once all pods are gone.
     pub(crate) fn remove_cgroups(&self) -> anyhow::Result<()> {
         Ok(self.kubepods.remove()?)

@@ -58,6 +58,7 @@ impl Inner {
         state: &Arc<PodState>,
         attempt: u32,
     ) -> Result<Sandbox, Error> {
+        self.warm.begin();
         let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid);
         let limits = limits::pod_limits(&pod.spec, self.config.pod_pids_limit);
         let dir = state.dir.clone();

@@ -52,6 +52,7 @@ impl ports::Runtime for RuntimePort {
         attempt: u32,
         image: &ImageRef,
     ) -> Result<ContainerId, Failure> {
+        self.runtime.expect_start();
         let id = ContainerId::random();
         let (composer, pod, container) = (Arc::clone(&self.composer), Arc::clone(pod), container.clone());
         let (uid, image) = (pod.uid.clone(), image.clone());
