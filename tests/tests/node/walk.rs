@@ -68,6 +68,18 @@ fn containers_of_a_shared_pid_namespace_see_each_other_and_nothing_of_the_host()
 }
 
 #[test]
+fn exec_into_a_pod_that_ended_says_that_it_did() {
+    needs_root!();
+    let node = Node::start();
+    node.run(&with(pod("ended", vec![shell("c", "exit 0")]), "spec.restartPolicy", json!("Never")));
+    node.wait_phase("ended", "Succeeded");
+    let refused = node.coracle(&["exec", "ended", "--", "ls"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("in a completed pod; current phase is Succeeded"), "{}", refused.stderr);
+    node.finish();
+}
+
+#[test]
 fn a_program_that_cannot_be_executed_is_told_of_by_exec_and_by_the_status() {
     needs_root!();
     let node = Node::start();

@@ -63,6 +63,13 @@ impl Exec {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<ExitCode> {
         let namespace = &self.scope.namespace;
         let pod = pod(client, namespace, &self.pod).await?;
+        // The agent would only say that the container is not found.
+        if matches!(pod.status.phase.as_str(), "Succeeded" | "Failed") {
+            anyhow::bail!(
+                "cannot exec into a container in a completed pod; current phase is {}",
+                pod.status.phase
+            );
+        }
         let container = container(&pod, self.container.as_deref())?;
         let mut tty = self.tty && self.stdin;
         if tty && !is_terminal() {
