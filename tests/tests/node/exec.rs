@@ -88,13 +88,14 @@ fn a_terminal_is_a_terminal_of_the_right_size() {
     let node = Node::start();
     node.run(&pod("target", vec![idle("c")]));
     node.wait_running("target");
+    // The size is told once the program runs, as by kubectl.
+    let script =
+        r#"tty; n=0; until stty size | grep "33 77" || [ $((n+=1)) = 1000 ]; do usleep 10000; done; exit 5"#;
     // script(1) gives the command a terminal of its own, whose size stty sets first.
     let coracle = coracle_tests::node::binary();
     let flags = node.flags().join(" ");
-    let line = format!(
-        "stty rows 33 cols 77; {} {flags} exec -it target -- sh -c 'tty; stty size; exit 5'",
-        coracle.display()
-    );
+    let line =
+        format!("stty rows 33 cols 77; {} {flags} exec -it target -- sh -c '{script}'", coracle.display());
     let output = node.machine().command("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
     let answer = Answer::from(output);
     assert!(answer.stdout.contains("/dev/pts/"), "{}", answer.stdout);
