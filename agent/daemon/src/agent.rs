@@ -1,5 +1,6 @@
 //! The agent: everything put together, and its life.
 
+mod abandoned;
 mod exec;
 mod node;
 mod ports;
@@ -29,6 +30,13 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")
+}
+
+/// Ends and removes the private nodes of killed `coracle run`s.
+pub(crate) fn clear_abandoned(config: &crate::config::Config) -> anyhow::Result<()> {
+    let host = coracle_cgroup::Host::detect().context("cannot find the cgroup hierarchies")?;
+    abandoned::clear(config, &std::sync::Arc::new(host));
+    Ok(())
 }
 
 /// Log lines of the agent go to standard error; `CORACLE_LOG` says which (`debug`, `coracle_pod=trace`).

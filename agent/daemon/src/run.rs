@@ -31,6 +31,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
             bail!("{}", all.join("\n"));
         }
     };
+    agent::clear_abandoned(config)?;
     let place = Place::new(config)?;
     let code = agent::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
@@ -106,7 +107,7 @@ fn exit_code(status: &PodStatus) -> u8 {
 }
 
 /// The directories and the cgroup of a node of one's own, beside those of the configuration.
-struct Place {
+pub(crate) struct Place {
     config: Config,
     root: PathBuf,
 }
@@ -115,7 +116,19 @@ struct Place {
 
 impl Place {
     fn new(config: &Config) -> anyhow::Result<Self> {
-        let name = format!("run-{}", std::process::id());
+        let place = Self::of(config, std::process::id());
+        // What one of the same process number has left was cleared away, unless that failed.
+        for dir in [&place.root, &place.config.run_dir] {
+            if dir.exists() {
+                bail!("{} is there: a `coracle run` that was killed has left it; remove it", dir.display());
+            }
+        }
+        Ok(place)
+    }
+
+    /// The one of the process with this number.
+    pub(crate) fn of(config: &Config, pid: u32) -> Self {
+        let name = format!("run-{pid}");
         let root = config.root_dir.join(&name);
         let run_dir = beside(&config.run_dir, &name);
         let private = Config {
@@ -125,12 +138,16 @@ impl Place {
             run_dir,
             ..config.clone()
         };
-        // One of the same process number that was killed has left it behind.
-        remove_all(&root)?;
-        Ok(Self { config: private, root })
+        Self { config: private, root }
     }
 
-    fn remove(self) -> anyhow::Result<()> {
+    /// The configuration of the node in it.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Removes its directories.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
         remove_all(&self.config.run_dir)?;
         remove_all(&self.root)
     }

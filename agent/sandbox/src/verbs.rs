@@ -6,6 +6,7 @@ mod ensure;
 mod exec;
 mod exit;
 mod observe;
+mod reconnect;
 mod remove;
 mod start;
 mod stop;

@@ -45,13 +45,11 @@ pub(crate) fn start(arguments: Option<Arguments>) -> Sandbox {
     };
     let written = sys::write(launch::STATUS, &status.encode());
     sys::close(launch::STATUS);
-    match started {
-        // Whoever started pause is gone, but the next agent finds the socket.
-        Ok(sandbox) => {
-            let _ = written;
-            sandbox
-        }
-        Err(_) => sys::exit(1),
+    match (started, written) {
+        (Ok(sandbox), Ok(_)) => sandbox,
+        // Also when whoever started pause is gone. The next agent may have looked before pause listened, and
+        // started another one: two must not live.
+        _ => sys::exit(1),
     }
 }
 

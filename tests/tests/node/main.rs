@@ -14,6 +14,7 @@ mod command_line;
 mod exec;
 mod harness;
 mod hostile;
+mod kill;
 mod lifecycle;
 mod limits;
 mod logs;

@@ -21,6 +21,9 @@ use super::node::AgentNode;
 use super::ports::{NodePorts, PodDirs};
 use crate::config::Config;
 
+/// The file in the run directory that a running agent holds a lock on.
+pub(super) const LOCK: &str = "agent.lock";
+
 /// A node at work: its pods, and the socket to ask for them.
 pub(crate) struct Agent {
     /// The pods.
@@ -42,6 +45,7 @@ impl Agent {
     /// Starts a node with what the configuration says, takes over the pods that run, and clears away
     /// what belongs to none.
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
+        super::clear_abandoned(config)?;
         Self::start_with_images(config, &config.root_dir).await
     }
 
@@ -75,6 +79,11 @@ impl Agent {
         ));
         let adopted = adopt(&runtime, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
+        for record in &adopted {
+            if let Err(error) = ports.runtime().clear_layers(&record.pod.uid).await {
+                tracing::error!(pod = %record.pod.key, %error, "cannot remove what containers have left");
+            }
+        }
 
         let pods = Pods::new(ports);
         for record in &adopted {
@@ -138,7 +147,7 @@ fn lock(run_dir: &Path) -> anyhow::Result<File> {
         .mode(0o700)
         .create(run_dir)
         .with_context(|| format!("cannot make directory {}", run_dir.display()))?;
-    let path = run_dir.join("agent.lock");
+    let path = run_dir.join(LOCK);
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

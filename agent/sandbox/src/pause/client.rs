@@ -109,7 +109,7 @@ pub struct Listed {
 }
 
 /// What was held for a container.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Taken {
     /// A pidfd of it, while it lives.
     pub pidfd: Option<OwnedFd>,

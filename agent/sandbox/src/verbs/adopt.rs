@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use coracle_cgroup::PodCgroup;
 use coracle_model::{ContainerId, Pod, PodUid, qos_class};
 
 use crate::blocking::blocking;
 use crate::error::{Error, file};
 use crate::logs::OutputPipes;
-use crate::pause::{Listed, Taken};
+use crate::pause::{Listed, PauseError, Taken};
 use crate::pod::{ContainerState, PodState, Sandbox};
 use crate::record::{self, ContainerRecord, SandboxRecord};
 use crate::runtime::{Inner, Runtime};
@@ -58,12 +60,13 @@ impl Inner {
                 for record in records {
                     let known = listed.iter().find(|entry| entry.container == record.id).copied();
                     let taken = match known {
-                        Some(_) => sandbox.client.take(record.id).await?,
-                        None => Taken { pidfd: None, held: Vec::new() },
+                        Some(_) if record.exit.is_none() => sandbox.client.take(record.id).await?,
+                        _ => Taken::default(),
                     };
-                    self.adopt_container(pod, state, &cgroup, record, known, taken).await?;
+                    self.adopt_container(pod, state, record, known, taken).await?;
                 }
-                self.give_up_unrecorded(state, &sandbox, &listed).await?;
+                self.give_up_unrecorded(state, &cgroup).await?;
+                self.release_ended(state, &sandbox, &listed).await;
                 // Only now: what ended after the list was made is among the events, and found.
                 tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
                 Ok(())
@@ -71,25 +74,24 @@ impl Inner {
             Err(error) => {
                 tracing::warn!(pod = %pod.key, %error, "the pod's pause is gone; it gets a new sandbox");
                 for record in records {
-                    let nothing = Taken { pidfd: None, held: Vec::new() };
-                    self.adopt_container(pod, state, &cgroup, record, None, nothing).await?;
+                    self.adopt_container(pod, state, record, None, Taken::default()).await?;
                 }
+                self.give_up_unrecorded(state, &cgroup).await?;
                 self.adopt_dead(state, cgroup).await
             }
         }
     }
 
     /// pause is gone: what it wrote down is all there is.
-    async fn adopt_dead(
-        self: &Arc<Self>,
-        state: &Arc<PodState>,
-        cgroup: coracle_cgroup::PodCgroup,
-    ) -> Result<(), Error> {
+    async fn adopt_dead(self: &Arc<Self>, state: &Arc<PodState>, cgroup: PodCgroup) -> Result<(), Error> {
         let group = cgroup.cgroup().clone();
+        let uid = state.uid.clone();
         blocking(move || {
             group.kill()?;
-            group.wait_empty_for(super::exit::KILL_LIMIT)?;
-            Ok(())
+            match group.wait_empty_for(super::exit::KILL_LIMIT)? {
+                true => Ok(()),
+                false => Err(Error::Unkillable { what: format!("pod {uid}") }),
+            }
         })
         .await?;
         // Completes the containers from the ledger.
@@ -122,91 +124,79 @@ impl Inner {
         self: &Arc<Self>,
         pod: &Arc<Pod>,
         state: &Arc<PodState>,
-        cgroup: &coracle_cgroup::PodCgroup,
         record: ContainerRecord,
         known: Option<Listed>,
         taken: Taken,
     ) -> Result<(), Error> {
+        if record.exit.is_none() && record.started_at.is_none() {
+            // It was never told to start, and ended as its agent did: how is not the pod's business. Without
+            // an owner it is given up with what has no record.
+            return Ok(());
+        }
         let id = record.id;
-        let tty = record.tty;
-        let started = record.started_at.is_some();
+        let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid).container(&id);
         let shares_pids = pod.spec.host.pid || pod.spec.share_process_namespace;
-        let container = Arc::new(ContainerState::new(
-            state.container_dir(id),
-            cgroup.container(&id),
-            taken.pidfd,
-            shares_pids,
-            record,
-            None,
-        ));
-        let mut held = taken.held;
-        if let Some(pipes) = OutputPipes::from_held(&mut held) {
-            if let (true, Some(master)) = (tty, held.pop()) {
-                tty::forward(master, tty::writing_end(pipes.held()[0])?)?;
-            }
-            self.pump(&container, pipes)?;
+        let dir = state.container_dir(id);
+        let container = Arc::new(ContainerState::new(dir, cgroup, taken.pidfd, shares_pids, record, None));
+        if let Err(error) = self.follow_held(&container, taken.held) {
+            // A log that cannot be written (a full disk) is no reason to end a container that runs.
+            tracing::error!(pod = %pod.key, container = %id, %error, "container output is no longer followed");
         }
         state.data().containers.push(Arc::clone(&container));
-        match known {
-            Some(Listed { exit: Some(exit), .. }) => self.finish(state, &container, Some(exit)).await,
-            Some(_) if !started => {
-                // Its init was never told to start, and ends because its agent is gone.
-                self.give_up(state, &container).await?;
+        // One that is neither listed nor ended was released, so its end is on record, or pause is gone and
+        // `adopt_dead` looks into the ledger.
+        if let Some(Listed { exit: Some(exit), .. }) = known {
+            self.finish(state, &container, Some(exit)).await;
+        }
+        Ok(())
+    }
+
+    /// Follows the output of a container through what pause held for it.
+    fn follow_held(&self, container: &Arc<ContainerState>, mut held: Vec<OwnedFd>) -> Result<(), Error> {
+        let tty = container.data().record.tty;
+        let Some(pipes) = OutputPipes::from_held(&mut held) else { return Ok(()) };
+        if let (true, Some(master)) = (tty, held.pop()) {
+            tty::forward(master, tty::writing_end(pipes.held()[0])?)?;
+        }
+        self.pump(container, pipes)
+    }
+
+    /// Removes what the directory has of containers that were not taken over: their creation was cut off,
+    /// or they were never started.
+    async fn give_up_unrecorded(&self, state: &Arc<PodState>, cgroup: &PodCgroup) -> Result<(), Error> {
+        let Ok(entries) = fs::read_dir(state.containers_dir()) else { return Ok(()) };
+        let ids =
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok());
+        for id in ids.filter(|id| state.container(*id).is_none()) {
+            let (cgroup, dir, links) = (cgroup.container(&id), state.container_dir(id), self.links_of(id));
+            blocking(move || {
+                cgroup.kill()?;
+                if !cgroup.wait_empty_for(super::exit::KILL_LIMIT)? {
+                    return Err(Error::Unkillable { what: format!("container {id}") });
+                }
+                cgroup.remove()?;
+                super::remove::remove_files(links, dir)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Has pause forget the containers that ended and that nobody will ask for.
+    ///
+    /// One that still ends is released when its end is told.
+    pub(crate) async fn release_ended(&self, state: &Arc<PodState>, sandbox: &Sandbox, listed: &[Listed]) {
+        for entry in listed.iter().filter(|entry| entry.exit.is_some()) {
+            if state.container(entry.container).is_some_and(|container| !container.has_ended()) {
+                continue;
             }
-            Some(_) => {}
-            // Released, so its end is on record, or pause is gone and `adopt_dead` looks into the ledger.
-            None => {}
-        }
-        Ok(())
-    }
-
-    async fn give_up(
-        self: &Arc<Self>,
-        state: &Arc<PodState>,
-        container: &Arc<ContainerState>,
-    ) -> Result<(), Error> {
-        let (cgroup, dir) = (container.cgroup.clone(), container.dir.clone());
-        remove_remains(cgroup, dir).await?;
-        state.data().containers.retain(|other| other.id != container.id);
-        Ok(())
-    }
-
-    /// Removes what pause or the directory has of containers without a record.
-    async fn give_up_unrecorded(
-        self: &Arc<Self>,
-        state: &Arc<PodState>,
-        sandbox: &Sandbox,
-        listed: &[Listed],
-    ) -> Result<(), Error> {
-        let recorded = |id: ContainerId| state.container(id).is_some();
-        let mut ids: Vec<ContainerId> = listed.iter().map(|entry| entry.container).collect();
-        if let Ok(entries) = fs::read_dir(state.containers_dir()) {
-            ids.extend(
-                entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok()),
-            );
-        }
-        ids.sort();
-        ids.dedup();
-        for id in ids.into_iter().filter(|id| !recorded(*id)) {
-            remove_remains(sandbox.cgroup.container(&id), state.container_dir(id)).await?;
-            // One that still ends cannot be released; it goes with the sandbox.
-            if let Err(error) = sandbox.client.release(id).await {
-                tracing::debug!(container = %id, %error, "pause keeps a container that was given up");
+            match sandbox.client.release(entry.container).await {
+                // Released while the list was being made or worked through.
+                Ok(()) | Err(PauseError::Refused { .. }) => {}
+                Err(error) => {
+                    tracing::debug!(container = %entry.container, %error, "pause keeps a container that was given up");
+                }
             }
         }
-        Ok(())
     }
-}
-
-async fn remove_remains(cgroup: coracle_cgroup::Cgroup, dir: std::path::PathBuf) -> Result<(), Error> {
-    blocking(move || {
-        cgroup.kill()?;
-        cgroup.wait_empty_for(super::exit::KILL_LIMIT)?;
-        cgroup.remove()?;
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", dir)(error)),
-            _ => Ok(()),
-        }
-    })
-    .await
 }

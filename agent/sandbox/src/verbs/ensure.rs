@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_cgroup::{PodCgroup, limits};
+use coracle_cgroup::{Cgroup, PodCgroup, limits};
 use coracle_model::{Pod, qos_class};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -68,6 +68,8 @@ impl Inner {
             blocking(move || {
                 host::private_dir(&dir)?;
                 record::write(&dir.join(record::SANDBOX), &SandboxRecord { attempt })?;
+                // A pause that was started and could not be spoken to must not live beside the next.
+                end_strays(cgroup.cgroup())?;
                 cgroup.ensure(&limits)?;
                 if !host_ipc {
                     shm::renew(&dir)?;
@@ -106,5 +108,17 @@ impl Inner {
         let directory = host::open_dir(&state.dir)?;
         let (client, events) = PauseClient::connect(directory.as_fd()).await?;
         Ok((Sandbox { client: Arc::new(client), cgroup }, events))
+    }
+}
+
+/// Ends what an attempt to make the sandbox has left running in the pod's cgroup.
+fn end_strays(pod: &Cgroup) -> Result<(), Error> {
+    if !pod.exists() {
+        return Ok(());
+    }
+    pod.kill()?;
+    match pod.wait_empty_for(super::exit::KILL_LIMIT)? {
+        true => Ok(()),
+        false => Err(Error::Unkillable { what: pod.path().display().to_string() }),
     }
 }

@@ -33,15 +33,18 @@ impl Inner {
             match event {
                 Event::Exited(exited) => self.exited(&state, exited).await,
                 Event::Disconnected if state.data().dead => {}
-                // Only another agent or an overfull socket does this to a living pause.
-                Event::Disconnected => tracing::warn!(pod = %state.uid, "lost the connection to pause"),
-                Event::Died => {
-                    if let Err(error) = self.pause_died(&state).await {
-                        tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pause died");
-                    }
-                    return;
-                }
+                Event::Disconnected => match self.reconnect(&state, &mut events).await {
+                    Some(again) => events = again,
+                    None => return self.clear_dead(&state).await,
+                },
+                Event::Died => return self.clear_dead(&state).await,
             }
+        }
+    }
+
+    async fn clear_dead(self: &Arc<Self>, state: &Arc<PodState>) {
+        if let Err(error) = self.pause_died(state).await {
+            tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pause died");
         }
     }
 
@@ -56,10 +59,23 @@ impl Inner {
             state.data().execs.exited(exited.pid, exited.exit);
             return;
         };
-        if let Some(container) = state.container(id) {
-            let (inner, state) = (Arc::clone(self), Arc::clone(state));
-            tokio::spawn(async move { inner.finish(&state, &container, Some(exited.exit)).await });
-        }
+        let (inner, state) = (Arc::clone(self), Arc::clone(state));
+        tokio::spawn(async move {
+            let container = match state.container(id) {
+                Some(container) => Some(container),
+                // It is being created, or was given up: once no creation is under way, it is known which.
+                None => {
+                    drop(state.verbs.write().await);
+                    state.container(id)
+                }
+            };
+            match (container, state.live_sandbox()) {
+                (Some(container), _) => inner.finish(&state, &container, Some(exited.exit)).await,
+                // Refused when whoever gave it up has released it.
+                (None, Some(sandbox)) => drop(sandbox.client.release(id).await),
+                (None, None) => {}
+            }
+        });
     }
 
     /// Completes a container that ended: its last processes, its log, its record. `exit` is what pause

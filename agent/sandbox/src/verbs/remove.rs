@@ -53,10 +53,7 @@ impl Inner {
         let links = self.links_of(container.id);
         blocking(move || {
             cgroup.remove()?;
-            for link in links {
-                remove_file(link)?;
-            }
-            remove_tree(dir)
+            remove_files(links, dir)
         })
         .await
     }
@@ -79,17 +76,14 @@ impl Inner {
                 }
                 cgroup.remove()?;
             }
-            for link in links {
-                remove_file(link)?;
-            }
             shm::remove(&dir)?;
-            remove_tree(dir)
+            remove_files(links, dir)
         })
         .await
     }
 
     /// The log shippers' links of a container.
-    fn links_of(&self, id: ContainerId) -> Vec<PathBuf> {
+    pub(super) fn links_of(&self, id: ContainerId) -> Vec<PathBuf> {
         let suffix = format!("-{id}.log");
         let Ok(entries) = fs::read_dir(&self.config.log_links_dir) else { return Vec::new() };
         entries
@@ -100,16 +94,15 @@ impl Inner {
     }
 }
 
-fn remove_file(path: PathBuf) -> Result<(), Error> {
-    match fs::remove_file(&path) {
+/// Removes a directory of the runtime, after the log shippers' links: while the directory is there, the next
+/// agent knows of them.
+pub(super) fn remove_files(links: Vec<PathBuf>, dir: PathBuf) -> Result<(), Error> {
+    let gone = |result: io::Result<()>, path: PathBuf| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
         _ => Ok(()),
+    };
+    for link in links {
+        gone(fs::remove_file(&link), link)?;
     }
-}
-
-fn remove_tree(path: PathBuf) -> Result<(), Error> {
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
-        _ => Ok(()),
-    }
+    gone(fs::remove_dir_all(&dir), dir)
 }

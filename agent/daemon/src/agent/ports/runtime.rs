@@ -40,6 +40,24 @@ impl RuntimePort {
     }
 }
 
+impl RuntimePort {
+    /// Removes the writable layers, and leases, that a pod has of containers nobody knows any more: their
+    /// creation or removal was cut off with an agent. To be called before the pod has a worker.
+    pub(crate) async fn clear_layers(&self, pod: &PodUid) -> Result<(), Failure> {
+        let known: Vec<_> =
+            self.runtime.observe(pod).containers.into_iter().map(|container| container.id).collect();
+        let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
+        blocking(move || {
+            let layers = composer.layers(&uid)?;
+            layers
+                .into_iter()
+                .filter(|id| !known.contains(id))
+                .try_for_each(|id| composer.remove_layer(&uid, id))
+        })
+        .await
+    }
+}
+
 impl ports::Runtime for RuntimePort {
     async fn ensure_sandbox(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
         self.runtime.ensure_sandbox(pod).await.map_err(failure("FailedCreatePodSandBox"))
@@ -197,16 +215,21 @@ impl Composer {
     }
 
     fn remove_layers(&self, uid: &PodUid) -> Result<(), Failure> {
-        let dir = self.dirs.containers(uid);
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failure("FailedKillPod")(error)),
-        };
-        for id in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        for id in self.layers(uid)? {
             self.remove_layer(uid, id)?;
         }
-        remove_dir(&dir)
+        remove_dir(&self.dirs.containers(uid))
+    }
+
+    /// The containers of a pod that have a writable layer.
+    fn layers(&self, uid: &PodUid) -> Result<Vec<ContainerId>, Failure> {
+        match fs::read_dir(self.dirs.containers(uid)) {
+            Ok(entries) => {
+                Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(failure("FailedKillPod")(error)),
+        }
     }
 }
 

@@ -1,0 +1,113 @@
+//! What a `coracle run` that was killed has left behind.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use coracle_cgroup::{Host, Kubepods};
+use coracle_image::Store;
+use coracle_model::ContainerId;
+use coracle_volume::Volumes;
+use rustix::fs::FlockOperation;
+
+use crate::config::Config;
+use crate::run::Place;
+
+/// How long killed processes have to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ends and removes the private nodes of this configuration whose `coracle run` is gone. What cannot be
+/// removed is said, and left to the next.
+pub(crate) fn clear(config: &Config, host: &Arc<Host>) {
+    for pid in private_nodes(config) {
+        let place = Place::of(config, pid);
+        match is_abandoned(&place, pid) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::warn!("cannot tell whether `coracle run` {pid} is at work: {error:#}");
+                continue;
+            }
+        }
+        tracing::warn!("removing what a killed `coracle run`, process {pid}, has left behind");
+        if let Err(error) = remove(config, &place, host) {
+            tracing::error!("cannot remove what `coracle run` {pid} has left behind: {error:#}");
+        }
+    }
+}
+
+/// The process numbers by which private nodes are named, of those that left a directory.
+fn private_nodes(config: &Config) -> Vec<u32> {
+    let beside = config.run_dir.file_name().and_then(|name| name.to_str()).map(|name| format!("{name}-run-"));
+    let parent = config.run_dir.parent().unwrap_or(Path::new("/"));
+    let mut pids = numbers(&config.root_dir, "run-");
+    pids.extend(beside.into_iter().flat_map(|prefix| numbers(parent, &prefix)));
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+/// The numbers in the names of a directory's entries `<prefix><number>`.
+fn numbers(dir: &Path, prefix: &str) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok();
+    entries.flatten().filter_map(number).collect()
+}
+
+/// Whether nobody uses it: its process is gone, and so is its lock, which a process of another pid namespace
+/// may hold.
+fn is_abandoned(place: &Place, pid: u32) -> anyhow::Result<bool> {
+    // This process has made none yet: one of its number is another's.
+    if pid != std::process::id() && Path::new("/proc").join(pid.to_string()).exists() {
+        return Ok(false);
+    }
+    let path = place.config().run_dir.join(super::wiring::LOCK);
+    match File::open(&path) {
+        Ok(lock) => match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+    }
+}
+
+/// Its processes and cgroups, then its volumes and leases, then its directories, by which it is found.
+fn remove(config: &Config, place: &Place, host: &Arc<Host>) -> anyhow::Result<()> {
+    let private = place.config();
+    let kubepods = Kubepods::new(Arc::clone(host), &private.cgroup_parent)?;
+    for (class, uid) in kubepods.list_pods()? {
+        let pod = kubepods.pod(class, &uid);
+        pod.cgroup().kill()?;
+        if !pod.cgroup().wait_empty_for(KILL_LIMIT)? {
+            bail!("processes of pod {uid} do not end after SIGKILL");
+        }
+        pod.cgroup().remove()?;
+    }
+    kubepods.remove()?;
+    let volumes = Volumes::new(&private.root_dir);
+    for uid in volumes.leftovers()? {
+        if let Err(errors) = volumes.release(&uid) {
+            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            bail!("volumes of pod {uid}: {}", all.join("; "));
+        }
+    }
+    let store = Store::open(config.images_dir())?;
+    for pod in entries(&private.root_dir.join("pods")) {
+        for container in entries(&pod.path().join("containers")) {
+            if let Some(id) = container.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok())
+            {
+                store.remove_snapshot(id, &container.path())?;
+            }
+        }
+    }
+    place.remove()
+}
+
+fn entries(dir: &Path) -> Vec<fs::DirEntry> {
+    fs::read_dir(dir).into_iter().flatten().flatten().collect()
+}

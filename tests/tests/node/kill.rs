@@ -1,0 +1,189 @@
+//! The agent is killed at random moments while pods of every kind come and go.
+//!
+//! `CORACLE_KILLS` says how often: a few times in every run, 200 for the whole of it. A failing run prints the
+//! seed that repeats it as `CORACLE_TEST_SEED`, as far as the machine's own timing allows.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
+use coracle_tests::needs_root;
+use coracle_tests::node::{Node, container_id, container_status, uid};
+use coracle_tests::processes::{Pid, is_alive};
+use serde_json::{Value, json};
+
+/// How many pods there are besides the survivors; the oldest goes when there is one more.
+const PRESENT: usize = 6;
+
+/// Writes numbered lines for as long as it lives.
+const COUNTING: &str = "i=0; while :; do i=$((i+1)); echo line $i; usleep 3000; done";
+
+#[test]
+fn pods_of_every_kind_outlive_an_agent_that_is_killed_at_random() {
+    needs_root!();
+    let mut node = Node::start();
+    let mut random = Random::new();
+    let survivors: Vec<Value> = survivors(&node.path("ran"));
+    survivors.iter().for_each(|pod| node.run(pod));
+    let before: Vec<Seen> = survivors.iter().map(|pod| Seen::of(&node, pod)).collect();
+
+    let mut present = VecDeque::new();
+    for number in 0..kills() {
+        node.run(&passing(number, &node.path("ran")));
+        present.push_back(number);
+        if present.len() > PRESENT {
+            let oldest = present.pop_front().expect("just counted");
+            node.remove(&name(oldest));
+        }
+        std::thread::sleep(Duration::from_micros(random.below(150_000)));
+        node.kill_agent();
+        if random.below(3) == 0 {
+            // Once more, while it takes over what the one before has left.
+            node.launch_agent();
+            std::thread::sleep(Duration::from_micros(random.below(80_000)));
+            node.kill_agent();
+        }
+        node.start_agent();
+    }
+
+    for number in present {
+        check_passing(&node, number);
+    }
+    for (pod, before) in survivors.iter().zip(before) {
+        assert_eq!(Seen::of(&node, pod), before, "a pod was touched");
+    }
+    for (pod, container) in [("counting", "c"), ("terminal", "c"), ("shared", "a"), ("shared", "b")] {
+        let log = node.logs(pod, container);
+        for (line, number) in log.lines().zip(1..) {
+            assert_eq!(line.trim_end(), format!("line {number}"), "lost or doubled in {pod}/{container}");
+        }
+        assert!(log.lines().count() > kills(), "{pod}/{container} wrote all the time");
+    }
+    node.finish();
+}
+
+/// What must be the same after all kills.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    uid: String,
+    pause: Pid,
+    /// Per container: id, first process, restart count.
+    containers: Vec<(String, Pid, Value)>,
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn of(node: &Node, manifest: &Value) -> Self {
+        let pod = node.wait_running(manifest["metadata"]["name"].as_str().expect("a name"));
+        let names = manifest["spec"]["containers"].as_array().expect("containers");
+        let containers = names.iter().map(|container| {
+            let name = container["name"].as_str().expect("a name");
+            // The shell; what it starts comes and goes.
+            let first = node.container_pid(&pod, name);
+            assert!(is_alive(first));
+            (container_id(&pod, name), first, container_status(&pod, name)["restartCount"].clone())
+        });
+        Self { uid: uid(&pod).to_owned(), pause: node.pause_pid(&pod), containers: containers.collect() }
+    }
+}
+
+fn survivors(ran: &Path) -> Vec<Value> {
+    fs::create_dir_all(ran).expect("the machine's directory is writable");
+    let terminal = with(pod("terminal", vec![shell("c", COUNTING)]), "spec.containers.0.tty", json!(true));
+    let shared = pod("shared", vec![shell("a", COUNTING), shell("b", COUNTING)]);
+    vec![
+        pod("counting", vec![shell("c", COUNTING)]),
+        terminal,
+        with(shared, "spec.shareProcessNamespace", json!(true)),
+        in_memory(pod("memory", vec![idle("c")])),
+    ]
+}
+
+/// The pods that come and go, of every kind in turn. Those that end note each run of theirs on the host.
+fn passing(number: usize, ran: &Path) -> Value {
+    let name = name(number);
+    let noting = |script: &str| format!("echo run >> /ran/{name}; {script}");
+    let never = |pod| with(pod, "spec.restartPolicy", json!("Never"));
+    match number % 6 {
+        0 => never(noted(pod(&name, vec![shell("c", &noting(&format!("exit {}", number % 100)))]), ran)),
+        1 => pod(&name, vec![idle("a"), idle("b")]),
+        2 => noted(pod(&name, vec![shell("c", &noting("exit 3"))]), ran),
+        3 => with(pod(&name, vec![idle("c")]), "spec.containers.0.tty", json!(true)),
+        4 => with(pod(&name, vec![idle("a"), idle("b")]), "spec.shareProcessNamespace", json!(true)),
+        _ => in_memory(pod(&name, vec![idle("c")])),
+    }
+}
+
+fn check_passing(node: &Node, number: usize) {
+    let name = name(number);
+    let runs = || fs::read_to_string(node.path("ran").join(&name)).unwrap_or_default().lines().count();
+    match number % 6 {
+        0 => {
+            let code = number % 100;
+            let seen = node.wait_phase(&name, if code == 0 { "Succeeded" } else { "Failed" });
+            let status = container_status(&seen, "c");
+            assert_eq!(status["state"]["terminated"]["exitCode"], code, "{name}");
+            assert_eq!(runs(), 1, "{name} ran once");
+        }
+        2 => {
+            let seen = node.wait_pod(&name, "to have ended once", |pod| {
+                container_status(pod, "c")["lastState"]["terminated"].is_object()
+                    || container_status(pod, "c")["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+            });
+            let restarts = container_status(&seen, "c")["restartCount"].as_u64().expect("a count");
+            let ran = runs() as u64;
+            assert!(ran == restarts + 1 || ran == restarts + 2, "{name}: {restarts} restarts, {ran} runs");
+        }
+        _ => {
+            let seen = node.wait_running(&name);
+            let statuses = seen["status"]["containerStatuses"].as_array().expect("statuses");
+            for status in statuses {
+                assert_eq!(status["restartCount"], 0, "{name} was started once");
+            }
+        }
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("p{number}")
+}
+
+/// With the directory where runs are noted.
+fn noted(pod: Value, ran: &Path) -> Value {
+    with_host_path(pod, "ran", ran, "/ran")
+}
+
+fn in_memory(pod: Value) -> Value {
+    let pod = with(pod, "spec.volumes", json!([{"name": "memory", "emptyDir": {"medium": "Memory"}}]));
+    with(pod, "spec.containers.0.volumeMounts", json!([{"name": "memory", "mountPath": "/memory"}]))
+}
+
+fn kills() -> usize {
+    std::env::var("CORACLE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// Numbers that differ from run to run.
+struct Random(u64);
+
+// === impl Random ===
+
+impl Random {
+    fn new() -> Self {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_nanos();
+        let seed = std::env::var("CORACLE_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or(time as u64 | 1);
+        println!("CORACLE_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// xorshift64.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
