@@ -33,9 +33,9 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Ends and removes the private nodes of killed `coracle run`s.
-pub(crate) fn clear_abandoned(config: &crate::config::Config) -> anyhow::Result<()> {
+pub(crate) async fn clear_abandoned(config: &crate::config::Config) -> anyhow::Result<()> {
     let host = coracle_cgroup::Host::detect().context("cannot find the cgroup hierarchies")?;
-    abandoned::clear(config, &std::sync::Arc::new(host));
+    abandoned::clear(config, &std::sync::Arc::new(host)).await;
     Ok(())
 }
 

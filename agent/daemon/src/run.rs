@@ -31,9 +31,10 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
             bail!("{}", all.join("\n"));
         }
     };
-    agent::clear_abandoned(config)?;
+    let runtime = agent::runtime()?;
+    runtime.block_on(agent::clear_abandoned(config))?;
     let place = Place::new(config)?;
-    let code = agent::runtime()?.block_on(async {
+    let code = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut agent = Agent::start_with_images(&place.config, &config.root_dir).await?;
         let pods = agent.pods.clone();

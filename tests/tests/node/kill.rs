@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::{Pid, is_alive};
+use coracle_tests::processes::{self, Pid, is_alive};
 use serde_json::{Value, json};
 
 /// How many pods there are besides the survivors; the oldest goes when there is one more.
@@ -68,7 +68,8 @@ fn pods_of_every_kind_outlive_an_agent_that_is_killed_at_random() {
 #[derive(Debug, PartialEq)]
 struct Seen {
     uid: String,
-    pause: Pid,
+    /// Two where the containers share a pid namespace.
+    pauses: Vec<Pid>,
     /// Per container: id, first process, restart count.
     containers: Vec<(String, Pid, Value)>,
 }
@@ -86,7 +87,9 @@ impl Seen {
             assert!(is_alive(first));
             (container_id(&pod, name), first, container_status(&pod, name)["restartCount"].clone())
         });
-        Self { uid: uid(&pod).to_owned(), pause: node.pause_pid(&pod), containers: containers.collect() }
+        let all = node.machine().cgroups().processes(&format!("pod{}", uid(&pod)));
+        let pauses = all.into_iter().filter(|pid| processes::name(*pid).starts_with("pause")).collect();
+        Self { uid: uid(&pod).to_owned(), pauses, containers: containers.collect() }
     }
 }
 

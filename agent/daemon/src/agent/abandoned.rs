@@ -4,24 +4,17 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use coracle_cgroup::{Host, Kubepods};
-use coracle_image::Store;
-use coracle_model::ContainerId;
-use coracle_volume::Volumes;
 use rustix::fs::FlockOperation;
 
 use crate::config::Config;
 use crate::run::Place;
 
-/// How long killed processes have to be gone.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
-
 /// Ends and removes the private nodes of this configuration whose `coracle run` is gone. What cannot be
 /// removed is said, and left to the next.
-pub(crate) fn clear(config: &Config, host: &Arc<Host>) {
+pub(crate) async fn clear(config: &Config, host: &Arc<Host>) {
     for pid in private_nodes(config) {
         let place = Place::of(config, pid);
         match is_abandoned(&place, pid) {
@@ -33,7 +26,7 @@ pub(crate) fn clear(config: &Config, host: &Arc<Host>) {
             }
         }
         tracing::warn!("removing what a killed `coracle run`, process {pid}, has left behind");
-        if let Err(error) = remove(config, &place, host) {
+        if let Err(error) = remove(config, &place, host).await {
             tracing::error!("cannot remove what `coracle run` {pid} has left behind: {error:#}");
         }
     }
@@ -76,38 +69,12 @@ fn is_abandoned(place: &Place, pid: u32) -> anyhow::Result<bool> {
     }
 }
 
-/// Its processes and cgroups, then its volumes and leases, then its directories, by which it is found.
-fn remove(config: &Config, place: &Place, host: &Arc<Host>) -> anyhow::Result<()> {
+/// Its pods as a node removes pods that nobody knows, then its cgroups, then its directories, by which it is
+/// found.
+async fn remove(config: &Config, place: &Place, host: &Arc<Host>) -> anyhow::Result<()> {
     let private = place.config();
     let kubepods = Kubepods::new(Arc::clone(host), &private.cgroup_parent)?;
-    for (class, uid) in kubepods.list_pods()? {
-        let pod = kubepods.pod(class, &uid);
-        pod.cgroup().kill()?;
-        if !pod.cgroup().wait_empty_for(KILL_LIMIT)? {
-            bail!("processes of pod {uid} do not end after SIGKILL");
-        }
-        pod.cgroup().remove()?;
-    }
+    super::wiring::remove_all_pods(private, config.images_dir(), kubepods.clone()).await?;
     kubepods.remove()?;
-    let volumes = Volumes::new(&private.root_dir);
-    for uid in volumes.leftovers()? {
-        if let Err(errors) = volumes.release(&uid) {
-            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            bail!("volumes of pod {uid}: {}", all.join("; "));
-        }
-    }
-    let store = Store::open(config.images_dir())?;
-    for pod in entries(&private.root_dir.join("pods")) {
-        for container in entries(&pod.path().join("containers")) {
-            if let Some(id) = container.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok())
-            {
-                store.remove_snapshot(id, &container.path())?;
-            }
-        }
-    }
     place.remove()
-}
-
-fn entries(dir: &Path) -> Vec<fs::DirEntry> {
-    fs::read_dir(dir).into_iter().flatten().flatten().collect()
 }

@@ -45,7 +45,7 @@ impl Agent {
     /// Starts a node with what the configuration says, takes over the pods that run, and clears away
     /// what belongs to none.
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
-        super::clear_abandoned(config)?;
+        super::clear_abandoned(config).await?;
         Self::start_with_images(config, &config.root_dir).await
     }
 
@@ -122,6 +122,22 @@ impl Agent {
     pub(crate) fn remove_cgroups(&self) -> anyhow::Result<()> {
         Ok(self.kubepods.remove()?)
     }
+}
+
+/// Ends and removes every pod of a node that is gone, whatever its records say.
+pub(super) async fn remove_all_pods(
+    config: &Config,
+    images: PathBuf,
+    kubepods: Kubepods,
+) -> anyhow::Result<()> {
+    let dirs = PodDirs::new(&config.root_dir);
+    let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
+    let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
+    let records = RecordDir::open(config.run_dir.join("records"))?;
+    let ports =
+        NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), config.log_dir.clone(), records);
+    clear_leaks(&runtime, &ports, &dirs, &[]).await;
+    Ok(())
 }
 
 fn runtime_config(config: &Config) -> RuntimeConfig {

@@ -111,14 +111,17 @@ impl Inner {
     }
 }
 
-/// Ends what an attempt to make the sandbox has left running in the pod's cgroup.
+/// Ends what an attempt to make the sandbox has left running in the pod's cgroup, and removes the cgroup.
+///
+/// A cgroup that was killed cannot be used again: the kernel counts how often (`kill_seq`, Linux 6.14), and
+/// kills what is cloned into a cgroup whose count differs from that of the parent's own.
 fn end_strays(pod: &Cgroup) -> Result<(), Error> {
     if !pod.exists() {
         return Ok(());
     }
     pod.kill()?;
-    match pod.wait_empty_for(super::exit::KILL_LIMIT)? {
-        true => Ok(()),
-        false => Err(Error::Unkillable { what: pod.path().display().to_string() }),
+    if !pod.wait_empty_for(super::exit::KILL_LIMIT)? {
+        return Err(Error::Unkillable { what: pod.path().display().to_string() });
     }
+    Ok(pod.remove()?)
 }
