@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::{self, Pid, is_alive};
+use coracle_tests::processes::{self, Pid};
 use serde_json::{Value, json};
 
 /// How many pods there are besides the survivors; the oldest goes when there is one more.
@@ -82,9 +82,12 @@ impl Seen {
         let names = manifest["spec"]["containers"].as_array().expect("containers");
         let containers = names.iter().map(|container| {
             let name = container["name"].as_str().expect("a name");
-            // The shell; what it starts comes and goes.
-            let first = node.container_pid(&pod, name);
-            assert!(is_alive(first));
+            // What the shell starts comes and goes, under lower numbers too once they have wrapped around.
+            let pids = node.container_processes(&pod, name).into_iter();
+            let first = pids
+                .filter(|pid| processes::command_line(*pid).starts_with("/bin/sh"))
+                .min_by_key(|pid| (started(*pid), *pid))
+                .expect("the container's shell");
             (container_id(&pod, name), first, container_status(&pod, name)["restartCount"].clone())
         });
         let all = node.machine().cgroups().processes(&format!("pod{}", uid(&pod)));
@@ -148,6 +151,13 @@ fn check_passing(node: &Node, number: usize) {
             }
         }
     }
+}
+
+/// When a process was born, in clock ticks since boot.
+fn started(pid: Pid) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let field = text.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok());
+    field.unwrap_or(u64::MAX)
 }
 
 fn name(number: usize) -> String {
