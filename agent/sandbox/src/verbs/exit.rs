@@ -96,15 +96,15 @@ impl Inner {
             false
         });
         let pump = container.data().pump.take();
-        if let Some(pump) = pump {
-            if tokio::time::timeout(DRAIN_LIMIT, pump).await.is_err() {
-                tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
-            }
+        if let Some(pump) = pump
+            && tokio::time::timeout(DRAIN_LIMIT, pump).await.is_err()
+        {
+            tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
         }
-        if let Some(record) = container.set_exit(exit_record(exit, oom)) {
-            if let Err(error) = record::write(&container.record_path(), &record) {
-                tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
-            }
+        if let Some(record) = container.set_exit(exit_record(exit, oom))
+            && let Err(error) = record::write(&container.record_path(), &record)
+        {
+            tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
         }
         let client = state.live_sandbox().map(|sandbox| sandbox.client);
         if let Some(client) = client {
