@@ -30,9 +30,8 @@ impl Inner {
     ) -> Option<UnboundedReceiver<Event>> {
         for delay in DELAYS {
             // A pause that dies closes its connection a moment before it is seen to be dead.
-            match tokio::time::timeout(delay, events.recv()).await {
-                Ok(Some(Event::Died) | None) => return None,
-                Ok(Some(_)) | Err(_) => {}
+            if let Ok(Some(Event::Died) | None) = tokio::time::timeout(delay, events.recv()).await {
+                return None;
             }
             let lost = state.live_sandbox()?;
             match self.connect_again(state, &lost).await {
