@@ -58,7 +58,7 @@ pub trait Runtime: Send + Sync + 'static {
         grace: Duration,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Forgets a container that ended: its writable layer, cgroup and record. Its log stays.
+    /// Forgets a container that ended: its writable layer, cgroup, record and log.
     fn remove_container(
         &self,
         pod: &PodUid,

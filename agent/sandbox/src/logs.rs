@@ -21,6 +21,8 @@ mod cursor;
 mod file;
 mod peek;
 mod pump;
+mod remove;
 
 pub use file::{LogError, LogLimits};
 pub(crate) use pump::{ContainerEnds, OutputPipes, Pump, PumpError};
+pub(crate) use remove::{remove, remove_all};

@@ -41,13 +41,17 @@ impl NodePorts {
         store: Arc<Store>,
         volumes: Arc<Volumes>,
         dirs: PodDirs,
-        log_dir: PathBuf,
         records: RecordDir,
     ) -> Self {
         Self {
-            runtime: RuntimePort::new(runtime, Arc::clone(&store), Arc::clone(&volumes), dirs.clone()),
+            runtime: RuntimePort::new(
+                runtime.clone(),
+                Arc::clone(&store),
+                Arc::clone(&volumes),
+                dirs.clone(),
+            ),
             images: ImagePort::new(store),
-            volumes: VolumePort::new(volumes, dirs, log_dir),
+            volumes: VolumePort::new(volumes, dirs, runtime),
             records,
         }
     }

@@ -69,14 +69,7 @@ impl Agent {
                 Err(error) => tracing::error!(%error, "a pod's record is unreadable; the pod is removed"),
             }
         }
-        let ports = Arc::new(NodePorts::new(
-            runtime.clone(),
-            store,
-            volumes,
-            dirs.clone(),
-            config.log_dir.clone(),
-            records,
-        ));
+        let ports = Arc::new(NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records));
         let adopted = adopt(&runtime, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
         for record in &adopted {
@@ -134,8 +127,7 @@ pub(super) async fn remove_all_pods(
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = RecordDir::open(config.run_dir.join("records"))?;
-    let ports =
-        NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), config.log_dir.clone(), records);
+    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records);
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
     Ok(())
 }

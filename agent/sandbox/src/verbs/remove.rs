@@ -5,18 +5,18 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_model::{ContainerId, PodUid};
+use coracle_model::{ContainerId, Pod, PodUid};
 
 use super::stop::kill;
 use crate::blocking::blocking;
 use crate::error::{Error, file};
+use crate::logs;
 use crate::pod::{ContainerState, PodState};
-use crate::runtime::{Inner, Runtime};
+use crate::runtime::{Inner, Runtime, pod_log_dir};
 use crate::shm;
 
 impl Runtime {
-    /// Forgets a container: its cgroup, its record and the link to its log; the log stays. One that still
-    /// runs is killed.
+    /// Forgets a container: its cgroup, its record and its log. One that still runs is killed.
     ///
     /// # Errors
     /// When it cannot be killed or its cgroup not be removed; it is still known then.
@@ -32,8 +32,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Ends whatever of the pod still runs, and removes its containers, cgroups and directory. Removing
-    /// what is not there is no error.
+    /// Ends whatever of the pod still runs, and removes its containers, cgroups and directory; the logs
+    /// stay. Removing what is not there is no error.
     ///
     /// # Errors
     /// When something cannot be ended or removed; the rest was, and the next call goes on.
@@ -45,14 +45,37 @@ impl Runtime {
         self.inner.forget(uid);
         Ok(())
     }
+
+    /// Removes all logs of a pod that is gone, and the links to them. Absent is done.
+    ///
+    /// # Errors
+    /// When something cannot be removed; it can be called again.
+    pub async fn remove_logs(&self, pod: &Pod) -> Result<(), Error> {
+        let config = &self.inner.config;
+        let dir = pod_log_dir(&config.log_dir, pod);
+        let (log_dir, links_dir) = (config.log_dir.clone(), config.log_links_dir.clone());
+        blocking(move || {
+            let Ok(links) = fs::read_dir(links_dir) else { return logs::remove_all(&log_dir, &dir) };
+            for link in links.flatten().map(|entry| entry.path()) {
+                if fs::read_link(&link).is_ok_and(|log| log.starts_with(&dir)) {
+                    gone(fs::remove_file(&link), link)?;
+                }
+            }
+            logs::remove_all(&log_dir, &dir)
+        })
+        .await
+    }
 }
 
 impl Inner {
     async fn remove(&self, container: &Arc<ContainerState>) -> Result<(), Error> {
         let (cgroup, dir) = (container.cgroup.clone(), container.dir.clone());
         let links = self.links_of(container.id);
+        let log = container.data().record.log.clone();
+        let log_dir = self.config.log_dir.clone();
         blocking(move || {
             cgroup.remove()?;
+            logs::remove(&log_dir, &log)?;
             remove_files(links, dir)
         })
         .await
@@ -65,8 +88,6 @@ impl Inner {
             .filter(|(_, uid)| *uid == state.uid)
             .map(|(class, uid)| self.kubepods.pod(class, &uid).cgroup().clone())
             .collect();
-        let links: Vec<_> =
-            state.data().containers.iter().flat_map(|container| self.links_of(container.id)).collect();
         let dir = state.dir.clone();
         blocking(move || {
             for cgroup in mine {
@@ -77,7 +98,7 @@ impl Inner {
                 cgroup.remove()?;
             }
             shm::remove(&dir)?;
-            remove_files(links, dir)
+            remove_files(Vec::new(), dir)
         })
         .await
     }
@@ -97,12 +118,16 @@ impl Inner {
 /// Removes a directory of the runtime, after the log shippers' links: while the directory is there, the next
 /// agent knows of them.
 pub(super) fn remove_files(links: Vec<PathBuf>, dir: PathBuf) -> Result<(), Error> {
-    let gone = |result: io::Result<()>, path: PathBuf| match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
-        _ => Ok(()),
-    };
     for link in links {
         gone(fs::remove_file(&link), link)?;
     }
     gone(fs::remove_dir_all(&dir), dir)
+}
+
+/// What was not there is removed.
+fn gone(result: io::Result<()>, path: PathBuf) -> Result<(), Error> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
+        _ => Ok(()),
+    }
 }

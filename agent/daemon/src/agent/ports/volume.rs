@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_model::{Pod, PodUid};
 use coracle_pod::ports::{self, Failure};
+use coracle_sandbox::Runtime;
 use coracle_volume::Volumes;
 
 use super::PodDirs;
@@ -16,14 +16,14 @@ use super::failure::{blocking, failure};
 pub(crate) struct VolumePort {
     volumes: Arc<Volumes>,
     dirs: PodDirs,
-    log_dir: PathBuf,
+    runtime: Runtime,
 }
 
 // === impl VolumePort ===
 
 impl VolumePort {
-    pub(super) fn new(volumes: Arc<Volumes>, dirs: PodDirs, log_dir: PathBuf) -> Self {
-        Self { volumes, dirs, log_dir }
+    pub(super) fn new(volumes: Arc<Volumes>, dirs: PodDirs, runtime: Runtime) -> Self {
+        Self { volumes, dirs, runtime }
     }
 }
 
@@ -52,21 +52,6 @@ impl ports::Volumes for VolumePort {
     }
 
     async fn release_logs(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
-        let name = format!("{}_{}_{}", pod.key.namespace, pod.key.name, pod.uid);
-        let log_dir = self.log_dir.clone();
-        blocking(move || remove_logs(&log_dir, &name)).await
+        self.runtime.remove_logs(pod).await.map_err(failure("FailedToRemoveLogs"))
     }
-}
-
-/// Removes a pod's logs without following links: a pod may have had the directory mounted.
-fn remove_logs(log_dir: &std::path::Path, name: &str) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        Failure::new("FailedToRemoveLogs", format!("cannot remove {}: {error}", log_dir.join(name).display()))
-    };
-    let dir = match fs::File::open(log_dir) {
-        Ok(dir) => dir,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    coracle_linux::remove_tree(std::os::fd::AsFd::as_fd(&dir), name.as_ref()).map_err(failed)
 }
