@@ -293,13 +293,16 @@ impl Node {
         *processes.first().unwrap_or_else(|| panic!("no process in container {container}"))
     }
 
-    /// The pod's pause.
+    /// The pod's pause: not its copy that is pid 1 of a shared pid namespace.
     #[track_caller]
     pub fn pause_pid(&self, pod: &Value) -> Pid {
         let cgroup = format!("pod{}", uid(pod));
         let all = self.machine.cgroups().processes(&cgroup);
-        let pauses: Vec<_> =
-            all.into_iter().filter(|pid| processes::name(*pid).starts_with("pause")).collect();
+        let outside = processes::namespace(self.machine.init(), "pid");
+        let is_pause = |pid: &Pid| {
+            processes::name(*pid).starts_with("pause") && processes::namespace(*pid, "pid") == outside
+        };
+        let pauses: Vec<_> = all.into_iter().filter(is_pause).collect();
         assert_eq!(pauses.len(), 1, "one pause per pod: {pauses:?}");
         pauses[0]
     }
