@@ -6,6 +6,8 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
 CACHE := $(or $(CORACLE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/coracle)
 CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
+# The tests that `make test` repeats in the VM: limits, and what an agent leaves and finds.
+VM_FILTER := limits:: kill:: lifecycle:: restart:: shm::
 
 .PHONY: help
 help: ## Show this list
@@ -28,9 +30,10 @@ run: ## Build everything and run a pod: examples/two-containers.yaml
 	@scripts/run-example $(CORACLE)
 
 .PHONY: test
-test: ## Set up and pass every test; root tests run as root
+test: ## Set up and pass every test; root tests run as root, those that cgroup v2 matters to also in a VM
 	@scripts/install-missing build test
 	scripts/test
+	@$(MAKE) --no-print-directory test-vm FILTER='$(VM_FILTER)'
 
 .PHONY: check
 check: ## Formatting and lints

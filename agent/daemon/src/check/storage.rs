@@ -97,7 +97,7 @@ fn volatile(path: &Path, run: &Path) -> Finding {
         _ => Finding::weaker(
             name,
             format!("{found}, which is not in memory"),
-            "what is true until reboot only is still there after it, and every start of a container waits for a disk",
+            "what is true until reboot only is still there after it, and every start of a container writes to a disk",
             "choose a --run-dir on a tmpfs, such as /run",
         ),
     }
