@@ -7,7 +7,7 @@ mod mounts;
 mod oom;
 
 use coracle_cgroup::HierarchyMount;
-use coracle_model::{Container, ContainerSecurity, Pod, ProcMount, QosClass, SeccompProfile};
+use coracle_model::{Container, ContainerSecurity, Pod, ProcMount, SeccompProfile, qos_class};
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, Mount, MountBuilder, Process,
     RootBuilder, Spec, User, UserBuilder,
@@ -50,7 +50,7 @@ pub(crate) struct Built {
 }
 
 /// Builds the specification of a container.
-pub(crate) fn build(request: &ContainerRequest, class: QosClass, host: &HostFacts) -> Result<Built, Error> {
+pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Built, Error> {
     let (pod, container) = (&*request.pod, &request.container);
     let security = &container.security;
     let granted = granted(security, &host.capabilities);
@@ -80,7 +80,7 @@ pub(crate) fn build(request: &ContainerRequest, class: QosClass, host: &HostFact
         security,
         granted: &granted,
     })?;
-    process.set_oom_score_adj(Some(oom::score_adj(class, container, host.memory_capacity)));
+    process.set_oom_score_adj(Some(oom_score_adj(pod, container, host)));
     let root = RootBuilder::default()
         .path("rootfs")
         .readonly(security.read_only_root_filesystem)
@@ -93,6 +93,11 @@ pub(crate) fn build(request: &ContainerRequest, class: QosClass, host: &HostFact
         .set_mounts(Some(mounts))
         .set_linux(Some(linux));
     Ok(Built { spec, sources, granted })
+}
+
+/// How willing the kernel is to kill a process of the container: it would else inherit what protects pause.
+pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, host: &HostFacts) -> i32 {
+    oom::score_adj(qos_class(&pod.spec), container, host.memory_capacity)
 }
 
 /// What a process is made of.

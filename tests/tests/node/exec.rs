@@ -123,3 +123,17 @@ fn many_at_once_leave_nothing() {
     }
     node.finish();
 }
+
+/// It was born of pause, and would else be as protected from the OOM killer as pause is.
+#[test]
+fn an_executed_program_is_as_exposed_to_the_oom_killer_as_its_container() {
+    needs_root!();
+    let node = Node::start();
+    node.run(&pod("target", vec![idle("c")]));
+    let seen = node.wait_running("target");
+    let score = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    let of_container = score(&node.container_pid(&seen, "c").to_string());
+    assert_eq!(of_container.trim(), "1000", "best effort");
+    assert_eq!(node.coracle_ok(&["exec", "target", "--", "cat", "/proc/self/oom_score_adj"]), of_container);
+    node.finish();
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coracle_cgroup::{Attachment, Cgroup, DevicePolicy, limits};
 use coracle_init::protocol::{Config, CreateConfig, PidNamespace, Seccomp, Setup};
-use coracle_model::{ContainerId, qos_class};
+use coracle_model::ContainerId;
 use jiff::Timestamp;
 use tokio::sync::OwnedRwLockReadGuard;
 
@@ -58,7 +58,7 @@ impl Inner {
         mut attempt: Attempt,
     ) -> Result<ContainerId, Error> {
         let pod = Arc::clone(&request.pod);
-        let built = spec::build(&request, qos_class(&pod.spec), &self.facts)?;
+        let built = spec::build(&request, &self.facts)?;
         if !built.granted.refused.is_empty() {
             tracing::warn!(pod = %pod.key, container = %request.container.name, capabilities = ?built.granted.refused,
                 "this host cannot grant all capabilities the container asks for");

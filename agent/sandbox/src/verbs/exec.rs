@@ -75,7 +75,7 @@ impl Runtime {
 
         let granted = spec::granted(&specified.security, &self.inner.facts.capabilities);
         let seccomp = self.inner.seccomp.of(pod, specified, &granted, self.inner.facts.seccomp_default)?;
-        let process = spec::process(ProcessRequest {
+        let mut process = spec::process(ProcessRequest {
             args: request.command.clone(),
             env: &environment(&record.env, request.tty),
             cwd: &record.cwd,
@@ -84,6 +84,7 @@ impl Runtime {
             security: &specified.security,
             granted: &granted,
         })?;
+        process.set_oom_score_adj(Some(spec::oom_score_adj(pod, specified, &self.inner.facts)));
         let attachment = container.cgroup.attachment()?;
         let streams = Streams::new(request.tty, request.stdin)?;
         let (control, init_end) = Control::pair()?;
