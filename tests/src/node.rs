@@ -286,11 +286,11 @@ impl Node {
         self.machine.cgroups().processes(&container_id(pod, container))
     }
 
-    /// The first process of a container: the one that is pid 1 inside, or was born first.
+    /// The first process of a container.
     #[track_caller]
     pub fn container_pid(&self, pod: &Value, container: &str) -> Pid {
         let processes = self.container_processes(pod, container);
-        *processes.first().unwrap_or_else(|| panic!("no process in container {container}"))
+        processes::oldest(&processes).unwrap_or_else(|| panic!("no process in container {container}"))
     }
 
     /// The pod's pause: not its copy that is pid 1 of a shared pid namespace.

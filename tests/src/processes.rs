@@ -19,6 +19,8 @@ struct Stat {
     parent: Pid,
     /// User and system time, in clock ticks.
     ticks: u64,
+    /// When it was born, in clock ticks since boot.
+    started: u64,
 }
 
 fn stat(pid: Pid) -> Option<Stat> {
@@ -29,7 +31,17 @@ fn stat(pid: Pid) -> Option<Stat> {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         ticks: fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?,
+        started: fields.get(19)?.parse().ok()?,
     })
+}
+
+/// The oldest of some processes: of those whose parent is none of them, the one born first. Numbers say
+/// nothing, because they begin anew at some time.
+pub fn oldest(of: &BTreeSet<Pid>) -> Option<Pid> {
+    of.iter()
+        .filter_map(|pid| stat(*pid).map(|stat| (of.contains(&stat.parent), stat.started, *pid)))
+        .min()
+        .map(|(_, _, pid)| pid)
 }
 
 /// Everything below a process, those that have not been waited for among them.

@@ -82,12 +82,7 @@ impl Seen {
         let names = manifest["spec"]["containers"].as_array().expect("containers");
         let containers = names.iter().map(|container| {
             let name = container["name"].as_str().expect("a name");
-            // What the shell starts comes and goes, under lower numbers too once they have wrapped around.
-            let pids = node.container_processes(&pod, name).into_iter();
-            let first = pids
-                .filter(|pid| processes::command_line(*pid).starts_with("/bin/sh"))
-                .min_by_key(|pid| (started(*pid), *pid))
-                .expect("the container's shell");
+            let first = node.container_pid(&pod, name);
             (container_id(&pod, name), first, container_status(&pod, name)["restartCount"].clone())
         });
         let all = node.machine().cgroups().processes(&format!("pod{}", uid(&pod)));
@@ -151,13 +146,6 @@ fn check_passing(node: &Node, number: usize) {
             }
         }
     }
-}
-
-/// When a process was born, in clock ticks since boot.
-fn started(pid: Pid) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let field = text.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok());
-    field.unwrap_or(u64::MAX)
 }
 
 fn name(number: usize) -> String {
