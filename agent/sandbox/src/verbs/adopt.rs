@@ -8,6 +8,8 @@ use std::sync::Arc;
 use coracle_cgroup::PodCgroup;
 use coracle_model::{ContainerId, Pod, PodUid, qos_class};
 
+use super::remove::{remove_links, remove_tree};
+use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::{Error, file};
 use crate::logs::OutputPipes;
@@ -85,15 +87,8 @@ impl Inner {
     /// pause is gone: what it wrote down is all there is.
     async fn adopt_dead(self: &Arc<Self>, state: &Arc<PodState>, cgroup: PodCgroup) -> Result<(), Error> {
         let group = cgroup.cgroup().clone();
-        let uid = state.uid.clone();
-        blocking(move || {
-            group.kill()?;
-            match group.wait_empty_for(super::exit::KILL_LIMIT)? {
-                true => Ok(()),
-                false => Err(Error::Unkillable { what: format!("pod {uid}") }),
-            }
-        })
-        .await?;
+        let what = format!("pod {}", state.uid);
+        blocking(move || end_processes(&group, KILL_LIMIT, what)).await?;
         // Completes the containers from the ledger.
         self.end_all(state).await
     }
@@ -168,14 +163,13 @@ impl Inner {
         let ids =
             entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok());
         for id in ids.filter(|id| state.container(*id).is_none()) {
-            let (cgroup, dir, links) = (cgroup.container(&id), state.container_dir(id), self.links_of(id));
+            let (cgroup, dir) = (cgroup.container(&id), state.container_dir(id));
+            let links_dir = self.config.log_links_dir.clone();
             blocking(move || {
-                cgroup.kill()?;
-                if !cgroup.wait_empty_for(super::exit::KILL_LIMIT)? {
-                    return Err(Error::Unkillable { what: format!("container {id}") });
-                }
+                end_processes(&cgroup, KILL_LIMIT, format!("container {id}"))?;
                 cgroup.remove()?;
-                super::remove::remove_files(links, dir)
+                remove_links(&links_dir, id)?;
+                remove_tree(dir)
             })
             .await?;
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_cgroup::{Attachment, Cgroup, DevicePolicy, limits};
 use coracle_init::protocol::{Config, CreateConfig, PidNamespace, Seccomp, Setup};
@@ -10,12 +11,14 @@ use coracle_model::ContainerId;
 use jiff::Timestamp;
 use tokio::sync::OwnedRwLockReadGuard;
 
+use super::remove::remove_tree;
+use super::stop::end_processes;
 use crate::blocking::blocking;
-use crate::control::{Control, Prepared};
+use crate::control::Control;
 use crate::error::{Error, file, system};
 use crate::host;
 use crate::logs::{ContainerEnds, OutputPipes, Pump};
-use crate::pause::{PauseClient, Spawn, Spawned};
+use crate::pause::{PauseClient, Spawn};
 use crate::pod::{ContainerState, PodState, Sandbox, cursor_path};
 use crate::record::{self, ContainerRecord};
 use crate::request::ContainerRequest;
@@ -23,6 +26,10 @@ use crate::runtime::{Inner, Runtime, pod_log_dir};
 use crate::shm;
 use crate::spec::{self, Built, MountSource};
 use crate::tty;
+
+/// How long what was prepared of a container that is given up has to be gone after SIGKILL. Shorter than
+/// for one that ran: the sandbox cannot be removed meanwhile.
+const GIVE_UP_LIMIT: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// Prepares a container up to, but not including, the execution of its program.
@@ -129,7 +136,10 @@ impl Inner {
             tracing::warn!(pod = %pod.key, container = %request.container.name, "{warning}");
         }
 
-        let first = self.first_process(sandbox, &request, child, &prepared, &held).await?;
+        let first = match prepared.pid {
+            None => child,
+            Some(pid) => sandbox.client.register(request.id, pid, &held).await?,
+        };
         let ContainerEnds { stdout, stderr } = ends;
         drop(stderr);
         if let Some(master) = prepared.console {
@@ -151,21 +161,6 @@ impl Inner {
         state.data().containers.push(container);
         attempt.done = true;
         Ok(request.id)
-    }
-
-    /// The process that waits for Start, under the container's id at pause.
-    async fn first_process(
-        &self,
-        sandbox: &Sandbox,
-        request: &ContainerRequest,
-        spawned: Spawned,
-        prepared: &Prepared,
-        held: &[BorrowedFd<'_>],
-    ) -> Result<Spawned, Error> {
-        match prepared.pid {
-            None => Ok(spawned),
-            Some(pid) => Ok(sandbox.client.register(request.id, pid, held).await?),
-        }
     }
 
     fn record(&self, state: &PodState, request: &ContainerRequest) -> ContainerRecord {
@@ -217,12 +212,7 @@ impl Inner {
     }
 
     /// `<pod>_<namespace>_<container>-<id>.log`, as the kubelet names it.
-    pub(crate) fn log_link(
-        &self,
-        key: &coracle_model::PodKey,
-        container: &str,
-        id: ContainerId,
-    ) -> std::path::PathBuf {
+    fn log_link(&self, key: &coracle_model::PodKey, container: &str, id: ContainerId) -> std::path::PathBuf {
         self.config.log_links_dir.join(format!("{}_{}_{container}-{id}.log", key.name, key.namespace))
     }
 }
@@ -265,15 +255,9 @@ impl Drop for Attempt {
         let client = Arc::clone(&self.client);
         tokio::spawn(async move {
             let cleared = blocking(move || {
-                cgroup.kill()?;
-                cgroup.wait_empty_for(std::time::Duration::from_secs(5))?;
+                end_processes(&cgroup, GIVE_UP_LIMIT, format!("container {id}"))?;
                 cgroup.remove()?;
-                match fs::remove_dir_all(&dir) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        Err(file("remove", dir)(error))
-                    }
-                    _ => Ok(()),
-                }
+                remove_tree(dir)
             })
             .await;
             if let Err(error) = cleared {

@@ -8,6 +8,7 @@ use coracle_cgroup::{Cgroup, PodCgroup, limits};
 use coracle_model::{Pod, qos_class};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::host;
@@ -119,9 +120,6 @@ fn end_strays(pod: &Cgroup) -> Result<(), Error> {
     if !pod.exists() {
         return Ok(());
     }
-    pod.kill()?;
-    if !pod.wait_empty_for(super::exit::KILL_LIMIT)? {
-        return Err(Error::Unkillable { what: pod.path().display().to_string() });
-    }
+    end_processes(pod, KILL_LIMIT, pod.path().display().to_string())?;
     Ok(pod.remove()?)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::host;
@@ -18,9 +19,6 @@ use crate::runtime::Inner;
 /// How long the output of a container that ended may take to be read. Its writers are dead by then, so
 /// only a log that hangs (a network file system) takes so long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long processes have to be gone after SIGKILL.
-pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Follows the events of a pod's pause until it is gone.
@@ -101,11 +99,7 @@ impl Inner {
         {
             tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
         }
-        if let Some(record) = container.set_exit(exit_record(exit, oom))
-            && let Err(error) = record::write(&container.record_path(), &record)
-        {
-            tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
-        }
+        note_exit(container, exit_record(exit, oom));
         let client = state.live_sandbox().map(|sandbox| sandbox.client);
         if let Some(client) = client {
             // Its exit is on record now. What cannot be released goes with the sandbox.
@@ -157,15 +151,8 @@ impl Inner {
         };
         if let Some(sandbox) = sandbox {
             let cgroup = sandbox.cgroup.cgroup().clone();
-            let uid = state.uid.clone();
-            blocking(move || {
-                cgroup.kill()?;
-                match cgroup.wait_empty_for(KILL_LIMIT)? {
-                    true => Ok(()),
-                    false => Err(Error::Unkillable { what: format!("pod {uid}") }),
-                }
-            })
-            .await?;
+            let what = format!("pod {}", state.uid);
+            blocking(move || end_processes(&cgroup, KILL_LIMIT, what)).await?;
         }
         // Without a ledger (no pause was ever started) nobody has ended either.
         let ledger = match host::open_dir(&state.dir) {
@@ -177,6 +164,15 @@ impl Inner {
             self.finish(state, &container, exit).await;
         }
         Ok(())
+    }
+}
+
+/// Notes how a container ended, in memory and on record. The first word counts.
+pub(super) fn note_exit(container: &ContainerState, exit: ExitRecord) {
+    if let Some(record) = container.set_exit(exit)
+        && let Err(error) = record::write(&container.record_path(), &record)
+    {
+        tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
     }
 }
 

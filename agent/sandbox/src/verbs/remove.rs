@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_model::{ContainerId, Pod, PodUid};
 
-use super::stop::kill;
+use super::stop::{KILL_LIMIT, end_processes, kill};
 use crate::blocking::blocking;
 use crate::error::{Error, file};
 use crate::logs;
@@ -70,13 +70,13 @@ impl Runtime {
 impl Inner {
     async fn remove(&self, container: &Arc<ContainerState>) -> Result<(), Error> {
         let (cgroup, dir) = (container.cgroup.clone(), container.dir.clone());
-        let links = self.links_of(container.id);
-        let log = container.data().record.log.clone();
-        let log_dir = self.config.log_dir.clone();
+        let (id, log) = (container.id, container.data().record.log.clone());
+        let (log_dir, links_dir) = (self.config.log_dir.clone(), self.config.log_links_dir.clone());
         blocking(move || {
             cgroup.remove()?;
             logs::remove(&log_dir, &log)?;
-            remove_files(links, dir)
+            remove_links(&links_dir, id)?;
+            remove_tree(dir)
         })
         .await
     }
@@ -91,36 +91,32 @@ impl Inner {
         let dir = state.dir.clone();
         blocking(move || {
             for cgroup in mine {
-                cgroup.kill()?;
-                if !cgroup.wait_empty_for(super::exit::KILL_LIMIT)? {
-                    return Err(Error::Unkillable { what: dir.display().to_string() });
-                }
+                end_processes(&cgroup, KILL_LIMIT, dir.display().to_string())?;
                 cgroup.remove()?;
             }
             shm::remove(&dir)?;
-            remove_files(Vec::new(), dir)
+            remove_tree(dir)
         })
         .await
     }
-
-    /// The log shippers' links of a container.
-    pub(super) fn links_of(&self, id: ContainerId) -> Vec<PathBuf> {
-        let suffix = format!("-{id}.log");
-        let Ok(entries) = fs::read_dir(&self.config.log_links_dir) else { return Vec::new() };
-        entries
-            .flatten()
-            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(&suffix)))
-            .map(|entry| entry.path())
-            .collect()
-    }
 }
 
-/// Removes a directory of the runtime, after the log shippers' links: while the directory is there, the next
-/// agent knows of them.
-pub(super) fn remove_files(links: Vec<PathBuf>, dir: PathBuf) -> Result<(), Error> {
-    for link in links {
-        gone(fs::remove_file(&link), link)?;
+/// Removes the log shippers' links of a container. To be done before its directory goes: while that is there,
+/// the next agent knows of them.
+pub(super) fn remove_links(links_dir: &Path, id: ContainerId) -> Result<(), Error> {
+    let suffix = format!("-{id}.log");
+    let Ok(entries) = fs::read_dir(links_dir) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(&suffix)) {
+            let link = entry.path();
+            gone(fs::remove_file(&link), link)?;
+        }
     }
+    Ok(())
+}
+
+/// Removes a directory of the runtime.
+pub(super) fn remove_tree(dir: PathBuf) -> Result<(), Error> {
     gone(fs::remove_dir_all(&dir), dir)
 }
 

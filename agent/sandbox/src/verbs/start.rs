@@ -1,11 +1,11 @@
 //! Executing a created container's program.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::{ContainerId, PodUid};
 use jiff::Timestamp;
 
+use super::exit::note_exit;
 use crate::error::Error;
 use crate::pod::ContainerState;
 use crate::record::{self, ExitRecord};
@@ -40,7 +40,7 @@ impl Runtime {
         match control.start().await {
             Ok(()) => Ok(()),
             Err(error) => {
-                self.never_started(&container, &error);
+                never_started(&container, &error);
                 // Init ends by itself after it has reported; one that hangs is killed.
                 if tokio::time::timeout(Duration::from_secs(5), container.wait_ended()).await.is_err() {
                     super::stop::kill(&container).await?;
@@ -49,21 +49,17 @@ impl Runtime {
             }
         }
     }
+}
 
-    /// Notes that the program was not executed, before pause reports the end of init.
-    fn never_started(&self, container: &Arc<ContainerState>, error: &Error) {
-        container.data().record.started_at = None;
-        let exit = ExitRecord {
-            exit_code: START_ERROR,
-            signal: None,
-            reason: "StartError".to_owned(),
-            message: Some(error.to_string()),
-            finished_at: Timestamp::now(),
-        };
-        if let Some(record) = container.set_exit(exit)
-            && let Err(error) = record::write(&container.record_path(), &record)
-        {
-            tracing::warn!(container = %container.id, %error, "the end of a container is not on record");
-        }
-    }
+/// Notes that the program was not executed, before pause reports the end of init.
+fn never_started(container: &ContainerState, error: &Error) {
+    container.data().record.started_at = None;
+    let exit = ExitRecord {
+        exit_code: START_ERROR,
+        signal: None,
+        reason: "StartError".to_owned(),
+        message: Some(error.to_string()),
+        finished_at: Timestamp::now(),
+    };
+    note_exit(container, exit);
 }

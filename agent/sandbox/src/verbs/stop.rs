@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_cgroup::Cgroup;
 use coracle_model::{ContainerId, PodUid};
 use rustix::io::Errno;
 
-use super::exit::KILL_LIMIT;
 use crate::blocking::blocking;
 use crate::error::{Error, system};
 use crate::pod::ContainerState;
 use crate::runtime::Runtime;
+
+/// How long processes have to be gone after SIGKILL.
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 impl Runtime {
     /// Sends the container its stop signal, waits for at most `grace`, then kills it; returns once it has
@@ -49,6 +52,16 @@ pub(super) async fn kill(container: &Arc<ContainerState>) -> Result<(), Error> {
     match tokio::time::timeout(KILL_LIMIT * 2, container.wait_ended()).await {
         Ok(()) => Ok(()),
         Err(_) => Err(Error::Unkillable { what: format!("container {}", container.id) }),
+    }
+}
+
+/// Kills everything in a cgroup and waits, for at most `limit`, until it is gone. `what` is whose it was, for
+/// people. Blocks.
+pub(super) fn end_processes(cgroup: &Cgroup, limit: Duration, what: impl Into<String>) -> Result<(), Error> {
+    cgroup.kill()?;
+    match cgroup.wait_empty_for(limit)? {
+        true => Ok(()),
+        false => Err(Error::Unkillable { what: what.into() }),
     }
 }
 
