@@ -14,6 +14,7 @@ mod readiness;
 mod remove_tree;
 mod seccomp;
 mod signal;
+mod socket;
 mod spawn;
 
 pub use clone::{Cloned, OwnThreads, clone_sibling};
@@ -26,4 +27,5 @@ pub use readiness::ReadinessFd;
 pub use remove_tree::{empty_directory, remove_tree};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signal::{pidfd_send_signal_number, reset_signals};
+pub use socket::socket_in_namespace;
 pub use spawn::{Spawn, spawn};

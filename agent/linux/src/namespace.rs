@@ -12,7 +12,7 @@ pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
     unshare(libc::CLONE_NEWCGROUP)
 }
 
-fn unshare(flags: libc::c_int) -> Result<(), Errno> {
+pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     // SAFETY: only namespaces are unshared; neither memory nor the descriptor table is.
     crate::errno::check(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
 }

@@ -5,6 +5,7 @@ mod create;
 mod ensure;
 mod exec;
 mod exit;
+mod network;
 mod observe;
 mod reconnect;
 mod remove;

@@ -1,0 +1,43 @@
+//! The way into a pod's network.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use coracle_model::PodUid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::error::{Error, system};
+use crate::pause::PauseClient;
+use crate::runtime::Runtime;
+
+impl Runtime {
+    /// The pod's network namespace, for `coracle_linux::socket_in_namespace`: the host's where the pod
+    /// shares it. Holding the descriptor keeps the namespace, so let it go with the work it is for.
+    ///
+    /// # Errors
+    /// [`Error::NoSandbox`] when the pod has none, or its pause is dead.
+    pub fn network_namespace(&self, uid: &PodUid) -> Result<OwnedFd, Error> {
+        let sandbox = self.inner.pod(uid).and_then(|state| state.live_sandbox());
+        let sandbox = sandbox.ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        match open(&sandbox.client) {
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)) => {
+                Err(Error::NoSandbox(uid.clone()))
+            }
+            opened => opened.map_err(system("open the pod's network namespace")),
+        }
+    }
+}
+
+fn open(pause: &PauseClient) -> io::Result<OwnedFd> {
+    let opened = File::open(format!("/proc/{}/ns/net", pause.pid().as_raw_nonzero()))?;
+    // A pid names another process only after the one it named has ended. pause has not, now: so what was
+    // opened is its own.
+    let pidfd = pause.pidfd();
+    let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
+    match poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+        0 => Ok(opened.into()),
+        _ => Err(Errno::SRCH.into()),
+    }
+}
