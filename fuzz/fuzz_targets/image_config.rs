@@ -5,48 +5,19 @@
 use std::os::fd::AsFd;
 
 use coracle_image::{ImageDocument, effective_process, resolve_user, verify_non_root};
-use coracle_model::{
-    Container, ImagePullPolicy, Name, Pod, PodKey, PodSpec, RestartPolicy, TerminationMessagePolicy,
-};
+use coracle_model::{Container, Name, Pod, PodKey, PodSpec};
 use libfuzzer_sys::fuzz_target;
 
 fn pod() -> Pod {
     let name = || Name::label("fuzz").unwrap();
-    let mut container = Container {
-        name: name(),
-        image: "fuzz".into(),
-        image_pull_policy: ImagePullPolicy::Never,
-        command: None,
-        args: None,
-        working_dir: None,
-        env: vec![],
-        ports: vec![],
-        resources: Default::default(),
-        volume_mounts: vec![],
-        security: Default::default(),
-        stdin: false,
-        stdin_once: false,
-        tty: true,
-        termination_message_path: "/dev/termination-log".into(),
-        termination_message_policy: TerminationMessagePolicy::File,
-    };
+    let mut container = Container { tty: true, ..Container::new(name(), "fuzz") };
     container.security.run_as_non_root = Some(true);
     Pod {
         uid: "fuzz".parse().unwrap(),
         key: PodKey { namespace: name(), name: name() },
         labels: Default::default(),
         annotations: Default::default(),
-        spec: PodSpec {
-            init_containers: vec![],
-            containers: vec![container],
-            volumes: vec![],
-            restart_policy: RestartPolicy::Never,
-            termination_grace_period: Default::default(),
-            host: Default::default(),
-            share_process_namespace: false,
-            hostname: None,
-            security: Default::default(),
-        },
+        spec: PodSpec::new(vec![container]),
         object: String::new(),
     }
 }
@@ -55,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(document) = serde_json::from_slice::<ImageDocument>(bytes) else { return };
     let pod = pod();
     let container = &pod.spec.containers[0];
-    if let Ok(process) = effective_process(container, &document.config, "host") {
+    if let Ok(process) = effective_process(container, &[], &document.config, "host") {
         assert!(!process.args[0].is_empty() && process.cwd.starts_with('/'));
         let mut names: Vec<_> = process.env.iter().map(|(name, _)| name).collect();
         let count = names.len();

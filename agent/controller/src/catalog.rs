@@ -209,9 +209,7 @@ fn unique(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::time::Duration;
-
-    use coracle_model::{HostNamespaces, Name, PodSecurity, PodSpec, RestartPolicy};
+    use coracle_model::{Name, PodSpec};
 
     use super::*;
 
@@ -221,17 +219,7 @@ pub(crate) mod tests {
             key: PodKey { namespace: Name::label("default").unwrap(), name: Name::label(name).unwrap() },
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            spec: PodSpec {
-                init_containers: Vec::new(),
-                containers: Vec::new(),
-                volumes: Vec::new(),
-                restart_policy: RestartPolicy::Always,
-                termination_grace_period: Duration::from_secs(30),
-                host: HostNamespaces::default(),
-                share_process_namespace: false,
-                hostname: None,
-                security: PodSecurity::default(),
-            },
+            spec: PodSpec::new(Vec::new()),
             object: String::new(),
         })
     }

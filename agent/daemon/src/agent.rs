@@ -5,7 +5,6 @@ mod exec;
 mod node;
 mod ports;
 mod serve;
-mod signal;
 mod signals;
 mod wiring;
 

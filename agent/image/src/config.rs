@@ -92,18 +92,30 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(fro
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
+/// One variable of a container's environment, in the order in which they are set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvEntry {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Whether `$(VAR)` in the value refers to variables before it. Only a literal `value` is expanded.
+    pub expand: bool,
+}
+
 /// Merges the container's specification with its image, as the kubelet and a CRI runtime do.
 ///
 /// `command` replaces the image's entrypoint and discards its command; `args` replaces the image's
 /// command. The environment is, later entries winning: `PATH` and (with a terminal) `TERM`,
-/// `HOSTNAME`, the image's, the container's. `$(VAR)` refers to variables of the container that stand
-/// before it, never to the image's.
+/// `HOSTNAME`, the image's, the container's own (`entries`: its `envFrom` and `env`, resolved).
+/// `$(VAR)` refers to variables of the container that stand before it, never to the image's.
 ///
 /// # Errors
 ///
 /// [`ImageError::NoCommand`] when neither names a program.
 pub fn effective_process(
     container: &Container,
+    entries: &[EnvEntry],
     image: &ImageConfig,
     hostname: &str,
 ) -> Result<EffectiveProcess, ImageError> {
@@ -120,8 +132,11 @@ pub fn effective_process(
             env.set(name, value);
         }
     }
-    for entry in &container.env {
-        let value = expand(&entry.value, |name| own.get(name).map(String::as_str));
+    for entry in entries {
+        let value = match entry.expand {
+            true => expand(&entry.value, |name| own.get(name).map(String::as_str)),
+            false => entry.value.clone(),
+        };
         env.set(&entry.name, &value);
         own.insert(&entry.name, value);
     }
@@ -171,29 +186,16 @@ impl Environment {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use coracle_model::{EnvVar, ImagePullPolicy, Name, TerminationMessagePolicy};
+    use coracle_model::Name;
 
     use super::*;
 
     pub(crate) fn container() -> Container {
-        Container {
-            name: Name::label("main").unwrap(),
-            image: "x".into(),
-            image_pull_policy: ImagePullPolicy::Never,
-            command: None,
-            args: None,
-            working_dir: None,
-            env: vec![],
-            ports: vec![],
-            resources: Default::default(),
-            volume_mounts: vec![],
-            security: Default::default(),
-            stdin: false,
-            stdin_once: false,
-            tty: false,
-            termination_message_path: "/dev/termination-log".into(),
-            termination_message_policy: TerminationMessagePolicy::File,
-        }
+        Container::new(Name::label("main").unwrap(), "x")
+    }
+
+    fn literal(name: &str, value: &str) -> EnvEntry {
+        EnvEntry { name: name.into(), value: value.into(), expand: true }
     }
 
     fn words(text: &str) -> Vec<String> {
@@ -214,10 +216,10 @@ pub(crate) mod tests {
         ] {
             let container =
                 Container { command: Some(words(command)), args: Some(words(args)), ..container() };
-            assert_eq!(effective_process(&container, image, "h").unwrap().args, words(expected));
+            assert_eq!(effective_process(&container, &[], image, "h").unwrap().args, words(expected));
         }
         assert!(matches!(
-            effective_process(&container(), &ImageConfig::default(), "h"),
+            effective_process(&container(), &[], &ImageConfig::default(), "h"),
             Err(ImageError::NoCommand)
         ));
     }
@@ -228,19 +230,17 @@ pub(crate) mod tests {
             env: vec!["A=image".into(), "B=image".into(), "broken".into()],
             ..Default::default()
         };
-        let var = |name: &str, value: &str| EnvVar { name: name.into(), value: value.into() };
-        let container = Container {
-            command: Some(vec!["$(C)".into(), "$$(C)".into(), "$(B)".into()]),
-            env: vec![
-                var("A", "own"),
-                var("C", "<$(A)>"),
-                var("D", "$(LATER) $(B)"),
-                var("LATER", "l"),
-                var("A", "again"),
-            ],
-            ..container()
-        };
-        let process = effective_process(&container, &image, "host").unwrap();
+        let container =
+            Container { command: Some(vec!["$(C)".into(), "$$(C)".into(), "$(B)".into()]), ..container() };
+        let entries = [
+            literal("A", "own"),
+            literal("C", "<$(A)>"),
+            literal("D", "$(LATER) $(B)"),
+            literal("LATER", "l"),
+            EnvEntry { expand: false, ..literal("E", "$(A)") },
+            literal("A", "again"),
+        ];
+        let process = effective_process(&container, &entries, &image, "host").unwrap();
         assert_eq!(process.args, ["<own>", "$(C)", "$(B)"]);
         let env: Vec<_> = process.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
@@ -252,7 +252,8 @@ pub(crate) mod tests {
                 "B=image",
                 "C=<own>",
                 "D=$(LATER) $(B)",
-                "LATER=l"
+                "LATER=l",
+                "E=$(A)"
             ]
         );
     }
@@ -260,11 +261,11 @@ pub(crate) mod tests {
     #[test]
     fn the_working_directory() {
         let image = ImageConfig { working_dir: "srv".into(), cmd: words("x"), ..Default::default() };
-        assert_eq!(effective_process(&container(), &image, "h").unwrap().cwd, "/srv");
+        assert_eq!(effective_process(&container(), &[], &image, "h").unwrap().cwd, "/srv");
         let own = Container { working_dir: Some("/w".into()), ..container() };
-        assert_eq!(effective_process(&own, &image, "h").unwrap().cwd, "/w");
+        assert_eq!(effective_process(&own, &[], &image, "h").unwrap().cwd, "/w");
         let bare = ImageConfig { cmd: words("x"), ..Default::default() };
-        assert_eq!(effective_process(&container(), &bare, "h").unwrap().cwd, "/");
+        assert_eq!(effective_process(&container(), &[], &bare, "h").unwrap().cwd, "/");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod store;
 mod unpack;
 mod user;
 
-pub use config::{EffectiveProcess, ImageConfig, ImageDocument, RootFs, effective_process};
+pub use config::{EffectiveProcess, EnvEntry, ImageConfig, ImageDocument, RootFs, effective_process};
 pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
 pub use import::{ImportOptions, Imported, RootfsConfig};

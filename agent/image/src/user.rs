@@ -308,7 +308,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use coracle_model::{Name, PodKey, PodSpec, RestartPolicy};
+    use coracle_model::{Name, PodKey, PodSpec};
     use rustix::fs::{CWD, openat};
 
     use super::*;
@@ -320,17 +320,7 @@ mod tests {
             key: PodKey { namespace: Name::label("default").unwrap(), name: Name::label("web").unwrap() },
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            spec: PodSpec {
-                init_containers: vec![],
-                containers: vec![],
-                volumes: vec![],
-                restart_policy: RestartPolicy::Never,
-                termination_grace_period: std::time::Duration::ZERO,
-                host: Default::default(),
-                share_process_namespace: false,
-                hostname: None,
-                security: Default::default(),
-            },
+            spec: PodSpec::new(Vec::new()),
             object: String::new(),
         }
     }

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerSecurity, Name, Quantity};
+use crate::{
+    ContainerSecurity, EnvFrom, EnvVar, Lifecycle, Name, Probes, Quantity, RestartPolicy, RestartRule,
+};
+
+/// Kubernetes' default for [`Container::termination_message_path`].
+pub const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// One entry of `spec.containers` or `spec.initContainers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +27,8 @@ pub struct Container {
     pub args: Option<Vec<String>>,
     /// Replaces the image's working directory.
     pub working_dir: Option<String>,
+    /// In the manifest's order; set before `env`, and of two of one name the later counts.
+    pub env_from: Vec<EnvFrom>,
     /// In the manifest's order; `$(VAR)` is not yet expanded.
     pub env: Vec<EnvVar>,
     /// Declared ports.
@@ -42,6 +49,14 @@ pub struct Container {
     pub termination_message_path: String,
     /// What a termination message falls back to.
     pub termination_message_policy: TerminationMessagePolicy,
+    /// `startupProbe`, `livenessProbe` and `readinessProbe`.
+    pub probes: Probes,
+    /// `lifecycle`.
+    pub lifecycle: Lifecycle,
+    /// The container's own `restartPolicy`; the pod's when absent. An init container with `Always` is a sidecar.
+    pub restart_policy: Option<RestartPolicy>,
+    /// Looked at before the policy.
+    pub restart_rules: Vec<RestartRule>,
 }
 
 /// `imagePullPolicy`.
@@ -53,15 +68,6 @@ pub enum ImagePullPolicy {
     IfNotPresent,
     /// Only what is in the store.
     Never,
-}
-
-/// One entry of `env` with a literal value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnvVar {
-    /// Any printable ASCII text but `=` (Kubernetes' relaxed names).
-    pub name: String,
-    /// May hold `$(VAR)` references.
-    pub value: String,
 }
 
 /// One entry of `ports`.
@@ -146,6 +152,37 @@ pub enum TerminationMessagePolicy {
     File,
     /// The end of the log when the file is empty and the container failed.
     FallbackToLogsOnError,
+}
+
+// === impl Container ===
+
+impl Container {
+    /// A container of an image, with Kubernetes' defaults.
+    pub fn new(name: Name, image: impl Into<String>) -> Self {
+        Self {
+            name,
+            image: image.into(),
+            image_pull_policy: ImagePullPolicy::IfNotPresent,
+            command: None,
+            args: None,
+            working_dir: None,
+            env_from: Vec::new(),
+            env: Vec::new(),
+            ports: Vec::new(),
+            resources: Resources::default(),
+            volume_mounts: Vec::new(),
+            security: ContainerSecurity::default(),
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+            termination_message_path: TERMINATION_MESSAGE_PATH.to_owned(),
+            termination_message_policy: TerminationMessagePolicy::default(),
+            probes: Probes::default(),
+            lifecycle: Lifecycle::default(),
+            restart_policy: None,
+            restart_rules: Vec::new(),
+        }
+    }
 }
 
 // === impl ImagePullPolicy ===

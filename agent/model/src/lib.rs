@@ -5,30 +5,48 @@
 //! decoded; every type here holds a value that needs no further check. The field names and their
 //! meaning are those of the Kubernetes v1 API.
 
+mod config;
 mod container;
+mod environment;
 mod expand;
 mod id;
 mod name;
 mod pod;
+mod probe;
 mod qos;
 mod quantity;
+mod restart;
 mod security;
+mod signal;
 mod status;
 mod volume;
 
+pub use config::{ConfigKey, ConfigObject};
 pub use container::{
-    Container, ContainerPort, EnvVar, ImagePullPolicy, MountPropagation, Protocol, ResourceList, Resources,
-    TerminationMessagePolicy, VolumeMount,
+    Container, ContainerPort, ImagePullPolicy, MountPropagation, Protocol, ResourceList, Resources,
+    TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
+};
+pub use environment::{
+    ConfigKind, EnvFrom, EnvValue, EnvVar, FileKeySelector, KeySelector, PodField, ResourceField,
 };
 pub use expand::expand;
 pub use id::{ContainerId, InvalidContainerId, InvalidPodUid, PodUid};
 pub use name::{InvalidName, Name, validate_label, validate_subdomain};
-pub use pod::{HostNamespaces, Pod, PodKey, PodSpec, RestartPolicy};
+pub use pod::{HostNamespaces, Pod, PodKey, PodSpec};
+pub use probe::{Grpc, Handler, HttpGet, Lifecycle, PortRef, Probe, ProbeKind, Probes, Scheme, TcpSocket};
 pub use qos::{QosClass, qos_class};
 pub use quantity::{InvalidQuantity, Quantity};
-pub use security::{Capabilities, ContainerSecurity, PodSecurity, ProcMount, SeccompProfile};
+pub use restart::{RestartAction, RestartPolicy, RestartRule};
+pub use security::{
+    Capabilities, ContainerSecurity, FsGroupChangePolicy, PodSecurity, ProcMount, SeccompProfile,
+    SupplementalGroupsPolicy,
+};
+pub use signal::{Signal, UnknownSignal};
 pub use status::{
     ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus,
     Running, Terminated, Waiting,
 };
-pub use volume::{EmptyDirMedium, HostPathType, Volume, VolumeSource};
+pub use volume::{
+    DownwardFile, DownwardValue, EmptyDirMedium, HostPathType, KeyToPath, ProjectedVolume, Projection,
+    Volume, VolumeSource,
+};

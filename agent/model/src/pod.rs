@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, Name, PodSecurity, PodUid, Volume};
+use crate::{Container, Name, PodSecurity, PodUid, RestartPolicy, Volume};
 
 /// A pod: what is to run, fully defaulted and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,14 @@ pub struct PodSpec {
     pub hostname: Option<Name>,
     /// `spec.securityContext`.
     pub security: PodSecurity,
+    /// `spec.activeDeadlineSeconds`: so long after its start the pod is ended and has failed. At least 1 s.
+    pub active_deadline: Option<Duration>,
+    /// `spec.readinessGates`: types of conditions that have to be true for the pod to be ready.
+    pub readiness_gates: Vec<String>,
+    /// `spec.serviceAccountName`, which variables may tell; empty when not set.
+    pub service_account: String,
+    /// `spec.priority`: of pods that end with the node, those with less go first.
+    pub priority: i32,
 }
 
 /// `hostNetwork`, `hostPID` and `hostIPC`.
@@ -67,18 +75,6 @@ pub struct HostNamespaces {
     pub pid: bool,
     /// The pod uses the host's System V IPC and POSIX message queues.
     pub ipc: bool,
-}
-
-/// `spec.restartPolicy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RestartPolicy {
-    /// Started again whatever the exit code.
-    #[default]
-    Always,
-    /// Started again after a non-zero exit code.
-    OnFailure,
-    /// Never started again.
-    Never,
 }
 
 // === impl Pod ===
@@ -102,32 +98,33 @@ impl Pod {
     }
 }
 
+// === impl PodSpec ===
+
+impl PodSpec {
+    /// A pod of these containers, with Kubernetes' defaults.
+    pub fn new(containers: Vec<Container>) -> Self {
+        Self {
+            init_containers: Vec::new(),
+            containers,
+            volumes: Vec::new(),
+            restart_policy: RestartPolicy::default(),
+            termination_grace_period: Duration::from_secs(30),
+            host: HostNamespaces::default(),
+            share_process_namespace: false,
+            hostname: None,
+            security: PodSecurity::default(),
+            active_deadline: None,
+            readiness_gates: Vec::new(),
+            service_account: String::new(),
+            priority: 0,
+        }
+    }
+}
+
 // === impl PodKey ===
 
 impl fmt::Display for PodKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-// === impl RestartPolicy ===
-
-impl RestartPolicy {
-    /// Kubernetes' word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "Always",
-            Self::OnFailure => "OnFailure",
-            Self::Never => "Never",
-        }
-    }
-
-    /// Whether a container that ended with this code is to be started again.
-    pub fn restarts(self, exit_code: i32) -> bool {
-        match self {
-            Self::Always => true,
-            Self::OnFailure => exit_code != 0,
-            Self::Never => false,
-        }
     }
 }

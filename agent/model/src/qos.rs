@@ -52,7 +52,7 @@ impl QosClass {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HostNamespaces, PodSecurity, Quantity, Resources, RestartPolicy};
+    use crate::{Quantity, Resources};
 
     fn list(cpu: &str, memory: &str) -> ResourceList {
         let amount = |text: &str| (!text.is_empty()).then(|| text.parse::<Quantity>().unwrap());
@@ -62,35 +62,13 @@ mod tests {
     /// `resources` of each container: requests and limits, each cpu and memory.
     fn class(containers: &[[(&str, &str); 2]]) -> QosClass {
         let container = |[requests, limits]: &[(&str, &str); 2]| crate::Container {
-            name: crate::Name::label("c").unwrap(),
-            image: "i".to_owned(),
-            image_pull_policy: crate::ImagePullPolicy::Never,
-            command: None,
-            args: None,
-            working_dir: None,
-            env: Vec::new(),
-            ports: Vec::new(),
             resources: Resources { requests: list(requests.0, requests.1), limits: list(limits.0, limits.1) },
-            volume_mounts: Vec::new(),
-            security: crate::ContainerSecurity::default(),
-            stdin: false,
-            stdin_once: false,
-            tty: false,
-            termination_message_path: String::new(),
-            termination_message_policy: crate::TerminationMessagePolicy::File,
+            ..crate::Container::new(crate::Name::label("c").unwrap(), "i")
         };
         let (init, main) = containers.split_at(containers.len() - 1);
-        qos_class(&PodSpec {
-            init_containers: init.iter().map(container).collect(),
-            containers: main.iter().map(container).collect(),
-            volumes: Vec::new(),
-            restart_policy: RestartPolicy::Always,
-            termination_grace_period: std::time::Duration::ZERO,
-            host: HostNamespaces::default(),
-            share_process_namespace: false,
-            hostname: None,
-            security: PodSecurity::default(),
-        })
+        let mut spec = PodSpec::new(main.iter().map(container).collect());
+        spec.init_containers = init.iter().map(container).collect();
+        qos_class(&spec)
     }
 
     #[test]

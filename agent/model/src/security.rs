@@ -15,8 +15,34 @@ pub struct PodSecurity {
     pub run_as_non_root: Option<bool>,
     /// Further groups of every container.
     pub supplemental_groups: Vec<u32>,
+    /// Whether the groups that the image's /etc/group gives the user count, too.
+    pub supplemental_groups_policy: SupplementalGroupsPolicy,
+    /// `fsGroup`: the group that owns the pod's own volumes, and a further group of every container.
+    pub fs_group: Option<u32>,
+    /// `fsGroupChangePolicy`.
+    pub fs_group_change_policy: FsGroupChangePolicy,
     /// Profile of containers that set none.
     pub seccomp: Option<SeccompProfile>,
+}
+
+/// `supplementalGroupsPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SupplementalGroupsPolicy {
+    /// Those of the image's /etc/group and those of the specification.
+    #[default]
+    Merge,
+    /// Those of the specification only.
+    Strict,
+}
+
+/// `fsGroupChangePolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FsGroupChangePolicy {
+    /// Ownership and modes are set whenever a volume is made ready.
+    #[default]
+    Always,
+    /// They are set only when the volume's root does not have them already.
+    OnRootMismatch,
 }
 
 /// `containers[].securityContext`. What is `None` falls back to the pod's.

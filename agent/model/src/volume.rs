@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Quantity};
+use crate::{ConfigKind, Name, PodField, Quantity, ResourceField};
 
 /// One entry of `spec.volumes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,66 @@ pub enum VolumeSource {
         /// The most it may hold, in bytes.
         size_limit: Option<Quantity>,
     },
+    /// Files that the node writes: `configMap`, `secret`, `downwardAPI` and `projected`.
+    Projected(ProjectedVolume),
+}
+
+/// A read-only directory of files made of configuration. `configMap`, `secret` and `downwardAPI` have one source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectedVolume {
+    /// The mode of files that have none of their own; 0644 by default.
+    pub default_mode: u32,
+    /// Of two files of one path the later counts.
+    pub sources: Vec<Projection>,
+}
+
+/// One source of a projected volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Projection {
+    /// A file for every key of a ConfigMap or Secret, or for those that are named.
+    Object {
+        /// Which kind.
+        kind: ConfigKind,
+        /// Its name, in the pod's namespace.
+        name: Name,
+        /// Empty for every key. A key that is named must be there, unless the source is optional.
+        items: Vec<KeyToPath>,
+        /// Nothing is written when the object is missing.
+        optional: bool,
+    },
+    /// Files that tell of the pod itself.
+    Downward(Vec<DownwardFile>),
+}
+
+/// One entry of `items`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyToPath {
+    /// The key.
+    pub key: String,
+    /// Path of the file in the volume: relative, without `..`.
+    pub path: String,
+    /// The file's mode, instead of the volume's default.
+    pub mode: Option<u32>,
+}
+
+/// One file of a downward API volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownwardFile {
+    /// Path of the file in the volume: relative, without `..`.
+    pub path: String,
+    /// What it holds.
+    pub value: DownwardValue,
+    /// The file's mode, instead of the volume's default.
+    pub mode: Option<u32>,
+}
+
+/// What a file of a downward API volume holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DownwardValue {
+    /// `fieldRef`.
+    Field(PodField),
+    /// `resourceFieldRef`; its container is named.
+    Resource(ResourceField),
 }
 
 /// `hostPath.type`.

@@ -14,6 +14,12 @@ pub enum VolumeError {
         /// The name.
         volume: String,
     },
+    /// A kind of volume this node does not make. Manifests that ask for one are refused.
+    #[error("volume {volume:?} is made of configuration, which this node does not serve")]
+    NotServed {
+        /// The volume.
+        volume: String,
+    },
     /// A system call failed.
     #[error("cannot {step} {path}: {source}")]
     Io {
@@ -89,6 +95,10 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    pub(crate) fn not_served(volume: &coracle_model::Name) -> Self {
+        Self::NotServed { volume: volume.to_string() }
+    }
+
     pub(crate) fn io<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> Self + use<E> {
         let path = path.to_owned();
         move |source| Self::Io { step, path, source: source.into() }

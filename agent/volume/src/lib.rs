@@ -51,6 +51,7 @@ impl Volumes {
                     let size = empty_dir::memory_size(pod, *size_limit);
                     empty_dir::ensure(&self.empty_dir(&pod.uid, volume), *medium, size)?;
                 }
+                VolumeSource::Projected(_) => return Err(VolumeError::not_served(&volume.name)),
             }
         }
         Ok(())
@@ -79,6 +80,7 @@ impl Volumes {
                 let path = self.empty_dir(&pod.uid, volume);
                 (empty_dir::open(&path, *medium)?, path)
             }
+            VolumeSource::Projected(_) => return Err(VolumeError::not_served(&volume.name)),
         };
         match &mount.sub_path {
             None => mount::prepare(&source, &path, mount),

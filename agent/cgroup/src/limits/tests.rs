@@ -1,9 +1,4 @@
-use std::time::Duration;
-
-use coracle_model::{
-    ContainerSecurity, HostNamespaces, ImagePullPolicy, Name, PodSecurity, Resources, RestartPolicy,
-    TerminationMessagePolicy,
-};
+use coracle_model::{Name, Resources};
 
 use super::*;
 
@@ -117,35 +112,11 @@ fn list([cpu, memory]: [&str; 2]) -> ResourceList {
 
 fn container(requests: [&str; 2], limits: [&str; 2]) -> Container {
     Container {
-        name: Name::label("c").unwrap(),
-        image: "i".into(),
-        image_pull_policy: ImagePullPolicy::Never,
-        command: None,
-        args: None,
-        working_dir: None,
-        env: vec![],
-        ports: vec![],
         resources: Resources { requests: list(requests), limits: list(limits) },
-        volume_mounts: vec![],
-        security: ContainerSecurity::default(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        termination_message_path: "/dev/termination-log".into(),
-        termination_message_policy: TerminationMessagePolicy::File,
+        ..Container::new(Name::label("c").unwrap(), "i")
     }
 }
 
 fn spec(init_containers: Vec<Container>, containers: Vec<Container>) -> PodSpec {
-    PodSpec {
-        init_containers,
-        containers,
-        volumes: vec![],
-        restart_policy: RestartPolicy::Always,
-        termination_grace_period: Duration::from_secs(30),
-        host: HostNamespaces::default(),
-        share_process_namespace: false,
-        hostname: None,
-        security: PodSecurity::default(),
-    }
+    PodSpec { init_containers, ..PodSpec::new(containers) }
 }

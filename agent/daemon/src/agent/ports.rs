@@ -1,5 +1,6 @@
 //! The pod workers' ports, made of the runtime, the image store, the volumes and the run directory.
 
+mod environment;
 mod failure;
 mod image;
 mod runtime;

@@ -5,16 +5,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use coracle_model::{
-    Container, ContainerPort, EnvVar, HostNamespaces, ImagePullPolicy, MountPropagation, Name, Protocol,
-    TerminationMessagePolicy, VolumeMount,
+    Container, ContainerPort, EnvValue, EnvVar, HostNamespaces, ImagePullPolicy, MountPropagation, Name,
+    Protocol, TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
 };
 use k8s_openapi::api::core::v1;
 
 use super::{check_nul, collect, filled, resources, security, syntax, word};
 use crate::error::Faults;
 use crate::path::Path;
-
-const MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// What a container's checks need to know of its pod.
 pub(super) struct Place<'a> {
@@ -132,14 +130,15 @@ fn convert(
         place,
         faults,
     );
-    let termination_message_path =
-        message_path(termination_message_path.get_or_insert_with(|| MESSAGE_PATH.to_owned()), path, faults);
+    let termination_message_path = message_path(
+        termination_message_path.get_or_insert_with(|| TERMINATION_MESSAGE_PATH.to_owned()),
+        path,
+        faults,
+    );
     let termination_message_policy =
         message_policy(termination_message_policy.get_or_insert_with(|| "File".to_owned()), path, faults);
 
     Some(Container {
-        name: name?,
-        image: image?.to_owned(),
         image_pull_policy: image_pull_policy?,
         command,
         args,
@@ -154,6 +153,7 @@ fn convert(
         tty: tty.unwrap_or(false),
         termination_message_path,
         termination_message_policy: termination_message_policy?,
+        ..Container::new(name?, image?)
     })
 }
 
@@ -234,7 +234,7 @@ fn environment(env: &[v1::EnvVar], list: &Path<'_>, faults: &mut Faults) -> Opti
         let value = value.as_deref().unwrap_or_default();
         check_nul(value, &path.child("value"), faults);
         if let Some(converted) = &mut converted {
-            converted.push(EnvVar { name: name.clone(), value: value.to_owned() });
+            converted.push(EnvVar { name: name.clone(), value: EnvValue::Literal(value.to_owned()) });
         }
     }
     converted
@@ -458,7 +458,7 @@ fn volume_mount(
 }
 
 fn message_path(written: &str, path: &Path<'_>, faults: &mut Faults) -> String {
-    if written != MESSAGE_PATH {
+    if written != TERMINATION_MESSAGE_PATH {
         let detail = "termination messages; leave the field out";
         faults.not_yet(&path.child("terminationMessagePath"), detail);
     }

@@ -107,6 +107,7 @@ pub(super) fn pod(context: &v1::PodSecurityContext, path: &Path<'_>, faults: &mu
             .filter_map(|(index, group)| id(Some(*group), &groups_path.index(index), faults))
             .collect(),
         seccomp: seccomp(seccomp_profile.as_ref(), path, faults),
+        ..PodSecurity::default()
     }
 }
 

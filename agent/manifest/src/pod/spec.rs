@@ -153,7 +153,6 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
 
     Some(PodSpec {
         init_containers: init_containers?,
-        containers: containers?,
         volumes: volumes.converted?,
         restart_policy: restart_policy?,
         termination_grace_period: termination_grace_period?,
@@ -161,6 +160,7 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         share_process_namespace,
         hostname,
         security,
+        ..PodSpec::new(containers?)
     })
 }
 

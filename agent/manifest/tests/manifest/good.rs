@@ -2,8 +2,8 @@
 
 use coracle_manifest::decode;
 use coracle_model::{
-    EmptyDirMedium, HostPathType, ImagePullPolicy, MountPropagation, QosClass, Quantity, RestartPolicy,
-    SeccompProfile, VolumeSource, qos_class,
+    EmptyDirMedium, EnvValue, HostPathType, ImagePullPolicy, MountPropagation, QosClass, Quantity,
+    RestartPolicy, SeccompProfile, VolumeSource, qos_class,
 };
 
 use super::one;
@@ -24,7 +24,7 @@ fn every_field_of_a_pod_reaches_the_model() {
 
     let server = pod.container("server").unwrap();
     assert_eq!(server.image_pull_policy, ImagePullPolicy::Always);
-    assert_eq!(server.env[1].value, "world");
+    assert_eq!(server.env[1].value, EnvValue::Literal("world".to_owned()));
     assert_eq!(server.resources.limits.cpu, Some(Quantity::from_milli(500)));
     assert_eq!(server.resources.requests.memory, Some(Quantity::from_units(32 << 20)));
     assert_eq!(server.security.allow_privilege_escalation, Some(false));

@@ -1,11 +1,6 @@
 //! Values for the tests of this crate.
 
-use std::time::Duration;
-
-use coracle_model::{
-    Container, ContainerId, ContainerSecurity, HostNamespaces, ImagePullPolicy, Name, Pod, PodKey,
-    PodSecurity, PodSpec, Resources, RestartPolicy, TerminationMessagePolicy,
-};
+use coracle_model::{Container, ContainerId, Name, Pod, PodKey, PodSpec, RestartPolicy};
 use jiff::Timestamp;
 
 use crate::ports::{ImageRef, ObservedContainer, ObservedState};
@@ -23,24 +18,7 @@ pub(crate) fn image() -> ImageRef {
 }
 
 pub(crate) fn container(name: &str) -> Container {
-    Container {
-        name: Name::label(name).unwrap(),
-        image: "busybox".to_owned(),
-        image_pull_policy: ImagePullPolicy::IfNotPresent,
-        command: None,
-        args: None,
-        working_dir: None,
-        env: Vec::new(),
-        ports: Vec::new(),
-        resources: Resources::default(),
-        volume_mounts: Vec::new(),
-        security: ContainerSecurity::default(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        termination_message_path: "/dev/termination-log".to_owned(),
-        termination_message_policy: TerminationMessagePolicy::File,
-    }
+    Container::new(Name::label(name).unwrap(), "busybox")
 }
 
 pub(crate) fn pod(uid: &str, policy: RestartPolicy, init: &[&str], apps: &[&str]) -> Pod {
@@ -51,14 +29,8 @@ pub(crate) fn pod(uid: &str, policy: RestartPolicy, init: &[&str], apps: &[&str]
         annotations: Default::default(),
         spec: PodSpec {
             init_containers: init.iter().copied().map(container).collect(),
-            containers: apps.iter().copied().map(container).collect(),
-            volumes: Vec::new(),
             restart_policy: policy,
-            termination_grace_period: Duration::from_secs(30),
-            host: HostNamespaces::default(),
-            share_process_namespace: false,
-            hostname: None,
-            security: PodSecurity::default(),
+            ..PodSpec::new(apps.iter().copied().map(container).collect())
         },
         object: "{}".to_owned(),
     }

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_model::{
-    Container, EmptyDirMedium, HostPathType, ImagePullPolicy, MountPropagation, Name, Pod, PodKey, PodSpec,
-    Quantity, RestartPolicy, TerminationMessagePolicy, Volume, VolumeMount, VolumeSource,
+    Container, EmptyDirMedium, HostPathType, MountPropagation, Name, Pod, PodKey, PodSpec, Quantity, Volume,
+    VolumeMount, VolumeSource,
 };
 use coracle_volume::{PreparedMount, Volumes};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -62,40 +62,13 @@ pub(crate) fn mount_at(name: &str, sub_path: Option<&str>) -> VolumeMount {
 }
 
 pub(crate) fn pod(volumes: Vec<Volume>) -> Pod {
-    let container = Container {
-        name: Name::label("main").unwrap(),
-        image: "x".into(),
-        image_pull_policy: ImagePullPolicy::Never,
-        command: None,
-        args: None,
-        working_dir: None,
-        env: vec![],
-        ports: vec![],
-        resources: Default::default(),
-        volume_mounts: vec![],
-        security: Default::default(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        termination_message_path: "/dev/termination-log".into(),
-        termination_message_policy: TerminationMessagePolicy::File,
-    };
+    let container = Container::new(Name::label("main").unwrap(), "x");
     Pod {
         uid: "u1".parse().unwrap(),
         key: PodKey { namespace: Name::label("default").unwrap(), name: Name::label("web").unwrap() },
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
-        spec: PodSpec {
-            init_containers: vec![],
-            containers: vec![container],
-            volumes,
-            restart_policy: RestartPolicy::Never,
-            termination_grace_period: std::time::Duration::ZERO,
-            host: Default::default(),
-            share_process_namespace: false,
-            hostname: None,
-            security: Default::default(),
-        },
+        spec: PodSpec { volumes, ..PodSpec::new(vec![container]) },
         object: String::new(),
     }
 }

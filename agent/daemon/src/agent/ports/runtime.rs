@@ -8,16 +8,15 @@ use std::time::Duration;
 use coracle_image::{
     Access, Digest, Image, ImageError, Store, effective_process, resolve_user, verify_non_root,
 };
-use coracle_model::{Container, ContainerId, Pod, PodUid};
+use coracle_model::{Container, ContainerId, Pod, PodUid, Signal};
 use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 use coracle_sandbox::{
     ContainerRequest, ContainerSnapshot, ContainerStage, ExecUser, RequestMount, Runtime, SandboxStage,
 };
 use coracle_volume::Volumes;
 
-use super::PodDirs;
 use super::failure::{blocking, failure};
-use crate::agent::signal;
+use super::{PodDirs, environment};
 
 /// The sandbox runtime, as pods need it.
 pub(crate) struct RuntimePort {
@@ -165,10 +164,11 @@ impl Composer {
         let image = self.image(image)?;
         let config = &image.document.config;
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
-        let process = effective_process(&container, config, pod.hostname()).map_err(created)?;
+        let environment = environment::resolve(&container)?;
+        let process = effective_process(&container, &environment, config, pod.hostname()).map_err(created)?;
         let stop_signal = match process.stop_signal.as_deref() {
-            None => signal::TERM,
-            Some(text) => signal::parse(text).map_err(failure("CreateContainerError"))?,
+            None => Signal::TERM,
+            Some(text) => text.parse().map_err(failure("CreateContainerError"))?,
         };
         let dir = self.dirs.container(&pod.uid, id);
         // Writable also where the specification wants it read-only: init makes it so,
@@ -193,7 +193,7 @@ impl Composer {
             env,
             cwd: process.cwd,
             user: ExecUser { uid: user.uid, gid: user.gid, additional_gids: user.additional_gids },
-            stop_signal,
+            stop_signal: stop_signal.number(),
             rootfs,
             mounts,
             container,

@@ -1,12 +1,17 @@
-//! Names of signals, as images and specifications give them.
+//! Signals, as images and specifications name them.
 
-/// SIGTERM: what asks a container to end that names no other signal.
-pub(crate) const TERM: i32 = 15;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A signal by its Linux number, 1 to 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal(i32);
 
 /// No signal of that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown stop signal {0:?}: give a name such as SIGTERM or SIGRTMIN+3, or a number from 1 to 64")]
-pub(crate) struct UnknownSignal(String);
+pub struct UnknownSignal(String);
 
 /// Linux numbers on x86_64 and aarch64, where they are the same.
 const NAMES: [(&str, i32); 33] = [
@@ -25,7 +30,7 @@ const NAMES: [(&str, i32); 33] = [
     ("USR2", 12),
     ("PIPE", 13),
     ("ALRM", 14),
-    ("TERM", TERM),
+    ("TERM", 15),
     ("STKFLT", 16),
     ("CHLD", 17),
     ("CONT", 18),
@@ -47,16 +52,35 @@ const NAMES: [(&str, i32); 33] = [
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
-/// The number of a signal given as `SIGTERM`, `term`, `15`, `SIGRTMIN+3` or `RTMAX-1`.
-pub(crate) fn parse(text: &str) -> Result<i32, UnknownSignal> {
-    let unknown = || UnknownSignal(text.to_owned());
+// === impl Signal ===
+
+impl Signal {
+    /// SIGTERM: what asks a container to end that names no other signal.
+    pub const TERM: Self = Self(15);
+
+    /// The number.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+}
+
+/// Reads a signal given as `SIGTERM`, `term`, `15`, `SIGRTMIN+3` or `RTMAX-1`.
+impl FromStr for Signal {
+    type Err = UnknownSignal;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSignal> {
+        number(text).map(Self).ok_or_else(|| UnknownSignal(text.to_owned()))
+    }
+}
+
+fn number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=RTMAX).contains(&number) { Ok(number) } else { Err(unknown()) };
+        return (1..=RTMAX).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
-        return Ok(*number);
+        return Some(*number);
     }
     let offset = |text: &str, sign: char| match text.strip_prefix(sign) {
         None if text.is_empty() => Some(0),
@@ -64,13 +88,11 @@ pub(crate) fn parse(text: &str) -> Result<i32, UnknownSignal> {
         Some(digits) => digits.parse::<i32>().ok(),
     };
     let number = if let Some(rest) = name.strip_prefix("RTMIN") {
-        offset(rest, '+').map(|plus| RTMIN.saturating_add(plus))
-    } else if let Some(rest) = name.strip_prefix("RTMAX") {
-        offset(rest, '-').map(|minus| RTMAX.saturating_sub(minus))
+        RTMIN.checked_add(offset(rest, '+')?)
     } else {
-        None
+        RTMAX.checked_sub(offset(name.strip_prefix("RTMAX")?, '-')?)
     };
-    number.filter(|number| (RTMIN..=RTMAX).contains(number)).ok_or_else(unknown)
+    number.filter(|number| (RTMIN..=RTMAX).contains(number))
 }
 
 #[cfg(test)]
@@ -88,10 +110,10 @@ mod tests {
             ("SIGRTMAX-1", 63),
             ("SIGQUIT", 3),
         ] {
-            assert_eq!(parse(text), Ok(number), "{text}");
+            assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
         }
         for text in ["", "SIG", "0", "65", "-1", "SIGRTMIN+31", "SIGRTMAX-99", "SIGFOO", "RTMIN+x"] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(text.parse::<Signal>().is_err(), "{text}");
         }
     }
 }
