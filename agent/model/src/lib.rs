@@ -8,6 +8,7 @@
 mod config;
 mod container;
 mod environment;
+mod event;
 mod expand;
 mod id;
 mod name;
@@ -29,6 +30,7 @@ pub use container::{
 pub use environment::{
     ConfigKind, EnvFrom, EnvValue, EnvVar, FileKeySelector, KeySelector, PodField, ResourceField,
 };
+pub use event::{Event, EventType, ObjectReference};
 pub use expand::expand;
 pub use id::{ContainerId, InvalidContainerId, InvalidPodUid, PodUid};
 pub use name::{InvalidName, Name, validate_label, validate_subdomain};

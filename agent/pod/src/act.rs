@@ -1,13 +1,12 @@
-//! Carrying out an action: the call of the port, and what it says in the pod's events.
+//! Carrying out an action: the call of the port, and what it says as an event.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use coracle_model::{Container, Pod};
+use coracle_model::{Container, EventType, Pod};
 
 use crate::action::{Action, Index, Step};
-use crate::event::EventType;
 use crate::ports::{Failure, ImageRef, Images, Ports, Records, Runtime, Volumes};
 use crate::record::PodRecord;
 

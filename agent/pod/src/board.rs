@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use coracle_model::{Pod, PodStatus, PodUid};
 use tokio::sync::watch;
 
-use crate::event::Events;
 use crate::record::Deletion;
 
 /// A pod as it is seen now. Cheap to clone.
@@ -23,8 +22,6 @@ pub struct PodSnapshot {
     pub deletion: Option<Deletion>,
     /// Where its worker is.
     pub phase: WorkerPhase,
-    /// What happened to it.
-    pub events: Arc<Events>,
     /// Grows with every change of any pod: `metadata.resourceVersion`.
     pub version: u64,
 }
@@ -38,7 +35,7 @@ pub struct PodSnapshot {
 /// ```
 ///
 /// There is no way back: what was told to end never starts again. A step that fails is tried again in
-/// its phase, however often, and its failure is seen in the status and the events.
+/// its phase, however often, and its failure is seen in the status and told as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerPhase {
     /// The pod is taken towards what its specification says. A failure leads to another try, with a delay.

@@ -9,7 +9,6 @@ mod act;
 mod action;
 mod backoff;
 mod board;
-mod event;
 mod inbox;
 mod manager;
 mod plan;
@@ -23,7 +22,6 @@ mod view;
 mod worker;
 
 pub use board::{PodSnapshot, WorkerPhase};
-pub use event::{Event, EventType, Events};
 pub use manager::{Closed, KeyTaken, Pods};
 pub use record::{Deletion, PodRecord};
 pub use record_dir::{RecordDir, RecordError};

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::board::{Board, PodSnapshot, WorkerPhase};
-use crate::event::Events;
 use crate::inbox::Inbox;
 use crate::ports::{Clock, Observed, Ports};
 use crate::record::PodRecord;
@@ -275,7 +274,6 @@ impl<P: Ports> Shared<P> {
             status: Arc::new(status::status(pod, &Observed::default(), &notes)),
             deletion: None,
             phase: WorkerPhase::Syncing,
-            events: Arc::<Events>::default(),
             version: 0,
         }
     }

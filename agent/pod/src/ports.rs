@@ -11,7 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, Pod, PodUid};
+use coracle_model::{Container, ContainerId, EventType, Name, Pod, PodUid};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +107,13 @@ pub trait Records: Send + Sync + 'static {
     fn forget(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
+/// Who is told what happens to pods: the node's events, for people.
+pub trait Events: Send + Sync + 'static {
+    /// Notes that something happened to the pod now. Returns at once and fails nobody: a worker waits for no
+    /// disk to tell what it did. Who listens counts what is told again and again, and may drop some of it.
+    fn record(&self, pod: &Pod, event: PodEvent<'_>);
+}
+
 /// The wall clock, on which containers' times are.
 pub trait Clock: Send + Sync + 'static {
     /// The time.
@@ -123,6 +130,8 @@ pub trait Ports: Send + Sync + 'static {
     type Volumes: Volumes;
     /// What survives the agent.
     type Records: Records;
+    /// Who is told what happens.
+    type Events: Events;
     /// The wall clock; [`SystemClock`] but in tests.
     type Clock: Clock;
 
@@ -134,8 +143,23 @@ pub trait Ports: Send + Sync + 'static {
     fn volumes(&self) -> &Self::Volumes;
     /// What survives the agent.
     fn records(&self) -> &Self::Records;
+    /// Who is told what happens.
+    fn events(&self) -> &Self::Events;
     /// The wall clock.
     fn clock(&self) -> &Self::Clock;
+}
+
+/// Something that happened to a pod, in the kubelet's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodEvent<'a> {
+    /// Whether it is as it should be.
+    pub kind: EventType,
+    /// CamelCase, such as `Started` or `BackOff`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// The container of the pod it is about; `None` when it is about the pod.
+    pub container: Option<&'a Name>,
 }
 
 /// The system's clock.

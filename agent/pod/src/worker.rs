@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::PodStatus;
+use coracle_model::{EventType, Name, PodStatus};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -14,10 +14,9 @@ use crate::act::{Acting, Outcome, act, failure_event, success_event};
 use crate::action::{Action, Index, Step};
 use crate::backoff::{self, CrashLoop};
 use crate::board::{Board, PodSnapshot, WorkerPhase};
-use crate::event::{EventType, Events};
 use crate::inbox::Inbox;
 use crate::plan::{self, Facts, Prepared, Released};
-use crate::ports::{Clock, Failure, Observed, Ports, Runtime, SandboxState};
+use crate::ports::{Clock, Events, Failure, Observed, PodEvent, Ports, Runtime, SandboxState};
 use crate::record::{Deletion, PodRecord};
 use crate::status::{self, Course, Notes};
 
@@ -60,7 +59,6 @@ pub(crate) struct Worker<P: Ports> {
     acting: FuturesUnordered<Acting>,
     under_way: Vec<Step>,
     sandbox: SandboxState,
-    events: Arc<Events>,
     status: Option<Arc<PodStatus>>,
     published: Option<(WorkerPhase, Option<Deletion>)>,
 }
@@ -98,7 +96,6 @@ impl<P: Ports> Worker<P> {
             failing: BTreeMap::new(),
             acting: FuturesUnordered::new(),
             under_way: Vec::new(),
-            events: Arc::default(),
             status: None,
             published: None,
         }
@@ -177,7 +174,7 @@ impl<P: Ports> Worker<P> {
     fn advance(&mut self) -> Option<Instant> {
         let now = self.ports.clock().now();
         let observed = self.ports.runtime().observe(&self.record.pod.uid);
-        self.note(&observed, now);
+        self.note(&observed);
         let (mut actions, mut wake_after) = (Vec::new(), None);
         // Nothing is made before the pod is on record, or a restart of the agent would not find it.
         if self.phase == WorkerPhase::Syncing && self.recorded {
@@ -200,7 +197,7 @@ impl<P: Ports> Worker<P> {
         if self.unsaved && !self.is_leaving() {
             actions.push(Action::SaveRecord);
         }
-        self.begin(actions, now);
+        self.begin(actions);
         self.publish(&observed, now);
         let retry = self.failing.values().map(|failing| failing.not_before);
         let retry = retry.filter(|at| *at > Instant::now()).min();
@@ -214,13 +211,13 @@ impl<P: Ports> Worker<P> {
     }
 
     /// Takes note of what happened without the worker's doing.
-    fn note(&mut self, observed: &Observed, now: Timestamp) {
+    fn note(&mut self, observed: &Observed) {
         self.unsaved |= backoff::note_long_runs(observed, &mut self.record.streak_base);
         if observed.sandbox == SandboxState::Dead && self.sandbox == SandboxState::Ready {
             // What was begun for the old sandbox must not come out in the new one.
             self.give_up();
             let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
-            self.event(now, EventType::Normal, "SandboxChanged", None, message);
+            self.event(EventType::Normal, "SandboxChanged", None, message);
         }
         self.sandbox = observed.sandbox;
         self.failing.retain(|step, _| match step {
@@ -252,7 +249,7 @@ impl<P: Ports> Worker<P> {
         }
         for (index, back_off) in &plan.back_off {
             if !self.back_off.contains_key(index) {
-                self.back_off_event(*index, now);
+                self.back_off_event(*index);
             }
             tracing::debug!(pod = %self.record.pod.key, index, delay = ?back_off.delay, "in back-off");
         }
@@ -260,14 +257,14 @@ impl<P: Ports> Worker<P> {
         (plan.actions, plan.wake_after)
     }
 
-    fn back_off_event(&mut self, index: Index, now: Timestamp) {
-        let pod = Arc::clone(&self.record.pod);
+    fn back_off_event(&self, index: Index) {
+        let pod = &self.record.pod;
         if let Some(container) = pod.all_containers().nth(index) {
             let message = format!(
                 "Back-off restarting failed container {} in pod {}_{}({})",
                 container.name, pod.key.name, pod.key.namespace, pod.uid
             );
-            self.event(now, EventType::Warning, "BackOff", Some(index), message);
+            self.event(EventType::Warning, "BackOff", Some(&container.name), message);
         }
     }
 
@@ -289,7 +286,7 @@ impl<P: Ports> Worker<P> {
     }
 
     /// Begins the actions that are not under way and whose time has come.
-    fn begin(&mut self, actions: Vec<Action>, now: Timestamp) {
+    fn begin(&mut self, actions: Vec<Action>) {
         let instant = Instant::now();
         for action in actions {
             let step = action.step();
@@ -298,7 +295,7 @@ impl<P: Ports> Worker<P> {
                 continue;
             }
             if let Action::Stop(id, ..) = action {
-                self.killing_event(id, now);
+                self.killing_event(id);
             }
             self.under_way.push(step);
             if step == Step::SaveRecord {
@@ -308,23 +305,17 @@ impl<P: Ports> Worker<P> {
         }
     }
 
-    fn killing_event(&mut self, id: coracle_model::ContainerId, now: Timestamp) {
+    fn killing_event(&self, id: coracle_model::ContainerId) {
         let observed = self.ports.runtime().observe(&self.record.pod.uid);
         let Some(container) = observed.containers.iter().find(|container| container.id == id) else { return };
         let message = format!("Stopping container {}", container.name);
-        Arc::make_mut(&mut self.events).record(
-            now,
-            EventType::Normal,
-            "Killing",
-            Some(&container.name),
-            message,
-        );
+        let name = self.record.pod.all_containers().map(|it| &it.name).find(|name| **name == *container.name);
+        self.event(EventType::Normal, "Killing", name, message);
     }
 
     /// An action ended.
     fn finish(&mut self, action: Action, result: Result<Outcome, Failure>) {
         let step = action.step();
-        let now = self.ports.clock().now();
         self.under_way.retain(|other| *other != step);
         let index = match action {
             Action::EnsureImage(index, _) | Action::Create(index, ..) | Action::Start(index, _) => {
@@ -332,18 +323,20 @@ impl<P: Ports> Worker<P> {
             }
             _ => None,
         };
+        let pod = Arc::clone(&self.record.pod);
+        let container = index.and_then(|index| pod.all_containers().nth(index)).map(|it| &it.name);
         match result {
             Ok(outcome) => {
                 self.failing.remove(&step);
-                if let Some((reason, message)) = success_event(&self.record.pod, &action) {
-                    self.event(now, EventType::Normal, reason, index, message);
+                if let Some((reason, message)) = success_event(&pod, &action) {
+                    self.event(EventType::Normal, reason, container, message);
                 }
                 self.succeeded(action, outcome);
             }
             Err(failure) => {
                 let (kind, reason, message) = failure_event(step, &failure);
-                tracing::warn!(pod = %self.record.pod.key, uid = %self.record.pod.uid, ?step, %failure, "a step of the pod failed");
-                self.event(now, kind, reason, index, message);
+                tracing::warn!(pod = %pod.key, uid = %pod.uid, ?step, %failure, "a step of the pod failed");
+                self.event(kind, reason, container, message);
                 let count = self.failing.get(&step).map_or(1, |failing| failing.count.saturating_add(1));
                 let not_before = Instant::now() + step.schedule().delay(count);
                 self.failing.insert(step, Failing { failure, count, not_before });
@@ -367,19 +360,8 @@ impl<P: Ports> Worker<P> {
         }
     }
 
-    fn event(
-        &mut self,
-        now: Timestamp,
-        kind: EventType,
-        reason: &'static str,
-        index: Option<Index>,
-        message: String,
-    ) {
-        let pod = Arc::clone(&self.record.pod);
-        let container = index.and_then(|index| pod.all_containers().nth(index));
-        let container = container.map(|container| container.name.as_str());
-        Arc::make_mut(&mut self.events).record(now, kind, reason, container, message);
-        self.published = None;
+    fn event(&self, kind: EventType, reason: &'static str, container: Option<&Name>, message: String) {
+        self.ports.events().record(&self.record.pod, PodEvent { kind, reason, message, container });
     }
 
     fn publish(&mut self, observed: &Observed, now: Timestamp) {
@@ -402,7 +384,6 @@ impl<P: Ports> Worker<P> {
             status,
             deletion: self.record.deletion,
             phase: self.phase,
-            events: Arc::clone(&self.events),
             version: 0,
         });
     }

@@ -17,8 +17,7 @@ mod status;
 
 pub use listen::{ListenError, Socket};
 pub use node::{
-    Deletion, Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem,
-    Resize, TerminalSize,
+    Deletion, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem, Resize, TerminalSize,
 };
 pub use route::serve;
 pub use status::{Outcome, Status, StatusCause, StatusDetails, StatusMetadata};

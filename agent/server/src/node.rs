@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{ContainerId, Pod, PodStatus, PodUid};
+use coracle_model::{ContainerId, Event, Pod, PodStatus};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,8 +33,8 @@ pub trait Node: Send + Sync + 'static {
     /// The directory of `<namespace>_<name>_<uid>/<container>/<attempt>.log`.
     fn log_dir(&self) -> &Path;
 
-    /// What happened to a pod, oldest first. Empty for a pod that is not known.
-    fn events(&self, pod: &PodUid) -> Vec<Event>;
+    /// What happened on the node, the event that happened last at the end.
+    fn events(&self) -> Vec<Event>;
 
     /// What is wrong with the manifests, now.
     fn problems(&self) -> Vec<Problem>;
@@ -63,34 +63,6 @@ pub struct Deletion {
     pub requested_at: Timestamp,
     /// What its containers have from then on until they are killed.
     pub grace: Duration,
-}
-
-/// Something that happened to a pod, as `kubectl describe` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Whether it is as it should be.
-    pub kind: EventType,
-    /// CamelCase, such as `Started` or `BackOff`.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-    /// The container it is about; `None` when it is about the pod.
-    pub container: Option<String>,
-    /// When it happened first.
-    pub first_seen: Timestamp,
-    /// When it happened last.
-    pub last_seen: Timestamp,
-    /// How often it happened.
-    pub count: u32,
-}
-
-/// The type of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventType {
-    /// As it should be.
-    Normal,
-    /// Somebody may have to act.
-    Warning,
 }
 
 /// A manifest that cannot be used.
@@ -180,16 +152,4 @@ pub enum ExecError {
     /// Anything else, in a sentence.
     #[error("{0}")]
     Failed(String),
-}
-
-// === impl EventType ===
-
-impl EventType {
-    /// Kubernetes' word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "Normal",
-            Self::Warning => "Warning",
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! Pods and events as Kubernetes objects.
 
 use coracle_manifest::encode;
+use coracle_model::Event;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{Event, Node, PodEntry};
+use crate::{Node, PodEntry};
 
 /// A pod as `v1 Pod`: what was asked for, with what is seen and where it stands.
 pub(crate) fn pod(entry: &PodEntry, node: &dyn Node) -> Value {
@@ -22,33 +23,42 @@ pub(crate) fn pod(entry: &PodEntry, node: &dyn Node) -> Value {
 }
 
 /// An event as `v1 Event`.
-pub(crate) fn event(event: &Event, entry: &PodEntry, node: &dyn Node) -> Value {
-    let key = &entry.pod.key;
+pub(crate) fn event(event: &Event, node: &dyn Node) -> Value {
+    let object = &event.involved_object;
     let mut involved = json!({
         "apiVersion": "v1",
-        "kind": "Pod",
-        "namespace": key.namespace,
-        "name": key.name,
-        "uid": entry.pod.uid,
+        "kind": object.kind,
+        "name": object.name,
+        "uid": object.uid,
     });
-    if let Some(container) = &event.container {
-        let init = entry.pod.spec.init_containers.iter().any(|init| init.name == container.as_str());
-        let list = if init { "initContainers" } else { "containers" };
-        involved["fieldPath"] = json!(format!("spec.{list}{{{container}}}"));
+    for (field, value) in [("namespace", &object.namespace), ("fieldPath", &object.field_path)] {
+        if let Some(value) = value {
+            involved[field] = json!(value);
+        }
     }
     json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"namespace": key.namespace},
+        "metadata": {
+            "name": event.name,
+            "namespace": namespace(event),
+            "resourceVersion": event.version.to_string(),
+            "creationTimestamp": time(event.first_timestamp),
+        },
         "involvedObject": involved,
         "type": event.kind.as_str(),
         "reason": event.reason,
         "message": event.message,
-        "firstTimestamp": time(event.first_seen),
-        "lastTimestamp": time(event.last_seen),
+        "firstTimestamp": time(event.first_timestamp),
+        "lastTimestamp": time(event.last_timestamp),
         "count": event.count,
-        "source": {"component": "coracle", "host": node.name()},
+        "source": {"component": event.component, "host": node.name()},
     })
+}
+
+/// The namespace of an event: its object's. Those of objects without one stand where client-go puts them.
+pub(crate) fn namespace(event: &Event) -> &str {
+    event.involved_object.namespace.as_deref().unwrap_or("default")
 }
 
 /// Kubernetes' `metav1.Time` has whole seconds.

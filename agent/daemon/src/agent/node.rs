@@ -5,12 +5,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_model::{PodKey, PodUid};
+use coracle_events::EventLog;
+use coracle_model::{Event, PodKey};
 use coracle_pod::{PodSnapshot, Pods};
 use coracle_sandbox::Runtime;
-use coracle_server::{
-    Deletion, Event, EventType, ExecError, ExecRequest, ExecSession, Node, PodEntry, Problem,
-};
+use coracle_server::{Deletion, ExecError, ExecRequest, ExecSession, Node, PodEntry, Problem};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -23,6 +22,7 @@ pub(crate) struct AgentNode {
     pub(crate) name: String,
     pub(crate) log_dir: PathBuf,
     pub(crate) pods: Pods<NodePorts>,
+    pub(crate) events: EventLog,
     pub(crate) runtime: Runtime,
     pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
 }
@@ -56,9 +56,8 @@ impl Node for AgentNode {
         &self.log_dir
     }
 
-    fn events(&self, pod: &PodUid) -> Vec<Event> {
-        let Some(snapshot) = self.pods.get(pod) else { return Vec::new() };
-        snapshot.events.iter().map(event).collect()
+    fn events(&self) -> Vec<Event> {
+        self.events.events()
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -78,20 +77,5 @@ fn entry(snapshot: PodSnapshot) -> PodEntry {
             .deletion
             .map(|deletion| Deletion { requested_at: deletion.requested_at, grace: deletion.grace }),
         version: snapshot.version,
-    }
-}
-
-fn event(event: &coracle_pod::Event) -> Event {
-    Event {
-        kind: match event.kind {
-            coracle_pod::EventType::Normal => EventType::Normal,
-            coracle_pod::EventType::Warning => EventType::Warning,
-        },
-        reason: event.reason.to_owned(),
-        message: event.message.clone(),
-        container: event.container.clone(),
-        first_seen: event.first_seen,
-        last_seen: event.last_seen,
-        count: event.count,
     }
 }

@@ -1,6 +1,7 @@
 //! The pod workers' ports, made of the runtime, the image store, the volumes and the run directory.
 
 mod environment;
+mod event;
 mod failure;
 mod image;
 mod runtime;
@@ -9,6 +10,7 @@ mod volume;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coracle_events::EventLog;
 use coracle_image::Store;
 use coracle_model::{ContainerId, PodUid};
 use coracle_pod::RecordDir;
@@ -16,6 +18,7 @@ use coracle_pod::ports::{Ports, SystemClock};
 use coracle_sandbox::Runtime;
 use coracle_volume::Volumes;
 
+pub(crate) use event::EventPort;
 pub(crate) use image::ImagePort;
 pub(crate) use runtime::RuntimePort;
 pub(crate) use volume::VolumePort;
@@ -26,6 +29,7 @@ pub(crate) struct NodePorts {
     images: ImagePort,
     volumes: VolumePort,
     records: RecordDir,
+    events: EventPort,
 }
 
 /// The directories of pods: `<root>/pods/<uid>`.
@@ -43,6 +47,7 @@ impl NodePorts {
         volumes: Arc<Volumes>,
         dirs: PodDirs,
         records: RecordDir,
+        events: EventLog,
     ) -> Self {
         Self {
             runtime: RuntimePort::new(
@@ -54,6 +59,7 @@ impl NodePorts {
             images: ImagePort::new(store),
             volumes: VolumePort::new(volumes, dirs, runtime),
             records,
+            events: EventPort::new(events),
         }
     }
 }
@@ -63,6 +69,7 @@ impl Ports for NodePorts {
     type Images = ImagePort;
     type Volumes = VolumePort;
     type Records = RecordDir;
+    type Events = EventPort;
     type Clock = SystemClock;
 
     fn runtime(&self) -> &RuntimePort {
@@ -79,6 +86,10 @@ impl Ports for NodePorts {
 
     fn records(&self) -> &RecordDir {
         &self.records
+    }
+
+    fn events(&self) -> &EventPort {
+        &self.events
     }
 
     fn clock(&self) -> &SystemClock {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use coracle_cgroup::{Host, Kubepods};
+use coracle_events::EventLog;
 use coracle_image::Store;
 use coracle_model::PodUid;
 use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
@@ -69,7 +70,9 @@ impl Agent {
                 Err(error) => tracing::error!(%error, "a pod's record is unreadable; the pod is removed"),
             }
         }
-        let ports = Arc::new(NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records));
+        let events = EventLog::new();
+        let ports =
+            Arc::new(NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, events.clone()));
         let adopted = adopt(&runtime, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
         for record in &adopted {
@@ -90,6 +93,7 @@ impl Agent {
             name: config.node_name.to_string(),
             log_dir: config.log_dir.clone(),
             pods: pods.clone(),
+            events,
             runtime,
             problems: seen,
         });
@@ -127,7 +131,7 @@ pub(super) async fn remove_all_pods(
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = RecordDir::open(config.run_dir.join("records"))?;
-    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records);
+    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, EventLog::new());
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, Pod, PodUid};
+use coracle_model::{Container, ContainerId, EventType, Pod, PodUid};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) calls: Vec<(Verb, String)>,
     /// How many of the next calls fail.
     pub(crate) fail: BTreeMap<Verb, u32>,
+    /// What was told.
+    pub(crate) events: Vec<Told>,
     /// What a worker did that it must not.
     pub(crate) violations: Vec<String>,
     /// How long containers take to end after SIGTERM; `None` when they ignore it.
@@ -72,6 +74,16 @@ pub(crate) struct Host {
     pub(crate) volumes: bool,
     pub(crate) logs: bool,
     images: BTreeSet<String>,
+}
+
+/// An event, as it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) pod: PodUid,
+    pub(crate) kind: EventType,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) container: Option<String>,
 }
 
 pub(crate) struct Fake {
@@ -142,6 +154,11 @@ impl Fake {
             }
         });
         pods.notify(uid);
+    }
+
+    /// Everything that was told of a pod, in order.
+    pub(crate) fn told(&self, pod: &PodUid) -> Vec<Told> {
+        self.with(|state| state.events.iter().filter(|told| told.pod == *pod).cloned().collect())
     }
 
     /// What is left of any pod.
@@ -409,6 +426,17 @@ impl Records for Fake {
     }
 }
 
+impl Events for Fake {
+    fn record(&self, pod: &Pod, event: PodEvent<'_>) {
+        let PodEvent { kind, reason, message, container } = event;
+        let container = container.map(|name| {
+            assert!(pod.all_containers().any(|one| one.name == *name), "{name} is no container of the pod");
+            name.to_string()
+        });
+        self.with(|state| state.events.push(Told { pod: pod.uid.clone(), kind, reason, message, container }));
+    }
+}
+
 impl Clock for Fake {
     fn now(&self) -> Timestamp {
         at(1_000_000) + (Instant::now() - self.epoch)
@@ -420,6 +448,7 @@ impl Ports for Fake {
     type Images = Self;
     type Volumes = Self;
     type Records = Self;
+    type Events = Self;
     type Clock = Self;
 
     fn runtime(&self) -> &Self {
@@ -432,6 +461,9 @@ impl Ports for Fake {
         self
     }
     fn records(&self) -> &Self {
+        self
+    }
+    fn events(&self) -> &Self {
         self
     }
     fn clock(&self) -> &Self {

@@ -76,8 +76,13 @@ async fn a_pod_runs_and_goes() {
     node.exit("second", 0);
     sleep(SETTLE).await;
     assert_eq!(node.see().status.phase, PodPhase::Running);
-    let reasons: Vec<_> = node.see().events.iter().map(|event| event.reason).collect();
-    assert!(reasons.contains(&"Pulled") && reasons.contains(&"Created") && reasons.contains(&"Started"));
+    let told = node.fake.told(&uid("a"));
+    let of = |container: &str| -> Vec<&str> {
+        told.iter().filter(|it| it.container.as_deref() == Some(container)).map(|it| it.reason).collect()
+    };
+    for container in ["first", "second", "web", "log"] {
+        assert_eq!(of(container), ["Pulled", "Created", "Started"], "{container}");
+    }
 
     let calls = node.fake.with(|state| state.calls.len());
     for _ in 0..10 {
@@ -88,6 +93,11 @@ async fn a_pod_runs_and_goes() {
 
     assert!(node.pods.terminate(&uid("a"), None));
     node.gone(Duration::from_secs(1)).await;
+    let killing = |name: &str| {
+        let told = node.fake.told(&uid("a"));
+        told.iter().any(|it| it.reason == "Killing" && it.container.as_deref() == Some(name))
+    };
+    assert!(killing("web") && killing("log") && !killing("first"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,7 +297,7 @@ async fn a_new_sandbox_runs_the_init_containers_again() {
     node.exit("setup", 0);
     sleep(SETTLE).await;
     assert_eq!(node.see().status.container_statuses[0].restart_count, 1);
-    assert!(node.see().events.iter().any(|event| event.reason == "SandboxChanged"));
+    assert!(node.fake.told(&uid("a")).iter().any(|event| event.reason == "SandboxChanged"));
     node.well_behaved();
 }
 
@@ -358,7 +368,7 @@ async fn a_failing_release_is_shown_and_tried_until_it_succeeds() {
     }
     node.pods.terminate(&uid("a"), None);
     sleep(SETTLE).await;
-    assert!(node.see().events.iter().any(|event| event.reason == "FailedKillPod"));
+    assert!(node.fake.told(&uid("a")).iter().any(|event| event.reason == "FailedKillPod"));
     node.gone(Duration::from_secs(60)).await;
 }
 

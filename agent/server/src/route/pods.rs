@@ -46,8 +46,9 @@ pub(super) async fn events(
     Path((namespace, pod)): Path<(String, String)>,
 ) -> Result<Json<Value>, Status> {
     let entry = find(&*node, &namespace, &pod)?;
-    let events = node.events(&entry.pod.uid);
-    let items: Vec<_> = events.iter().map(|event| object::event(event, &entry, &*node)).collect();
+    let events = node.events();
+    let of_it = events.iter().filter(|event| event.involved_object.uid == entry.pod.uid.as_str());
+    let items: Vec<_> = of_it.map(|event| object::event(event, &*node)).collect();
     Ok(Json(json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": items})))
 }
 

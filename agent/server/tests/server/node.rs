@@ -12,12 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use coracle_model::{
-    ContainerId, ContainerState, ContainerStatus, Pod, PodPhase, PodStatus, PodUid, QosClass, Running,
-    Terminated, Waiting,
+    ContainerId, ContainerState, ContainerStatus, Event, EventType, ObjectReference, Pod, PodPhase,
+    PodStatus, QosClass, Running, Terminated, Waiting,
 };
-use coracle_server::{
-    Event, EventType, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem, TerminalSize,
-};
+use coracle_server::{ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem, TerminalSize};
 use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -139,15 +137,24 @@ impl Node for TestNode {
         &self.logs
     }
 
-    fn events(&self, _pod: &PodUid) -> Vec<Event> {
+    fn events(&self) -> Vec<Event> {
         vec![Event {
+            name: "web.1".to_owned(),
+            involved_object: ObjectReference {
+                kind: "Pod".to_owned(),
+                namespace: Some("default".to_owned()),
+                name: "web".to_owned(),
+                uid: pod().uid.to_string(),
+                field_path: Some("spec.containers{web}".to_owned()),
+            },
             kind: EventType::Warning,
             reason: "BackOff".to_owned(),
             message: "Back-off restarting".to_owned(),
-            container: Some("web".to_owned()),
-            first_seen: Timestamp::UNIX_EPOCH,
-            last_seen: Timestamp::UNIX_EPOCH,
+            component: "coracle".to_owned(),
             count: 3,
+            first_timestamp: Timestamp::UNIX_EPOCH,
+            last_timestamp: Timestamp::UNIX_EPOCH,
+            version: 1,
         }]
     }
 

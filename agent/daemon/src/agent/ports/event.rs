@@ -1,0 +1,44 @@
+//! What happens to pods, told to the node's events.
+
+use coracle_events::{EventLog, Occurrence};
+use coracle_model::{ObjectReference, Pod};
+use coracle_pod::ports::{Events, PodEvent};
+
+/// `source.component` of this node's events.
+pub(crate) const COMPONENT: &str = "coracle";
+
+/// The node's events, as pods tell them.
+pub(crate) struct EventPort {
+    log: EventLog,
+}
+
+// === impl EventPort ===
+
+impl EventPort {
+    pub(super) fn new(log: EventLog) -> Self {
+        Self { log }
+    }
+}
+
+impl Events for EventPort {
+    fn record(&self, pod: &Pod, event: PodEvent<'_>) {
+        let PodEvent { kind, reason, message, container } = event;
+        let field_path = container.map(|container| {
+            let init = pod.spec.init_containers.iter().any(|one| one.name == *container);
+            format!("spec.{}{{{container}}}", if init { "initContainers" } else { "containers" })
+        });
+        self.log.record(Occurrence {
+            object: ObjectReference {
+                kind: "Pod".to_owned(),
+                namespace: Some(pod.key.namespace.to_string()),
+                name: pod.key.name.to_string(),
+                uid: pod.uid.to_string(),
+                field_path,
+            },
+            kind,
+            reason: reason.to_owned(),
+            message,
+            component: COMPONENT.to_owned(),
+        });
+    }
+}

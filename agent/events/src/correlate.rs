@@ -1,0 +1,165 @@
+//! What becomes of an event that is told: a function of what was told before, and of the time.
+
+use std::collections::VecDeque;
+
+use coracle_model::{Event, EventType, ObjectReference};
+use jiff::Timestamp;
+
+use crate::similar::{self, Similar};
+use crate::spam::{self, SpamFilter};
+use crate::{MAX_EVENTS, MAX_MESSAGE, TTL};
+
+/// In front of the message of events that were combined.
+const COMBINED: &str = "(combined from similar events): ";
+/// Behind a message that was cut.
+const CUT: &str = "...";
+
+/// Something that happened now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// What it happened to.
+    pub object: ObjectReference,
+    /// Whether somebody may have to act.
+    pub kind: EventType,
+    /// CamelCase, such as `Started` or `BackOff`.
+    pub reason: String,
+    /// For people. What is longer than [`MAX_MESSAGE`] is cut.
+    pub message: String,
+    /// Which program says so.
+    pub component: String,
+}
+
+/// The events there are, in order of their last occurrence.
+#[derive(Debug, Default)]
+pub(crate) struct Correlator {
+    entries: VecDeque<Entry>,
+    similar: Similar,
+    spam: SpamFilter,
+    version: u64,
+}
+
+/// An event, and what of it is not shown.
+#[derive(Debug)]
+struct Entry {
+    /// As it is shown; with a count of 0, it is not.
+    event: Event,
+    combined: bool,
+    /// When it happened last, shown or not.
+    last: Timestamp,
+    /// How often it happened since it was shown last.
+    unseen: u32,
+}
+
+// === impl Correlator ===
+
+impl Correlator {
+    /// Takes in that something happened. The event as it is shown from now on; `None` when nothing changes,
+    /// because too much happened to this object already.
+    pub(crate) fn tell(&mut self, told: Occurrence, now: Timestamp) -> Option<Event> {
+        self.entries.retain(|entry| !is_over(entry.last, now));
+        let Occurrence { object, kind, reason, mut message, component } = told;
+        cut(&mut message);
+        let of_object = spam::Key {
+            component: component.clone(),
+            kind: object.kind.clone(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            uid: object.uid.clone(),
+        };
+        let group = similar::Key { object: of_object.clone(), kind, reason: reason.clone() };
+        let combined = self.similar.combines(group, &message, now);
+        if combined {
+            message.insert_str(0, COMBINED);
+            cut(&mut message);
+        }
+        let same = |entry: &Entry| {
+            let event = &entry.event;
+            event.reason == reason
+                && event.kind == kind
+                && event.component == component
+                && entry.combined == combined
+                // What was combined has the latest message, and is about no part in particular.
+                && match combined {
+                    true => is_same_object(&event.involved_object, &object),
+                    false => event.message == message && event.involved_object == object,
+                }
+        };
+        let known = self.entries.iter().position(same).and_then(|place| self.entries.remove(place));
+        let mut entry = known.unwrap_or_else(|| Entry {
+            event: Event {
+                name: name(&self.entries, &object.name, now),
+                involved_object: object.clone(),
+                kind,
+                reason,
+                message: String::new(),
+                component,
+                count: 0,
+                first_timestamp: now,
+                last_timestamp: now,
+                version: 0,
+            },
+            combined,
+            last: now,
+            unseen: 0,
+        });
+        entry.last = now;
+        entry.unseen = entry.unseen.saturating_add(1);
+        let shown = self.spam.admit(of_object, now).then(|| {
+            self.version += 1;
+            let event = &mut entry.event;
+            event.count = event.count.saturating_add(std::mem::take(&mut entry.unseen));
+            (event.message, event.involved_object) = (message.clone(), object);
+            (event.last_timestamp, event.version) = (now, self.version);
+            event.clone()
+        });
+        if shown.is_none() && entry.event.count == 0 {
+            entry.event.message = message;
+        }
+        if self.entries.len() >= MAX_EVENTS {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+        shown
+    }
+
+    /// What is shown now, the event that happened last at the end.
+    pub(crate) fn events(&self, now: Timestamp) -> impl Iterator<Item = &Event> {
+        let shown =
+            self.entries.iter().filter(move |entry| entry.event.count > 0 && !is_over(entry.last, now));
+        shown.map(|entry| &entry.event)
+    }
+}
+
+/// A name as client-go makes it; of two events in one nanosecond, the second counts on.
+fn name(entries: &VecDeque<Entry>, object: &str, now: Timestamp) -> String {
+    let mut number = now.as_nanosecond();
+    loop {
+        let name = format!("{object}.{number:x}");
+        if entries.iter().all(|entry| entry.event.name != name) {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+fn is_same_object(one: &ObjectReference, other: &ObjectReference) -> bool {
+    one.uid == other.uid
+        && one.name == other.name
+        && one.namespace == other.namespace
+        && one.kind == other.kind
+}
+
+fn is_over(last: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(last) > jiff::SignedDuration::try_from(TTL).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+/// Cuts a message to [`MAX_MESSAGE`], between two characters.
+fn cut(message: &mut String) {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE - CUT.len()));
+        message.push_str(CUT);
+    }
+}
+
+#[cfg(test)]
+mod tests;
