@@ -7,11 +7,12 @@
 //! nothing of it takes effect any more once a later call for the same pod has returned: a container
 //! whose creation was given up does not appear after [`Runtime::remove_sandbox`].
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, EventType, Name, Pod, PodUid};
+use coracle_model::{Container, ContainerId, EventType, Handler, Name, Pod, PodUid, ProbeKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,67 @@ pub trait Volumes: Send + Sync + 'static {
 
     /// Removes the pod's logs. The last step before the pod is gone.
     fn release_logs(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// What runs the probes of containers, and knows what they have found.
+pub trait Probes: Send + Sync + 'static {
+    /// Has exactly these containers of the pod probed, as their specifications say. One that is probed
+    /// already goes on as it is; one that is not named any more is no longer probed. Answers at once;
+    /// whenever a result changes, the pod's worker is woken. Failures of single probes are its own to
+    /// tell in the pod's events (`Unhealthy`).
+    fn set_probed(&self, pod: &Arc<Pod>, containers: Vec<Probed>);
+
+    /// What was found of the containers being probed. Answers from memory.
+    fn findings(&self, pod: &PodUid) -> BTreeMap<ContainerId, Findings>;
+}
+
+/// A container that runs, has passed its postStart hook and has probes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probed {
+    /// Which container.
+    pub id: ContainerId,
+    /// The name of the specification's container it runs.
+    pub name: String,
+    /// When its program was executed: initial delays count from it.
+    pub started_at: Timestamp,
+    /// What an agent before this one has found of it.
+    pub known: Option<Findings>,
+}
+
+/// What the probes of one container have found so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// The startup probe has succeeded, or there is none.
+    pub started: bool,
+    /// The readiness probe says yes; without one, the container has started.
+    pub ready: bool,
+    /// Why the container is to be ended: its startup or liveness probe has failed. Never taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<ProbeFailed>,
+}
+
+/// A startup or liveness probe that has failed as often as its threshold says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeFailed {
+    /// Which probe.
+    pub kind: ProbeKind,
+    /// What the container has between the stop signal and SIGKILL; the pod's grace period when absent.
+    pub grace: Option<Duration>,
+}
+
+/// What carries out lifecycle hooks.
+pub trait Hooks: Send + Sync + 'static {
+    /// Carries out a hook of a container that runs, for at most `timeout` if there is one. What it has
+    /// started in the container has ended when this returns or is dropped. The failure's message tells
+    /// what the hook did, as far as it is short.
+    fn run_hook(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        id: ContainerId,
+        handler: &Handler,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// Where the agent keeps what it must know of its pods after a restart.
