@@ -122,6 +122,9 @@ pub struct Probed {
     pub started_at: Timestamp,
     /// What an agent before this one has found of it.
     pub known: Option<Findings>,
+    /// The pod is being ended: its readiness is still asked for, so that who sends it work can see it
+    /// leave, and it is no longer ended for what the other two find.
+    pub readiness_only: bool,
 }
 
 /// What the probes of one container have found so far.
