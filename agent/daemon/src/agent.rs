@@ -3,6 +3,7 @@
 mod abandoned;
 mod exec;
 mod node;
+mod port_forward;
 mod ports;
 mod serve;
 mod signals;

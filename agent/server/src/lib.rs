@@ -6,18 +6,21 @@
 //! The server holds no state of its own: everything it answers comes from a [`Node`].
 
 pub mod client;
-mod exec;
 mod listen;
 mod logs;
 mod node;
 mod object;
+mod port_forward;
 mod query;
+mod remote_command;
 mod route;
 mod status;
+mod websocket;
 
 pub use listen::{ListenError, Socket};
 pub use node::{
-    Deletion, ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem, Resize, TerminalSize,
+    Deletion, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
+    PortForwardRequest, Problem, Resize, TerminalSize,
 };
 pub use route::serve;
 pub use status::{Outcome, Status, StatusCause, StatusDetails, StatusMetadata};

@@ -11,9 +11,10 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// The node, as the server sees it. Every method but [`Node::exec`] answers from memory.
+/// The node, as the server sees it. Every method that gives no future answers from memory.
 pub trait Node: Send + Sync + 'static {
     /// The node's name: `spec.nodeName` of every pod.
     fn name(&self) -> &str;
@@ -41,6 +42,12 @@ pub trait Node: Send + Sync + 'static {
 
     /// Starts a program in a running container. The answer comes once the program was executed.
     fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>>;
+
+    /// Connects to a port on the loopback of a pod.
+    fn port_forward(
+        &self,
+        request: PortForwardRequest,
+    ) -> BoxFuture<'static, Result<Forwarded, ForwardError>>;
 }
 
 /// A pod and what is seen of it. Cheap to clone.
@@ -142,6 +149,28 @@ pub struct ExecExit {
     /// 0 to 255; 128 plus the signal's number when a signal ended it.
     pub code: i32,
 }
+
+/// A connection to be made to a pod.
+#[derive(Clone, Debug)]
+pub struct PortForwardRequest {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// A TCP port. Never 0.
+    pub port: u16,
+}
+
+/// A connection to a port of a pod.
+pub struct Forwarded {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Resolves when the pod's sandbox is gone: nobody answers on the connection any more.
+    pub gone: BoxFuture<'static, ()>,
+}
+
+/// A port of a pod could not be connected to, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ForwardError(pub String);
 
 /// A program could not be started, or its end not be learned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

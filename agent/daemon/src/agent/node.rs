@@ -9,13 +9,16 @@ use coracle_events::EventLog;
 use coracle_model::{Event, PodKey};
 use coracle_pod::{PodSnapshot, Pods};
 use coracle_sandbox::Runtime;
-use coracle_server::{Deletion, ExecError, ExecRequest, ExecSession, Node, PodEntry, Problem};
+use coracle_server::{
+    Deletion, ExecError, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
+    PortForwardRequest, Problem,
+};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::exec;
 use super::ports::NodePorts;
+use super::{exec, port_forward};
 
 /// This node.
 pub(crate) struct AgentNode {
@@ -66,6 +69,13 @@ impl Node for AgentNode {
 
     fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {
         exec::exec(self.runtime.clone(), request).boxed()
+    }
+
+    fn port_forward(
+        &self,
+        request: PortForwardRequest,
+    ) -> BoxFuture<'static, Result<Forwarded, ForwardError>> {
+        port_forward::connect(self.runtime.clone(), request).boxed()
     }
 }
 

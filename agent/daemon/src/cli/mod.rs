@@ -7,6 +7,7 @@ mod exec;
 mod get;
 mod image;
 mod logs;
+mod port_forward;
 pub(crate) mod prefix;
 pub(crate) mod stream;
 pub(crate) mod style;
@@ -56,6 +57,7 @@ enum Command {
     Describe(describe::Describe),
     Logs(logs::Logs),
     Exec(exec::Exec),
+    PortForward(port_forward::PortForward),
     Image(image::Image),
     Check(check::Check),
     /// Print a completion script for a shell
@@ -83,6 +85,7 @@ impl Cli {
             Command::Describe(describe) => block_on(describe.execute(&client()?)),
             Command::Logs(logs) => block_on(logs.execute(&client()?)),
             Command::Exec(exec) => block_on(exec.execute(&client()?)),
+            Command::PortForward(forward) => block_on(forward.execute(&client()?)),
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),
             Command::Completion { shell } => {

@@ -1,12 +1,14 @@
-//! The way into a pod's network.
+//! The way into a pod's network, and how long it leads anywhere.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use coracle_linux::ReadinessFd;
 use coracle_model::PodUid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use tokio::io::Interest;
 
 use crate::error::{Error, system};
 use crate::pause::PauseClient;
@@ -27,6 +29,20 @@ impl Runtime {
             }
             opened => opened.map_err(system("open the pod's network namespace")),
         }
+    }
+
+    /// Resolves when the pod's sandbox is gone: what still holds its network namespace is to let go.
+    ///
+    /// # Errors
+    /// [`Error::NoSandbox`] when the pod has none.
+    pub fn sandbox_end(&self, uid: &PodUid) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
+        let sandbox = self.inner.pod(uid).and_then(|state| state.live_sandbox());
+        let sandbox = sandbox.ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        let pidfd = sandbox.client.pidfd().try_clone_to_owned();
+        let pidfd = pidfd.and_then(|pidfd| ReadinessFd::new(pidfd, Interest::READABLE));
+        let pidfd = pidfd.map_err(system("watch the pod's pause"))?;
+        // It fails only where the runtime ends, and with it whoever waits.
+        Ok(async move { drop(pidfd.readable().await) })
     }
 }
 

@@ -2,18 +2,13 @@
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use hyper::Request;
-use hyper::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use super::websocket::{WebSocket, open};
 use super::{Client, ClientError, answer, broken};
-use crate::exec::{BLOCK, Channel, Protocol, websocket_config};
 use crate::query::append;
+use crate::remote_command::Channel;
+use crate::websocket::{BLOCK, message, receive};
 use crate::{Status, TerminalSize};
 
 /// What to start, and which of its streams are wanted.
@@ -26,8 +21,6 @@ pub struct ExecOptions {
     /// The program gets a terminal.
     pub tty: bool,
 }
-
-type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// What is sent to the program.
 #[derive(Debug)]
@@ -66,21 +59,7 @@ pub(super) async fn start(
         }
     }
     path.push_str(&query);
-    let request = Request::get(&path)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "websocket")
-        .header(SEC_WEBSOCKET_VERSION, "13")
-        .header(SEC_WEBSOCKET_KEY, generate_key())
-        .header(SEC_WEBSOCKET_PROTOCOL, Protocol::V5.name());
-    let response = client.get(request).await?;
-    let chosen = response.headers().get(SEC_WEBSOCKET_PROTOCOL);
-    if chosen.is_none_or(|chosen| chosen != Protocol::V5.name()) {
-        return Err(answer("/exec", "it does not speak v5.channel.k8s.io"));
-    }
-    let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
-    let socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(websocket_config()))
-            .await;
+    let socket = open(client, &path).await?;
     let (sink, stream) = socket.split();
     Ok((ExecInput { sink }, ExecOutputs { stream }))
 }
@@ -108,10 +87,7 @@ impl ExecInput {
     }
 
     async fn send(&mut self, channel: Channel, payload: &[u8]) -> Result<(), ClientError> {
-        let mut message = Vec::with_capacity(payload.len() + 1);
-        message.push(channel as u8);
-        message.extend_from_slice(payload);
-        self.sink.send(Message::Binary(message.into())).await.map_err(broken)
+        self.sink.send(message(channel as u8, payload)).await.map_err(broken)
     }
 }
 
@@ -125,13 +101,9 @@ impl ExecOutputs {
     /// When the connection broke before the program's end was told.
     pub async fn next(&mut self) -> Result<ExecOutput, ClientError> {
         loop {
-            let message = match self.stream.next().await {
-                Some(message) => message.map_err(broken)?,
-                None => return Err(broken("it closed before the program's end was told")),
+            let Some((channel, payload)) = receive(&mut self.stream).await else {
+                return Err(broken("it closed before the program's end was told"));
             };
-            let Message::Binary(mut data) = message else { continue };
-            let Some(channel) = data.first().copied() else { continue };
-            let payload = data.split_off(1);
             match Channel::of(channel) {
                 Some(Channel::Stdout) => return Ok(ExecOutput::Stdout(payload)),
                 Some(Channel::Stderr) => return Ok(ExecOutput::Stderr(payload)),

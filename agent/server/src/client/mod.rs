@@ -2,6 +2,8 @@
 
 mod exec;
 mod object;
+mod port_forward;
+mod websocket;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ pub use self::object::{
     HostPath, InvolvedObject, Metadata, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated,
     Volume, VolumeMount, Waiting, WatchEvent, WatchEventType,
 };
+pub use self::port_forward::{ForwardFailure, PortForward};
 use crate::query::{append, encode};
 use crate::{Problem, Status};
 
@@ -188,6 +191,17 @@ impl Client {
         options: &ExecOptions,
     ) -> Result<(ExecInput, ExecOutputs), ClientError> {
         exec::start(self, path_of(&["exec", namespace, pod, container]), options).await
+    }
+
+    /// Asks for a connection to a port of a pod. That it could not be made is told once it is used.
+    pub async fn port_forward(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: &str,
+        port: u16,
+    ) -> Result<PortForward, ClientError> {
+        port_forward::start(self, &["portForward", namespace, pod, uid], port).await
     }
 
     async fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -97,6 +97,8 @@ objects! {
 
     /// `ports[]`.
     Port {
+        /// What it may be called by.
+        name: String,
         /// The number inside.
         container_port: u16,
         /// The number on the host.

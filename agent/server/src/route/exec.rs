@@ -6,8 +6,9 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use coracle_model::ContainerState;
 
-use super::{Shared, find};
-use crate::exec::{Upgrade, run};
+use super::{Shared, find, pairs};
+use crate::remote_command::run;
+use crate::websocket::Upgrade;
 use crate::{ExecError, ExecRequest, Status};
 
 pub(super) async fn get(
@@ -35,10 +36,7 @@ fn exec(
     query: Option<&str>,
     request: Request,
 ) -> Result<Response, Status> {
-    let entry = find(&*node, namespace, pod)?;
-    if uid.is_some_and(|uid| uid != entry.pod.uid.as_str()) {
-        return Err(Status::pod_not_found(pod));
-    }
+    let entry = find(&*node, namespace, pod, uid)?;
     if entry.pod.container(container).is_none() {
         return Err(Status::bad_request(format!("container {container} is not valid for pod {pod}")));
     }
@@ -51,7 +49,7 @@ fn exec(
         return Err(Status::internal(ExecError::NotRunning(container.to_owned())));
     };
     let options = Options::parse(query.unwrap_or_default())?;
-    let upgrade = Upgrade::of(request)?;
+    let upgrade = Upgrade::of("exec", request)?;
     let program = ExecRequest {
         pod: Arc::clone(&entry.pod),
         container: container.to_owned(),
@@ -66,7 +64,7 @@ fn exec(
     let (response, socket) = upgrade.accept();
     tokio::spawn(async move {
         match socket.await {
-            Ok(socket) => run(socket, node.exec(program)).await,
+            Ok(socket) => run(socket, "executing command in container", node.exec(program)).await,
             Err(error) => tracing::debug!(%error, "a client left before its exec began"),
         }
     });
@@ -88,9 +86,7 @@ struct Options {
 impl Options {
     fn parse(query: &str) -> Result<Self, Status> {
         let mut options = Self::default();
-        let pairs: Vec<(String, String)> = crate::query::pairs(query)
-            .ok_or_else(|| Status::bad_request("the query is not valid percent-encoded UTF-8"))?;
-        for (key, value) in pairs {
+        for (key, value) in pairs(query)? {
             let set = matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True");
             match key.as_str() {
                 "command" => options.command.push(value),

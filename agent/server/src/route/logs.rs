@@ -40,7 +40,7 @@ pub(super) async fn get(
     options: Result<Query<Options>, QueryRejection>,
 ) -> Result<Response, Status> {
     let Query(options) = options.map_err(|error| Status::bad_request(error.body_text()))?;
-    let entry = find(&*node, &namespace, &pod)?;
+    let entry = find(&*node, &namespace, &pod, None)?;
     let key = &entry.pod.key;
     let attempt = match options.attempt {
         Some(attempt) if entry.pod.container(&container).is_some() => attempt,

@@ -3,6 +3,7 @@
 mod exec;
 mod logs;
 mod pods;
+mod port_forward;
 
 use std::future::Future;
 use std::io;
@@ -43,6 +44,8 @@ fn router(node: Shared) -> Router {
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::get))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::get))
         .route("/exec/{namespace}/{pod}/{uid}/{container}", get(exec::get_with_uid))
+        .route("/portForward/{namespace}/{pod}", get(port_forward::get))
+        .route("/portForward/{namespace}/{pod}/{uid}", get(port_forward::get_with_uid))
         .route("/coracle/v1/events/{namespace}/{pod}", get(pods::events))
         .route("/coracle/v1/problems", get(problems))
         .fallback(|| async {
@@ -66,9 +69,16 @@ async fn problems(State(node): State<Shared>) -> impl IntoResponse {
     axum::Json(node.problems())
 }
 
-/// The pod of that name.
-fn find(node: &dyn Node, namespace: &str, pod: &str) -> Result<PodEntry, Status> {
+/// The pod of that name and, where one is given, of that UID.
+fn find(node: &dyn Node, namespace: &str, pod: &str, uid: Option<&str>) -> Result<PodEntry, Status> {
     let mut pods = node.pods().into_iter();
     pods.find(|entry| entry.pod.key.namespace == namespace && entry.pod.key.name == pod)
+        .filter(|entry| uid.is_none_or(|uid| uid == entry.pod.uid.as_str()))
         .ok_or_else(|| Status::pod_not_found(pod))
+}
+
+/// The decoded pairs of a query.
+fn pairs(query: &str) -> Result<Vec<(String, String)>, Status> {
+    crate::query::pairs(query)
+        .ok_or_else(|| Status::bad_request("the query is not valid percent-encoded UTF-8"))
 }

@@ -45,7 +45,7 @@ pub(super) async fn events(
     State(node): State<Shared>,
     Path((namespace, pod)): Path<(String, String)>,
 ) -> Result<Json<Value>, Status> {
-    let entry = find(&*node, &namespace, &pod)?;
+    let entry = find(&*node, &namespace, &pod, None)?;
     let events = node.events();
     let of_it = events.iter().filter(|event| event.involved_object.uid == entry.pod.uid.as_str());
     let items: Vec<_> = of_it.map(|event| object::event(event, &*node)).collect();

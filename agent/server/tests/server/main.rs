@@ -6,6 +6,7 @@ mod exec;
 mod logs;
 mod node;
 mod pods;
+mod port_forward;
 
 use std::future::pending;
 use std::sync::Arc;

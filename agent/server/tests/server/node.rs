@@ -15,12 +15,16 @@ use coracle_model::{
     ContainerId, ContainerState, ContainerStatus, Event, EventType, ObjectReference, Pod, PodPhase,
     PodStatus, QosClass, Running, Terminated, Waiting,
 };
-use coracle_server::{ExecError, ExecExit, ExecRequest, ExecSession, Node, PodEntry, Problem, TerminalSize};
+use coracle_server::{
+    ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
+    PortForwardRequest, Problem, TerminalSize,
+};
 use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
@@ -30,11 +34,14 @@ pub(crate) struct TestNode {
     logs: PathBuf,
     /// What was read of programs' standard output so far.
     pub(crate) output: Arc<AtomicU64>,
+    /// Becomes true when the pods' sandboxes are gone.
+    pub(crate) gone: watch::Sender<bool>,
 }
 
 impl TestNode {
     pub(crate) fn new(logs: PathBuf) -> Self {
-        Self { pods: Mutex::default(), changes: watch::Sender::new(0), logs, output: Arc::default() }
+        let gone = watch::Sender::new(false);
+        Self { pods: Mutex::default(), changes: watch::Sender::new(0), logs, output: Arc::default(), gone }
     }
 
     /// Adds the pod, or replaces it, with containers in these states.
@@ -167,6 +174,21 @@ impl Node for TestNode {
         async move {
             let started = if request.tty { terminal(&request) } else { pipes(&request, output) };
             started.map_err(|error| ExecError::Failed(format!("exec: {:?}: {error}", request.command[0])))
+        }
+        .boxed()
+    }
+
+    /// The pods' loopback is this machine's.
+    fn port_forward(
+        &self,
+        request: PortForwardRequest,
+    ) -> BoxFuture<'static, Result<Forwarded, ForwardError>> {
+        let mut gone = self.gone.subscribe();
+        async move {
+            let connected = TcpStream::connect(("127.0.0.1", request.port)).await;
+            let stream = connected.map_err(|error| ForwardError(format!("failed to connect: {error}")))?;
+            let gone = async move { drop(gone.wait_for(|gone| *gone).await) }.boxed();
+            Ok(Forwarded { stream, gone })
         }
         .boxed()
     }

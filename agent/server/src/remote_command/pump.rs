@@ -5,29 +5,25 @@
 //! that a full output does not hold up an interrupt typed at the terminal.
 
 use std::future::Future;
-use std::io;
-use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_tungstenite::tungstenite::{self, Bytes, Message};
+use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{BLOCK, Channel, Protocol, Socket};
+use super::Channel;
+use crate::websocket::{BLOCK, Disconnected, Protocol, Socket, close, holding, message, receive};
 use crate::{ExecError, ExecSession, Resize, Status, TerminalSize};
 
-/// How long a client may take to answer the closing handshake.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// While input waits for the program, the socket is not read: a ping tells whether somebody is there.
-const PING: Duration = Duration::from_secs(10);
-
-/// The client is gone, or broke the protocol: the session is over.
-struct Disconnected;
-
 /// Runs the session that `starting` gives until the program ended and its output was sent, or the client
-/// is gone. Dropping the session then is what ends the program, see [`ExecSession`].
-pub(crate) async fn run(socket: Socket, starting: impl Future<Output = Result<ExecSession, ExecError>>) {
+/// is gone. Dropping the session then is what ends the program, see [`ExecSession`]. A failure is told
+/// with `doing` before it.
+pub(crate) async fn run(
+    socket: Socket,
+    doing: &'static str,
+    starting: impl Future<Output = Result<ExecSession, ExecError>>,
+) {
+    let failed = |error: &ExecError| Status::internal(format_args!("error {doing}: {error}"));
     let protocol = socket.protocol;
     let (sink, mut stream) = socket.stream.split();
     let sink = Mutex::new(sink);
@@ -43,40 +39,20 @@ pub(crate) async fn run(socket: Socket, starting: impl Future<Output = Result<Ex
                 out.and(err).map(|()| exit)
             };
             let ending = std::pin::pin!(ending);
-            let receiving = std::pin::pin!(receive(&mut stream, &sink, protocol, stdin, resize));
+            let feeding = std::pin::pin!(feed(&mut stream, &sink, protocol, stdin, resize));
             tokio::select! {
                 ended = ending => match ended {
                     Ok(Ok(exit)) => Status::exit(exit),
                     Ok(Err(error)) => failed(&error),
                     Err(Disconnected) => return,
                 },
-                Disconnected = receiving => return,
+                Disconnected = feeding => return,
             }
         }
         Err(error) => failed(&error),
     };
-    let mut sink = sink.into_inner();
-    let closing = async {
-        sink.send(message(Channel::Error, &status.to_json())).await?;
-        sink.close().await?;
-        // What the client sent meanwhile is read, or the kernel would answer it with a reset that
-        // overtakes the status.
-        while let Some(Ok(_)) = stream.next().await {}
-        Ok::<_, tungstenite::Error>(())
-    };
-    // A client that went without waiting for the status does not want it.
-    let _ = timeout(CLOSE_DEADLINE, closing).await;
-}
-
-fn failed(error: &ExecError) -> Status {
-    Status::internal(format_args!("error executing command in container: {error}"))
-}
-
-fn message(channel: Channel, payload: &[u8]) -> Message {
-    let mut message = Vec::with_capacity(payload.len() + 1);
-    message.push(channel as u8);
-    message.extend_from_slice(payload);
-    Message::Binary(message.into())
+    let status = message(Channel::Error as u8, &status.to_json());
+    close(sink.into_inner(), stream, Some(status)).await;
 }
 
 /// Sends an output until its end.
@@ -96,20 +72,20 @@ where
             // A terminal's end: its last user closed it.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => 0,
             Err(error) => {
-                tracing::debug!(%error, ?channel, "reading the output of an exec");
+                tracing::debug!(%error, ?channel, "reading the output of a program");
                 0
             }
         };
         if length == 0 {
             return Ok(());
         }
-        let message = message(channel, &buffer[..length]);
+        let message = message(channel as u8, &buffer[..length]);
         sink.lock().await.send(message).await.map_err(|_| Disconnected)?;
     }
 }
 
 /// Receives input and sizes until the client is gone.
-async fn receive<S>(
+async fn feed<S>(
     stream: &mut (impl Stream<Item = Result<Message, tungstenite::Error>> + Unpin),
     sink: &Mutex<S>,
     protocol: Protocol,
@@ -119,18 +95,15 @@ async fn receive<S>(
 where
     S: Sink<Message> + Unpin,
 {
-    while let Some(Ok(message)) = stream.next().await {
-        let data: Bytes = match message {
-            Message::Binary(data) => data,
-            Message::Text(text) => text.into(),
-            Message::Close(_) => break,
-            _ => continue,
-        };
-        let Some((&channel, payload)) = data.split_first() else { continue };
+    while let Some((channel, payload)) = receive(stream).await {
         match Channel::of(channel) {
             Some(Channel::Stdin) => {
                 if let Some(open) = &mut stdin {
-                    match write(open, payload, sink).await {
+                    let writing = async {
+                        open.write_all(&payload).await?;
+                        open.flush().await
+                    };
+                    match holding(sink, writing).await {
                         Ok(Ok(())) => {}
                         // The program closed its input: what else is sent is not wanted.
                         Ok(Err(_)) => stdin = None,
@@ -139,13 +112,13 @@ where
                 }
             }
             Some(Channel::Resize) => {
-                if let (Some(resize), Ok(size)) = (&resize, serde_json::from_slice::<TerminalSize>(payload))
+                if let (Some(resize), Ok(size)) = (&resize, serde_json::from_slice::<TerminalSize>(&payload))
                     && let Err(error) = resize.resize(size)
                 {
                     tracing::debug!(%error, "setting the size of a terminal");
                 }
             }
-            Some(Channel::Close) if protocol == Protocol::V5 && payload == [Channel::Stdin as u8] => {
+            Some(Channel::Close) if protocol == Protocol::V5 && *payload == [Channel::Stdin as u8] => {
                 stdin = None;
             }
             // Nothing a client sends; the kubelet ignores it, too.
@@ -153,35 +126,4 @@ where
         }
     }
     Disconnected
-}
-
-/// Writes input the program may be slow to read, and notices when the client goes meanwhile.
-async fn write<S>(
-    stdin: &mut (impl AsyncWrite + Unpin),
-    payload: &[u8],
-    sink: &Mutex<S>,
-) -> Result<io::Result<()>, Disconnected>
-where
-    S: Sink<Message> + Unpin,
-{
-    let writing = async {
-        stdin.write_all(payload).await?;
-        stdin.flush().await
-    };
-    let pinging = async {
-        let mut ticks = interval(PING);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            if sink.lock().await.send(Message::Ping(Bytes::new())).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        written = writing => Ok(written),
-        () = pinging => Err(Disconnected),
-    }
 }

@@ -1,15 +1,14 @@
-//! Exec over a WebSocket, as Kubernetes defines it: `v5.channel.k8s.io` and `v4.channel.k8s.io`.
+//! A program's streams over a WebSocket, as Kubernetes defines it: `v5.channel.k8s.io` and
+//! `v4.channel.k8s.io`.
 //!
-//! Every message is binary; its first byte is a channel. The program's end is a `metav1.Status` on the
-//! error channel. v5 adds the close channel, by which a client ends standard input and still reads on.
+//! The program's end is a `metav1.Status` on the error channel. v5 adds the close channel, by which a
+//! client ends standard input and still reads on.
 
 mod pump;
-mod upgrade;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::pump::run;
-pub(crate) use self::upgrade::{Protocol, Socket, Upgrade, websocket_config};
 
 /// The first byte of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +22,8 @@ pub(crate) enum Channel {
     /// A terminal's size, as JSON.
     Resize = 4,
     /// v5: the message's one further byte names a channel that ended.
-    Close = 255,
+    Close = crate::websocket::CLOSE,
 }
-
-/// What is read from an output, and sent, at a time.
-pub(crate) const BLOCK: usize = 32 << 10;
 
 // === impl Channel ===
 
@@ -39,7 +35,7 @@ impl Channel {
             2 => Self::Stderr,
             3 => Self::Error,
             4 => Self::Resize,
-            255 => Self::Close,
+            crate::websocket::CLOSE => Self::Close,
             _ => return None,
         })
     }
