@@ -12,6 +12,7 @@ pub mod cgroups;
 pub mod images;
 pub mod machine;
 pub mod manifests;
+pub mod network;
 pub mod node;
 pub mod processes;
 pub mod rust_source;

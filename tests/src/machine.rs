@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 use crate::cgroups::CgroupTree;
+use crate::network;
 use crate::processes::{self, Pid};
 use crate::wait::{SOON, wait_for};
 
@@ -23,7 +24,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A fresh one: network with only loopback, private mounts, no processes but an init that reaps.
+    /// A fresh one: network with only loopback, which is up, private mounts, no processes but an init that reaps.
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -50,6 +51,7 @@ impl Machine {
             // Its child is there: the namespaces are, too.
             (!processes::descendants(init).is_empty()).then_some(init)
         });
+        network::bring_loopback_up(init).expect("the machine's loopback comes up");
         Self { keeper, init, directory, cgroups }
     }
 

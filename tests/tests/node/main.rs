@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod malformed;
 mod namespaces;
+mod port_forward;
 mod restart;
 mod run;
 mod security;
