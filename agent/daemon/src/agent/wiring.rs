@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ impl Agent {
     /// As [`Agent::start`], with the images of another root directory.
     pub(crate) async fn start_with_images(config: &Config, images: &Path) -> anyhow::Result<Self> {
         let lock = lock(&config.run_dir)?;
+        // With the images elsewhere nothing else makes it.
+        private_dir(&config.root_dir)?;
         let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
         for weakness in host.missing() {
             tracing::warn!("{}: {}; {}", weakness.lacks, weakness.effect, weakness.remedy);
@@ -153,12 +156,7 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
 
 /// Makes sure that no other agent uses the run directory.
 fn lock(run_dir: &Path) -> anyhow::Result<File> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(run_dir)
-        .with_context(|| format!("cannot make directory {}", run_dir.display()))?;
+    private_dir(run_dir)?;
     let path = run_dir.join(LOCK);
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -169,6 +167,13 @@ fn lock(run_dir: &Path) -> anyhow::Result<File> {
         ),
         Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+/// Makes a directory, and those above it, that nobody else may look into.
+fn private_dir(path: &Path) -> anyhow::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make directory {}", path.display()))
 }
 
 /// Connects to everything that runs. A pod that cannot be taken over is taken up again from nothing.
