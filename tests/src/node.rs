@@ -155,6 +155,23 @@ impl Node {
         assert!(status.success(), "the agent ended with {status}\n{}", self.agent_log());
     }
 
+    /// Stops the agent where it is, as a debugger would.
+    pub fn suspend_agent(&self) {
+        let agent = self.agent.as_ref().expect("the agent runs");
+        processes::signal(agent.pid, rustix::process::Signal::STOP);
+        // `nsenter` stops itself with its child, and has to be continued with it.
+        let both = [agent.pid, agent.entry.id().cast_signed()];
+        wait_until("the agent to be stopped", SOON, || both.into_iter().all(processes::is_stopped));
+    }
+
+    /// Lets a stopped agent go on.
+    pub fn resume_agent(&self) {
+        let agent = self.agent.as_ref().expect("the agent runs");
+        for pid in [agent.pid, agent.entry.id().cast_signed()] {
+            processes::signal(pid, rustix::process::Signal::CONT);
+        }
+    }
+
     /// What the agent wrote.
     pub fn agent_log(&self) -> String {
         fs::read(self.path("agent.log"))

@@ -65,6 +65,11 @@ pub fn is_alive(pid: Pid) -> bool {
     stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
+/// Whether a signal has stopped the process.
+pub fn is_stopped(pid: Pid) -> bool {
+    stat(pid).is_some_and(|stat| stat.state == 'T')
+}
+
 /// The arguments, joined by blanks; the name in brackets for a process that has none.
 pub fn command_line(pid: Pid) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

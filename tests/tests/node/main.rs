@@ -21,6 +21,7 @@ mod logs;
 mod malformed;
 mod namespaces;
 mod port_forward;
+mod reconnect;
 mod restart;
 mod run;
 mod security;
