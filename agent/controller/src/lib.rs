@@ -80,7 +80,8 @@ impl<F: Fn(&Path) -> Result<Vec<Arc<Pod>>, String> + Send + Sync + 'static> Deco
 /// Decodes a manifest as Kubernetes does: see [`coracle_manifest::decode_file`].
 pub fn decode_manifest(path: &Path) -> Result<Vec<Arc<Pod>>, String> {
     let decoded = coracle_manifest::decode_file(path).map_err(|error| error.to_string())?;
-    Ok(decoded.into_iter().map(|decoded| Arc::new(decoded.pod)).collect())
+    // It refuses the kinds of objects that the node does not serve yet.
+    Ok(decoded.pods.into_iter().map(Arc::new).collect())
 }
 
 /// The pods of these files, read once. A directory stands for the manifests in it.

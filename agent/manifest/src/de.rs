@@ -7,26 +7,24 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::Pod;
-use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, Visitor};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Visitor};
 
 use crate::error::{Fault, Faults};
 use crate::node::{Node, Value};
 use crate::path::{FieldPath, Segment};
 
-/// A pod, when all its fields have the types they need. The tree is spoiled when they have not.
-pub(crate) fn pod(tree: &mut Node<'_>, faults: &mut Faults) -> Option<Box<Pod>> {
+/// An object, when all its fields have the types they need. The tree is spoiled when they have not.
+pub(crate) fn read<T: DeserializeOwned>(tree: &mut Node<'_>, faults: &mut Faults) -> Option<Box<T>> {
     let mut replaced: Vec<FieldPath> = Vec::new();
     for _ in 0..ROUNDS {
         let unknown = RefCell::new(Vec::new());
-        let result = Pod::deserialize(Reader { node: tree, unknown: &unknown });
+        let result = T::deserialize(Reader { node: tree, unknown: &unknown });
         let mut error = match result {
-            Ok(pod) => {
+            Ok(object) => {
                 for fault in unknown.into_inner() {
                     faults.add(fault);
                 }
-                return replaced.is_empty().then(|| Box::new(pod));
+                return replaced.is_empty().then(|| Box::new(object));
             }
             Err(error) => error,
         };

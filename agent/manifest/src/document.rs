@@ -1,17 +1,47 @@
 //! Documents of a file: which kinds there are, and what a list holds.
 
+use coracle_model::ConfigKind;
+
 use crate::error::{Fault, Faults, quote};
 use crate::node::{Node, Value};
 use crate::path::{FieldPath, Segment};
+use crate::unserved;
 
-/// One pod's document.
+/// One object's document.
 pub(crate) struct Document<'a> {
+    pub(crate) kind: Kind,
     pub(crate) node: Node<'a>,
     /// Where it stands in its list: `items[0]`.
     pub(crate) prefix: Vec<Segment>,
 }
 
-/// Takes lists apart and refuses what is no pod.
+/// The kinds of object that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Pod,
+    Config(ConfigKind),
+}
+
+// === impl Kind ===
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] =
+        [Self::Pod, Self::Config(ConfigKind::ConfigMap), Self::Config(ConfigKind::Secret)];
+
+    /// Kubernetes' word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Config(kind) => kind.as_str(),
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// Takes lists apart and refuses what is no object this crate reads.
 pub(crate) fn split<'a>(roots: Vec<Node<'a>>, faults: &mut Faults) -> Vec<Document<'a>> {
     let mut documents = Vec::new();
     for root in roots {
@@ -50,62 +80,63 @@ fn take<'a>(
             };
         }
     }
-    match (version.unwrap_or_default(), kind.unwrap_or_default()) {
-        ("v1", "Pod") => {
+    let (version, kind) = (version.unwrap_or_default(), kind.unwrap_or_default());
+    // Of what the items of a list are; `None` for any kind.
+    let list = match kind.strip_suffix("List") {
+        Some("") => Some(None),
+        Some(item) => Kind::of(item).map(Some),
+        None => None,
+    };
+    match (version, Kind::of(kind), list) {
+        ("v1", Some(kind), _) => {
             if let Value::Map(entries) = &mut node.value {
                 // Another node's report; nothing of it is read here, not even its types.
                 entries.retain(|entry| entry.key != "status");
             }
-            documents.push(Document { node, prefix });
+            documents.push(Document { kind, node, prefix });
         }
-        ("v1", "List" | "PodList") if outermost => {
-            let pods_only = node.get_text("kind") == Some("PodList");
-            let Value::Map(entries) = node.value else { return };
-            let items = entries.into_iter().find(|entry| entry.key == "items").map(|entry| entry.node);
-            match items {
-                None | Some(Node { value: Value::Null, .. }) => {}
-                Some(Node { value: Value::List(items), .. }) => {
-                    for (index, mut item) in items.into_iter().enumerate() {
-                        if pods_only {
-                            name_kind(&mut item);
-                        }
-                        let prefix = vec![Segment::Field("items".to_owned()), Segment::Index(index)];
-                        take(item, prefix, false, documents, faults);
-                    }
-                }
-                Some(other) => {
-                    let path = FieldPath(vec![Segment::Field("items".to_owned())]);
-                    let message = format!("Invalid value: {}: must be a list", other.describe());
-                    faults.add(Fault { path, at: Some(other.at), message });
-                }
-            }
-        }
-        ("v1", "List" | "PodList") => {
+        ("v1", None, Some(of)) if outermost => take_list(node, of, documents, faults),
+        ("v1", None, Some(_)) => {
             refuse(Some("kind"), "a list within a list is not accepted".to_owned(), &node);
         }
-        ("v1", kind @ ("ConfigMap" | "Secret")) => {
-            let message =
-                format!("{kind} manifests are not supported yet: this node accepts v1 Pod and v1 List");
-            refuse(Some("kind"), message, &node);
-        }
-        (version, "Pod") => {
+        (version, Some(_), _) => {
             let message = format!("Unsupported value: {}: supported values: \"v1\"", quote(version));
             refuse(Some("apiVersion"), message, &node);
         }
-        (version, kind) => {
-            let message = format!(
-                "{} is not accepted: this node accepts v1 Pod and v1 List",
-                quote(&format!("{version} {kind}"))
-            );
+        (version, None, _) => {
+            let what = quote(&format!("{version} {kind}"));
+            let message = format!("{what} is not accepted: {}", unserved::accepted_kinds());
             refuse(Some("kind"), message, &node);
         }
     }
 }
 
+fn take_list<'a>(list: Node<'a>, of: Option<Kind>, documents: &mut Vec<Document<'a>>, faults: &mut Faults) {
+    let Value::Map(entries) = list.value else { return };
+    let items = entries.into_iter().find(|entry| entry.key == "items").map(|entry| entry.node);
+    match items {
+        None | Some(Node { value: Value::Null, .. }) => {}
+        Some(Node { value: Value::List(items), .. }) => {
+            for (index, mut item) in items.into_iter().enumerate() {
+                if let Some(kind) = of {
+                    name_kind(&mut item, kind);
+                }
+                let prefix = vec![Segment::Field("items".to_owned()), Segment::Index(index)];
+                take(item, prefix, false, documents, faults);
+            }
+        }
+        Some(other) => {
+            let path = FieldPath(vec![Segment::Field("items".to_owned())]);
+            let message = format!("Invalid value: {}: must be a list", other.describe());
+            faults.add(Fault { path, at: Some(other.at), message });
+        }
+    }
+}
+
 /// The items of a typed list may leave out what the list's kind says.
-fn name_kind(item: &mut Node<'_>) {
+fn name_kind(item: &mut Node<'_>, kind: Kind) {
     let at = item.at;
-    let missing: Vec<_> = [("apiVersion", "v1"), ("kind", "Pod")]
+    let missing: Vec<_> = [("apiVersion", "v1"), ("kind", kind.as_str())]
         .into_iter()
         .filter(|(field, _)| item.get(field).is_none())
         .collect();

@@ -124,6 +124,11 @@ impl Faults {
         }
     }
 
+    /// For a place that the tree does not hold any more.
+    pub(crate) fn push_at(&mut self, path: &Path<'_>, at: Location, message: String) {
+        self.add(Fault { path: path.to_path(), at: Some(at), message });
+    }
+
     pub(crate) fn required(&mut self, path: &Path<'_>, detail: &str) {
         let colon = if detail.is_empty() { "" } else { ": " };
         self.push(path, format!("Required value{colon}{detail}"));
@@ -132,6 +137,11 @@ impl Faults {
     /// `value` is text: it is quoted, and cut when it is long.
     pub(crate) fn invalid(&mut self, path: &Path<'_>, value: &str, detail: impl fmt::Display) {
         self.push(path, format!("Invalid value: {}: {detail}", quote(value)));
+    }
+
+    /// The same, for a place that the tree does not hold any more.
+    pub(crate) fn invalid_at(&mut self, path: &Path<'_>, at: Location, value: &str, detail: &str) {
+        self.push_at(path, at, format!("Invalid value: {}: {detail}", quote(value)));
     }
 
     /// `value` is a number or a boolean.
@@ -159,6 +169,11 @@ impl Faults {
         );
     }
 
+    /// More bytes than Kubernetes takes.
+    pub(crate) fn too_long(&mut self, path: &Path<'_>, most: usize) {
+        self.push(path, format!("Too long: may not be more than {most} bytes"));
+    }
+
     /// A field Kubernetes has and this node does not serve yet.
     pub(crate) fn not_yet(&mut self, path: &Path<'_>, detail: &str) {
         let colon = if detail.is_empty() { "" } else { ": " };
@@ -172,6 +187,9 @@ impl Faults {
         }
     }
 }
+
+/// What stands in messages for a value of a Secret, in Kubernetes' words.
+pub(crate) const REDACTED: &str = "\"<secret contents redacted>\"";
 
 /// Text in double quotes, escaped, cut to a length a terminal line can hold.
 pub(crate) fn quote(text: &str) -> String {

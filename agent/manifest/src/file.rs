@@ -14,7 +14,7 @@ use crate::{Decoded, MAX_BYTES, ManifestError, decode};
 ///
 /// # Errors
 /// Every variant of [`ManifestError`].
-pub fn decode_file(path: &Path) -> Result<Vec<Decoded>, ManifestError> {
+pub fn decode_file(path: &Path) -> Result<Decoded, ManifestError> {
     let bytes = read_file(path)?;
     decode(&path.to_string_lossy(), &bytes)
 }

@@ -7,35 +7,41 @@
 //!
 //! ```text
 //! bytes -> yaml | json -> node (tree with places) -> document (kinds, lists)
-//!       -> de (wire types, unknown fields) -> pod (defaults, checks, model)
+//!       -> de (wire types, unknown fields) -> pod | config (defaults, checks, model) -> unserved
 //! ```
 //!
 //! **Invariant:** the work and the memory a manifest costs are bounded by [`MAX_BYTES`], [`MAX_DEPTH`]
 //! and [`MAX_NODES`], whatever its bytes are. **Invariant:** every fault is reported with line, column
-//! and field path, and as many as can be found in one reading.
+//! and field path, and as many as can be found in one reading. **Invariant:** no fault shows a value of a
+//! Secret.
 
+mod config;
 mod de;
 mod document;
 pub mod encode;
 mod error;
 mod file;
 mod json;
+mod metadata;
 mod node;
 mod path;
 mod pod;
 mod scalar;
+mod syntax;
 mod uid;
+mod unserved;
 mod yaml;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
-use coracle_model::Pod;
+use coracle_model::{ConfigKey, ConfigKind, ConfigObject, Pod, PodKey, PodUid};
 use k8s_openapi::api::core::v1;
 
 pub use error::{Diagnostic, ManifestError};
 pub use file::{decode_file, read_file};
 
-use document::Document;
+use document::{Document, Kind};
 use error::{Fault, Faults};
 use node::Location;
 use path::{FieldPath, Segment};
@@ -53,13 +59,13 @@ pub const MAX_NODES: usize = 200_000;
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 
-/// One document of a manifest.
-#[derive(Clone, Debug, PartialEq)]
+/// What a manifest holds, each in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
-    /// The pod, defaulted and validated.
-    pub pod: Pod,
-    /// The line its document begins on, from 1.
-    pub line: u32,
+    /// The pods, defaulted and validated. No two have one namespace and name, or one UID.
+    pub pods: Vec<Pod>,
+    /// The ConfigMaps and Secrets, validated. No two have one key.
+    pub configs: Vec<ConfigObject>,
 }
 
 /// Decodes a manifest. `source` names it in messages and is part of what UIDs are derived from; a file
@@ -71,15 +77,29 @@ pub struct Decoded {
 /// # Errors
 /// [`ManifestError::TooLarge`], or [`ManifestError::Invalid`] with everything that is wrong. One wrong
 /// document refuses the whole manifest.
-pub fn decode(source: &str, bytes: &[u8]) -> Result<Vec<Decoded>, ManifestError> {
+pub fn decode(source: &str, bytes: &[u8]) -> Result<Decoded, ManifestError> {
+    decode_with(source, bytes, true)
+}
+
+/// Decodes a manifest as [`decode`] does, but takes what the node does not serve yet. For tests of what is
+/// read before anything acts on it.
+///
+/// # Errors
+/// As [`decode`].
+#[doc(hidden)]
+pub fn decode_unserved(source: &str, bytes: &[u8]) -> Result<Decoded, ManifestError> {
+    decode_with(source, bytes, false)
+}
+
+fn decode_with(source: &str, bytes: &[u8], served_only: bool) -> Result<Decoded, ManifestError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ManifestError::TooLarge { name: source.to_owned(), limit: MAX_BYTES });
     }
-    let mut faults = Faults::default();
-    let mut decoded = Vec::new();
-    if let Err(fault) = decode_all(source, bytes, &mut faults, &mut decoded) {
-        faults.add(fault);
+    let mut decoder = Decoder { source, served_only, ..Decoder::default() };
+    if let Err(fault) = decoder.decode(bytes) {
+        decoder.faults.add(fault);
     }
+    let Decoder { faults, decoded, .. } = decoder;
     if faults.is_empty() { Ok(decoded) } else { Err(ManifestError::Invalid(diagnostics(source, faults))) }
 }
 
@@ -102,34 +122,95 @@ fn diagnostics(source: &str, faults: Faults) -> Vec<Diagnostic> {
     diagnostics
 }
 
-fn decode_all(
-    source: &str,
-    bytes: &[u8],
-    faults: &mut Faults,
-    decoded: &mut Vec<Decoded>,
-) -> Result<(), Fault> {
-    let text = text(bytes)?;
-    let roots = if json::looks_like(text) { read_braced(text, faults)? } else { yaml::read(text, faults)? };
-    let (mut keys, mut uids) = (HashMap::new(), HashMap::new());
-    for document in document::split(roots, faults) {
-        let at = document.node.at;
-        let prefix = document.prefix.clone();
-        let Some(pod) = decode_pod(source, document, faults) else { continue };
-        let mut taken = |field: &str, value: &dyn std::fmt::Display, line: u32| {
-            let path = prefix.iter().cloned();
-            let path = path.chain(["metadata", field].map(|name| Segment::Field(name.to_owned()))).collect();
-            let message =
-                format!("Duplicate value: \"{value}\": a pod with it stands already on line {line}");
-            faults.add(Fault { path: FieldPath(path), at: Some(at), message });
-        };
-        if let Some(line) = keys.insert(pod.key.clone(), at.line) {
-            taken("name", &pod.key, line);
-        } else if let Some(line) = uids.insert(pod.uid.clone(), at.line) {
-            taken("uid", &pod.uid, line);
+/// One reading of one manifest.
+#[derive(Default)]
+struct Decoder<'a> {
+    source: &'a str,
+    served_only: bool,
+    faults: Faults,
+    decoded: Decoded,
+    /// The lines on which the objects that were found begin.
+    pods: HashMap<PodKey, u32>,
+    uids: HashMap<PodUid, u32>,
+    configs: HashMap<ConfigKey, u32>,
+}
+
+// === impl Decoder ===
+
+impl Decoder<'_> {
+    fn decode(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let text = text(bytes)?;
+        let faults = &mut self.faults;
+        let roots =
+            if json::looks_like(text) { read_braced(text, faults)? } else { yaml::read(text, faults)? };
+        for document in document::split(roots, faults) {
+            if self.served_only {
+                unserved::check_kind(&document, &mut self.faults);
+            }
+            match document.kind {
+                Kind::Pod => self.pod(document),
+                Kind::Config(kind) => self.config(kind, document),
+            }
         }
-        decoded.push(Decoded { pod, line: at.line });
+        Ok(())
     }
-    Ok(())
+
+    fn pod(&mut self, mut document: Document<'_>) {
+        let source = self.source;
+        let read = |document: &mut Document<'_>, faults: &mut Faults| read_pod(source, document, faults);
+        let Some(pod) = self.read(&mut document, read) else { return };
+        let line = document.node.at.line;
+        if let Some(first) = self.pods.insert(pod.key.clone(), line) {
+            self.taken(&document, "name", &pod.key, "a pod", first);
+        } else if let Some(first) = self.uids.insert(pod.uid.clone(), line) {
+            self.taken(&document, "uid", &pod.uid, "a pod", first);
+        }
+        self.decoded.pods.push(pod);
+    }
+
+    fn config(&mut self, kind: ConfigKind, mut document: Document<'_>) {
+        let read =
+            |document: &mut Document<'_>, faults: &mut Faults| config::read(kind, &mut document.node, faults);
+        let Some(object) = self.read(&mut document, read) else { return };
+        if let Some(first) = self.configs.insert(object.key.clone(), document.node.at.line) {
+            let ConfigKey { kind, namespace, name } = &object.key;
+            let value = format_args!("{namespace}/{name}").to_string();
+            self.taken(&document, "name", &value, &format!("a {}", kind.as_str()), first);
+        }
+        self.decoded.configs.push(object);
+    }
+
+    /// Reads one document; `None` when there was a fault.
+    fn read<'d, T>(
+        &mut self,
+        document: &mut Document<'d>,
+        read: impl FnOnce(&mut Document<'d>, &mut Faults) -> Option<T>,
+    ) -> Option<T> {
+        let mut own = Faults::default();
+        let object = read(document, &mut own);
+        let clean = own.is_empty();
+        for mut fault in own.0 {
+            fault.at.get_or_insert_with(|| document.node.locate(&fault.path));
+            fault.path.0.splice(0..0, document.prefix.iter().cloned());
+            self.faults.add(fault);
+        }
+        object.filter(|_| clean)
+    }
+
+    /// Reports a second object of one name or UID.
+    fn taken(
+        &mut self,
+        document: &Document<'_>,
+        field: &str,
+        value: &dyn fmt::Display,
+        what: &str,
+        first: u32,
+    ) {
+        let field = ["metadata", field].map(|name| Segment::Field(name.to_owned()));
+        let path = FieldPath(document.prefix.iter().cloned().chain(field).collect());
+        let message = format!("Duplicate value: \"{value}\": {what} with it stands already on line {first}");
+        self.faults.add(Fault { path, at: Some(document.node.at), message });
+    }
 }
 
 /// The input as text without a byte order mark.
@@ -167,25 +248,13 @@ fn read_braced<'a>(text: &'a str, faults: &mut Faults) -> Result<Vec<node::Node<
     }
 }
 
-/// One pod; `None` when `faults` grew.
-fn decode_pod(source: &str, mut document: Document<'_>, faults: &mut Faults) -> Option<Pod> {
-    let mut own = Faults::default();
-    let pod = read_pod(source, &mut document, &mut own);
-    let clean = own.is_empty();
-    for mut fault in own.0 {
-        fault.at.get_or_insert_with(|| document.node.locate(&fault.path));
-        fault.path.0.splice(0..0, document.prefix.iter().cloned());
-        faults.add(fault);
-    }
-    pod.filter(|_| clean)
-}
-
 fn read_pod(source: &str, document: &mut Document<'_>, faults: &mut Faults) -> Option<Pod> {
-    let mut object = de::pod(&mut document.node, faults)?;
+    let mut object = de::read::<v1::Pod>(&mut document.node, faults)?;
     let parts = pod::convert(&mut object, faults)?;
-    let pod::Metadata { key, labels, mut annotations } = parts.metadata;
+    let metadata::Metadata { namespace, name, labels, mut annotations } = parts.metadata;
+    let key = PodKey { namespace, name };
     let identity = uid::Identity::of(source, &key, &document.node);
-    let refuse = |faults: &mut Faults, error: &dyn std::fmt::Display| {
+    let refuse = |faults: &mut Faults, error: &dyn fmt::Display| {
         faults.push(&path::Path::ROOT, format!("the pod cannot be written as JSON: {error}"));
     };
     let uid = match parts.uid {
@@ -201,7 +270,7 @@ fn read_pod(source: &str, document: &mut Document<'_>, faults: &mut Faults) -> O
 
 fn write_object(
     pod: &mut v1::Pod,
-    uid: &coracle_model::PodUid,
+    uid: &PodUid,
     annotations: &BTreeMap<String, String>,
 ) -> serde_json::Result<String> {
     pod.metadata.uid = Some(uid.to_string());

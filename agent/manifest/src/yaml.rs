@@ -257,7 +257,7 @@ fn scalar_value<'a>(text: Cow<'a, str>, style: ScalarStyle, tag: Option<&Tag>) -
         Ok(Some(value)) => Ok(value),
         Ok(None) => Ok(Value::Text(text)),
         Err(scalar::Unusable::NotFinite) => {
-            Err(format!("Invalid value: {text}: must be a finite number; quote it if it is a text"))
+            Err("must be a finite number; quote it if it is a text".to_owned())
         }
     };
     let Some(tag) = tag else {

@@ -10,9 +10,10 @@ use coracle_model::{
 };
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, collect, filled, resources, security, syntax, word};
+use super::{check_nul, collect, filled, resources, security, word};
 use crate::error::Faults;
 use crate::path::Path;
+use crate::syntax;
 
 /// What a container's checks need to know of its pod.
 pub(super) struct Place<'a> {

@@ -9,16 +9,14 @@ mod metadata;
 mod resources;
 mod security;
 mod spec;
-mod syntax;
 mod volume;
 
 use coracle_model::{PodSpec, PodUid};
 use k8s_openapi::api::core::v1;
 
 use crate::error::Faults;
+use crate::metadata::Metadata;
 use crate::path::Path;
-
-pub(crate) use metadata::Metadata;
 
 /// What a pod's document says, before its UID is settled.
 pub(crate) struct Parts {

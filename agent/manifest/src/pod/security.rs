@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use coracle_model::{Capabilities, ContainerSecurity, PodSecurity, ProcMount, SeccompProfile};
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, filled, syntax};
+use super::{check_nul, filled};
 use crate::error::Faults;
 use crate::path::Path;
+use crate::syntax;
 
 const NO_SELINUX: &str = "SELinux labels";
 const NO_WINDOWS: &str = "not supported: this is a Linux node";

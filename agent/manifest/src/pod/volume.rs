@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use coracle_model::{EmptyDirMedium, HostPathType, Name, Quantity, Volume, VolumeSource};
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, collect, syntax, word};
+use super::{check_nul, collect, word};
 use crate::error::Faults;
 use crate::path::Path;
+use crate::syntax;
 
 const REMOVED: &str = "no longer supported: Kubernetes removed or deprecated this kind of volume";
 

@@ -14,7 +14,7 @@ const TWO: &str = include_str!("good/two-containers.yaml");
 #[test]
 fn a_file_cut_at_any_byte_is_refused_or_another_manifest() {
     let exported = include_str!("good/exported.yaml");
-    let json = decode("test.json", TWO.as_bytes()).unwrap().remove(0).pod.object;
+    let json = decode("test.json", TWO.as_bytes()).unwrap().pods.remove(0).object;
     for text in [TWO, exported, &json] {
         for end in 0..text.len() {
             if let Err(error) = decode("test.yaml", &text.as_bytes()[..end]) {
@@ -44,7 +44,7 @@ fn only_regular_files_are_read() {
     let inside = |name: &str| directory.path().join(name);
     std::fs::write(inside("pod.yaml"), TWO).unwrap();
     std::os::unix::fs::symlink("pod.yaml", inside("link.yaml")).unwrap();
-    assert_eq!(decode_file(&inside("link.yaml")).unwrap().len(), 1, "a link is followed");
+    assert_eq!(decode_file(&inside("link.yaml")).unwrap().pods.len(), 1, "a link is followed");
     assert!(Command::new("mkfifo").arg(inside("pipe.yaml")).status().unwrap().success());
     for path in [inside("pipe.yaml"), directory.path().to_owned(), "/dev/zero".into()] {
         let error = decode_file(&path).unwrap_err();
@@ -122,6 +122,19 @@ const HOSTILE: &[Input] = &[
             format!("    -                     {number}\n")
         })
     }),
+    ("config keys", || {
+        numbered("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata:\n", |number| {
+            format!("  k{number}: eA==\n")
+        })
+    }),
+    ("wrong config values", || {
+        numbered("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata:\n", |number| {
+            format!("  /{number}: {:20}\n", 1)
+        })
+    }),
+    ("one config value", || {
+        after("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nbinaryData: {a: \"", "eHh4")
+    }),
     ("pods", || {
         numbered("", |number| {
             format!(
@@ -144,7 +157,7 @@ fn hostile_inputs_in_a_child() {
         let faults = result.as_ref().err().map_or(0, |error| error.diagnostics().len());
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
-        let decoded = result.map_or(0, |decoded| decoded.len());
+        let decoded = result.map_or(0, |decoded| decoded.pods.len());
         println!("{name}: {elapsed:?}, {decoded} pods, {faults} faults, {peak}");
         assert!(faults <= 100, "{name}");
     }
@@ -203,7 +216,7 @@ proptest! {
     fn a_changed_pod_is_refused_or_stable(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any_value()), 1..4)
     ) {
-        let object = decode("test.yaml", TWO.as_bytes()).unwrap().remove(0).pod.object;
+        let object = decode("test.yaml", TWO.as_bytes()).unwrap().pods.remove(0).object;
         let mut value: Value = serde_json::from_str(&object).unwrap();
         for (index, replacement) in changes {
             let mut places = Vec::new();
@@ -216,11 +229,11 @@ proptest! {
                 prop_assert!(error.diagnostics().iter().all(|diagnostic| diagnostic.line >= 1));
             }
             Ok(decoded) => {
-                for first in decoded {
-                    let again = decode("test.json", first.pod.object.as_bytes()).unwrap().remove(0).pod;
-                    prop_assert_eq!(&again.spec, &first.pod.spec);
-                    prop_assert_eq!(&again.uid, &first.pod.uid);
-                    prop_assert_eq!(&again.labels, &first.pod.labels);
+                for first in decoded.pods {
+                    let again = decode("test.json", first.object.as_bytes()).unwrap().pods.remove(0);
+                    prop_assert_eq!(&again.spec, &first.spec);
+                    prop_assert_eq!(&again.uid, &first.uid);
+                    prop_assert_eq!(&again.labels, &first.labels);
                 }
             }
         }

@@ -90,10 +90,10 @@ fn an_encoded_list_decodes_to_the_same_pods() {
     let pods = [one(include_str!("good/two-containers.yaml")), one(include_str!("good/exported.yaml"))];
     let list = encode::pod_list(pods.iter().map(|pod| encode::pod(pod, &status(), &node)));
     let again = coracle_manifest::decode("again.json", list.to_string().as_bytes()).unwrap();
-    assert_eq!(again.len(), 2);
-    for (pod, again) in pods.iter().zip(again) {
-        assert_eq!(again.pod.spec, pod.spec);
-        assert_eq!(again.pod.uid, pod.uid);
-        assert_eq!(again.pod.key, pod.key);
+    assert_eq!(again.pods.len(), 2);
+    for (pod, again) in pods.iter().zip(again.pods) {
+        assert_eq!(again.spec, pod.spec);
+        assert_eq!(again.uid, pod.uid);
+        assert_eq!(again.key, pod.key);
     }
 }

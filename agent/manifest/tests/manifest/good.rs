@@ -1,6 +1,6 @@
 //! Manifests that are accepted.
 
-use coracle_manifest::decode;
+use coracle_manifest::{Decoded, decode};
 use coracle_model::{
     EmptyDirMedium, EnvValue, HostPathType, ImagePullPolicy, MountPropagation, QosClass, Quantity,
     RestartPolicy, SeccompProfile, VolumeSource, qos_class,
@@ -55,7 +55,7 @@ fn every_field_of_a_pod_reaches_the_model() {
 
 #[test]
 fn a_uid_follows_content_and_source_and_nothing_else() {
-    let decode_at = |source: &str, text: &str| decode(source, text.as_bytes()).unwrap().remove(0).pod.uid;
+    let decode_at = |source: &str, text: &str| decode(source, text.as_bytes()).unwrap().pods.remove(0).uid;
     let uid = decode_at("/m/web.yaml", TWO);
     assert_eq!(decode_at("/m/web.yaml", TWO), uid);
     assert_eq!(decode_at("/m/web.yaml", &format!("# a comment\n---\n{TWO}status:\n  phase: Running\n")), uid);
@@ -151,7 +151,7 @@ fn a_manifest_may_be_empty() {
     for text in
         ["", "\n", "# only a comment\n", "---\n", "---\n---\n# x\n", "{}\n".trim_matches(|c| c != '\n')]
     {
-        assert_eq!(decode("test.yaml", text.as_bytes()).unwrap().len(), 0, "{text:?}");
+        assert_eq!(decode("test.yaml", text.as_bytes()).unwrap(), Decoded::default(), "{text:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod bounds;
+mod config;
 mod encoded;
 mod good;
 mod malformed;
@@ -11,8 +12,8 @@ use coracle_manifest::decode;
 
 fn one(text: &str) -> coracle_model::Pod {
     match decode("test.yaml", text.as_bytes()) {
-        Ok(mut decoded) if decoded.len() == 1 => decoded.remove(0).pod,
-        Ok(decoded) => panic!("{} documents", decoded.len()),
+        Ok(mut decoded) if decoded.pods.len() == 1 => decoded.pods.remove(0),
+        Ok(decoded) => panic!("{} pods", decoded.pods.len()),
         Err(error) => panic!("{error}"),
     }
 }

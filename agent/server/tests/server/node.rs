@@ -78,7 +78,7 @@ pub(crate) fn pod() -> Arc<Pod> {
     let manifest = br#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
         "spec": {"containers": [{"name": "web", "image": "web:1"}, {"name": "side", "image": "side:1"}]}}"#;
     let decoded = coracle_manifest::decode("web.json", manifest).unwrap();
-    Arc::new(decoded.into_iter().next().unwrap().pod)
+    Arc::new(decoded.pods.into_iter().next().unwrap())
 }
 
 pub(crate) fn running(name: &str, attempt: u32, last: Option<Terminated>) -> ContainerStatus {

@@ -4,6 +4,7 @@ use coracle_model::validate_subdomain;
 
 const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 
 fn is_word(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -14,7 +15,7 @@ fn is_word(text: &str) -> bool {
 }
 
 /// A key of labels and annotations: an optional DNS prefix and a name, `example.com/name`.
-pub(super) fn qualified_name(text: &str) -> Result<(), String> {
+pub(crate) fn qualified_name(text: &str) -> Result<(), String> {
     let name = match text.split_once('/') {
         None => text,
         Some((_, name)) if name.contains('/') => {
@@ -35,7 +36,7 @@ pub(super) fn qualified_name(text: &str) -> Result<(), String> {
 }
 
 /// A label's value: empty, or at most 63 letters, digits, `-`, `_` and `.`.
-pub(super) fn label_value(text: &str) -> Result<(), &'static str> {
+pub(crate) fn label_value(text: &str) -> Result<(), &'static str> {
     match text {
         "" => Ok(()),
         long if long.len() > 63 => Err("must be no more than 63 characters"),
@@ -45,7 +46,7 @@ pub(super) fn label_value(text: &str) -> Result<(), &'static str> {
 }
 
 /// The name of a port (RFC 6335), in lower case.
-pub(super) fn port_name(text: &str) -> Result<(), &'static str> {
+pub(crate) fn port_name(text: &str) -> Result<(), &'static str> {
     let bytes = text.as_bytes();
     if bytes.len() > 15 {
         return Err("must be no more than 15 characters");
@@ -66,7 +67,7 @@ pub(super) fn port_name(text: &str) -> Result<(), &'static str> {
 }
 
 /// The name of an environment variable: any printable ASCII but `=`.
-pub(super) fn env_name(text: &str) -> Result<(), &'static str> {
+pub(crate) fn env_name(text: &str) -> Result<(), &'static str> {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=') {
         Ok(())
     } else {
@@ -76,8 +77,21 @@ pub(super) fn env_name(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// A key of a ConfigMap's or Secret's data: a file's name that leads nowhere else.
+pub(crate) fn config_key(text: &str) -> Result<(), &'static str> {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    match text {
+        long if long.len() > 253 => Err("must be no more than 253 characters"),
+        "." => Err("must not be '.'"),
+        ".." => Err("must not be '..'"),
+        hidden if hidden.starts_with("..") => Err("must not start with '..'"),
+        key if !key.is_empty() && key.bytes().all(word) => Ok(()),
+        _ => Err(CONFIG_KEY),
+    }
+}
+
 /// A path below a directory: relative, and never above it.
-pub(super) fn descending_path(text: &str) -> Result<(), &'static str> {
+pub(crate) fn descending_path(text: &str) -> Result<(), &'static str> {
     if text.starts_with('/') {
         return Err("must be a relative path");
     }
@@ -85,7 +99,7 @@ pub(super) fn descending_path(text: &str) -> Result<(), &'static str> {
 }
 
 /// A path none of whose components is `..`.
-pub(super) fn no_backsteps(text: &str) -> Result<(), &'static str> {
+pub(crate) fn no_backsteps(text: &str) -> Result<(), &'static str> {
     if text.split('/').any(|component| component == "..") { Err("must not contain '..'") } else { Ok(()) }
 }
 
@@ -120,6 +134,16 @@ mod tests {
         }
         for bad in ["", "8080", "HTTP", "a--b", "-a", "a-", "abcdefghijklmnop", "a_b"] {
             assert!(port_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn config_keys() {
+        for good in ["a", "A_b.c-1", ".hidden", ".a..b", "-", &"a".repeat(253)] {
+            assert!(config_key(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "..a", "a/b", "a b", "é", &"a".repeat(254)] {
+            assert!(config_key(bad).is_err(), "{bad}");
         }
     }
 
