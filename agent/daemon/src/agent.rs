@@ -1,6 +1,7 @@
 //! The agent: everything put together, and its life.
 
 mod abandoned;
+mod event;
 mod exec;
 mod node;
 mod port_forward;

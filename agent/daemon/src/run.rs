@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use coracle_controller::{decode_manifest, fixed};
+use coracle_events::EventLog;
 use coracle_model::{ContainerState, PodPhase, PodStatus};
 use coracle_server::client::Client;
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
     let place = Place::new(config)?;
     let code = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let mut agent = Agent::start_with_images(&place.config, &config.root_dir).await?;
+        let mut agent = Agent::start_with(&place.config, &config.root_dir, EventLog::in_memory()).await?;
         let pods = agent.pods.clone();
         let client = Client::new(place.config.socket());
         let (finish, finished) = oneshot::channel::<()>();

@@ -1,9 +1,11 @@
 //! What becomes of an event that is told: a function of what was told before, and of the time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use coracle_model::{Event, EventType, ObjectReference};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::similar::{self, Similar};
 use crate::spam::{self, SpamFilter};
@@ -29,6 +31,16 @@ pub struct Occurrence {
     pub component: String,
 }
 
+/// An event as it is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    #[serde(flatten)]
+    pub(crate) event: Event,
+    /// It is what several similar events were combined to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) combined: bool,
+}
+
 /// The events there are, in order of their last occurrence.
 #[derive(Debug, Default)]
 pub(crate) struct Correlator {
@@ -42,7 +54,7 @@ pub(crate) struct Correlator {
 #[derive(Debug)]
 struct Entry {
     /// As it is shown; with a count of 0, it is not.
-    event: Event,
+    event: Arc<Event>,
     combined: bool,
     /// When it happened last, shown or not.
     last: Timestamp,
@@ -53,19 +65,35 @@ struct Entry {
 // === impl Correlator ===
 
 impl Correlator {
+    /// The events that an agent before this one has kept, in the order in which it wrote them; of one name, the
+    /// last is what it is.
+    pub(crate) fn restore(kept: Vec<Kept>, now: Timestamp) -> Self {
+        let mut latest: BTreeMap<String, Kept> = BTreeMap::new();
+        for one in kept {
+            latest.insert(one.event.name.clone(), one);
+        }
+        let mut all: Vec<Kept> = latest.into_values().collect();
+        all.sort_by_key(|one| (one.event.last_timestamp, one.event.version));
+        let version = all.iter().map(|one| one.event.version).max().unwrap_or_default();
+        let mut restored = Self { version, ..Self::default() };
+        for Kept { event, combined } in all {
+            let last = event.last_timestamp;
+            if event.count == 0 || is_over(last, now) {
+                continue;
+            }
+            restored.similar.combines(similar::Key::of(&event), &event.message, last);
+            restored.push(Entry { event: Arc::new(event), combined, last, unseen: 0 });
+        }
+        restored
+    }
+
     /// Takes in that something happened. The event as it is shown from now on; `None` when nothing changes,
     /// because too much happened to this object already.
-    pub(crate) fn tell(&mut self, told: Occurrence, now: Timestamp) -> Option<Event> {
+    pub(crate) fn tell(&mut self, told: Occurrence, now: Timestamp) -> Option<Arc<Event>> {
         self.entries.retain(|entry| !is_over(entry.last, now));
         let Occurrence { object, kind, reason, mut message, component } = told;
         cut(&mut message);
-        let of_object = spam::Key {
-            component: component.clone(),
-            kind: object.kind.clone(),
-            namespace: object.namespace.clone(),
-            name: object.name.clone(),
-            uid: object.uid.clone(),
-        };
+        let of_object = spam::Key::new(&component, &object);
         let group = similar::Key { object: of_object.clone(), kind, reason: reason.clone() };
         let combined = self.similar.combines(group, &message, now);
         if combined {
@@ -86,18 +114,18 @@ impl Correlator {
         };
         let known = self.entries.iter().position(same).and_then(|place| self.entries.remove(place));
         let mut entry = known.unwrap_or_else(|| Entry {
-            event: Event {
+            event: Arc::new(Event {
                 name: name(&self.entries, &object.name, now),
                 involved_object: object.clone(),
                 kind,
                 reason,
-                message: String::new(),
+                message: message.clone(),
                 component,
                 count: 0,
                 first_timestamp: now,
                 last_timestamp: now,
                 version: 0,
-            },
+            }),
             combined,
             last: now,
             unseen: 0,
@@ -106,27 +134,42 @@ impl Correlator {
         entry.unseen = entry.unseen.saturating_add(1);
         let shown = self.spam.admit(of_object, now).then(|| {
             self.version += 1;
-            let event = &mut entry.event;
+            // Whoever was shown it before keeps what they saw.
+            let event = Arc::make_mut(&mut entry.event);
             event.count = event.count.saturating_add(std::mem::take(&mut entry.unseen));
-            (event.message, event.involved_object) = (message.clone(), object);
+            (event.message, event.involved_object) = (message, object);
             (event.last_timestamp, event.version) = (now, self.version);
-            event.clone()
+            Arc::clone(&entry.event)
         });
-        if shown.is_none() && entry.event.count == 0 {
-            entry.event.message = message;
-        }
+        self.push(entry);
+        shown
+    }
+
+    fn push(&mut self, entry: Entry) {
         if self.entries.len() >= MAX_EVENTS {
             self.entries.pop_front();
         }
         self.entries.push_back(entry);
-        shown
     }
 
     /// What is shown now, the event that happened last at the end.
-    pub(crate) fn events(&self, now: Timestamp) -> impl Iterator<Item = &Event> {
-        let shown =
-            self.entries.iter().filter(move |entry| entry.event.count > 0 && !is_over(entry.last, now));
-        shown.map(|entry| &entry.event)
+    pub(crate) fn events(&self, now: Timestamp) -> impl Iterator<Item = &Arc<Event>> {
+        self.shown(now).map(|entry| &entry.event)
+    }
+
+    /// What is to be kept on disk, of versions greater than that: with 0, all of it.
+    pub(crate) fn kept(&self, after: u64, now: Timestamp) -> Vec<Kept> {
+        let shown = self.shown(now).filter(|entry| entry.event.version > after);
+        shown.map(|entry| Kept { event: Event::clone(&entry.event), combined: entry.combined }).collect()
+    }
+
+    /// The greatest version of any event there was.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn shown(&self, now: Timestamp) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.event.count > 0 && !is_over(entry.last, now))
     }
 }
 
@@ -149,8 +192,9 @@ fn is_same_object(one: &ObjectReference, other: &ObjectReference) -> bool {
         && one.kind == other.kind
 }
 
+/// Whether it happened too long ago, or as long in the future, by a clock that was wrong.
 fn is_over(last: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(last) > jiff::SignedDuration::try_from(TTL).unwrap_or(jiff::SignedDuration::MAX)
+    now.duration_since(last).unsigned_abs() > TTL
 }
 
 /// Cuts a message to [`MAX_MESSAGE`], between two characters.

@@ -4,12 +4,15 @@
 //! [`EventLog`] therefore does with what it is told what client-go's `EventCorrelator` does before it
 //! writes to the API server: what was told before is counted, what differs in its message alone is
 //! combined once there is much of it, and of one object only so much is shown in a time. What is left
-//! is kept as the API server keeps it: for [`TTL`] after it happened last.
+//! is kept as the API server keeps it: for [`TTL`] after it happened last, and beyond the life of the agent.
 
 mod correlate;
+mod error;
+mod journal;
 mod log;
 mod similar;
 mod spam;
+mod write;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use coracle_model::EventType;
+use coracle_model::{Event, EventType};
 use jiff::Timestamp;
 
 use crate::spam;
@@ -72,6 +72,16 @@ impl Similar {
             let oldest = oldest.0.clone();
             self.groups.remove(&oldest);
         }
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// What an event has in common with those similar to it.
+    pub(crate) fn of(event: &Event) -> Self {
+        let object = spam::Key::new(&event.component, &event.involved_object);
+        Self { object, kind: event.kind, reason: event.reason.clone() }
     }
 }
 

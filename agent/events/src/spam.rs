@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use coracle_model::ObjectReference;
 use jiff::Timestamp;
 
 /// So many events of an object are shown at once.
@@ -66,6 +67,21 @@ impl SpamFilter {
         {
             let oldest = oldest.0.clone();
             self.buckets.remove(&oldest);
+        }
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// The source and the object, whatever part of it.
+    pub(crate) fn new(component: &str, object: &ObjectReference) -> Self {
+        Self {
+            component: component.to_owned(),
+            kind: object.kind.clone(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            uid: object.uid.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! The server holds no state of its own: everything it answers comes from a [`Node`].
 
 pub mod client;
+mod field_selector;
 mod listen;
 mod logs;
 mod node;

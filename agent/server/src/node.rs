@@ -34,8 +34,11 @@ pub trait Node: Send + Sync + 'static {
     /// The directory of `<namespace>_<name>_<uid>/<container>/<attempt>.log`.
     fn log_dir(&self) -> &Path;
 
-    /// What happened on the node, the event that happened last at the end.
-    fn events(&self) -> Vec<Event>;
+    /// What happened on the node.
+    fn events(&self) -> Vec<Arc<Event>>;
+
+    /// Changes with every change of [`Node::events`], after it.
+    fn event_changes(&self) -> watch::Receiver<u64>;
 
     /// What is wrong with the manifests, now.
     fn problems(&self) -> Vec<Problem>;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{Node, PodEntry};
 
+/// Of every object there are events about.
+pub(crate) const API_VERSION: &str = "v1";
+
 /// A pod as `v1 Pod`: what was asked for, with what is seen and where it stands.
 pub(crate) fn pod(entry: &PodEntry, node: &dyn Node) -> Value {
     let place = encode::Node { name: node.name(), address: node.address() };
@@ -26,7 +29,7 @@ pub(crate) fn pod(entry: &PodEntry, node: &dyn Node) -> Value {
 pub(crate) fn event(event: &Event, node: &dyn Node) -> Value {
     let object = &event.involved_object;
     let mut involved = json!({
-        "apiVersion": "v1",
+        "apiVersion": API_VERSION,
         "kind": object.kind,
         "name": object.name,
         "uid": object.uid,
@@ -53,6 +56,8 @@ pub(crate) fn event(event: &Event, node: &dyn Node) -> Value {
         "lastTimestamp": time(event.last_timestamp),
         "count": event.count,
         "source": {"component": event.component, "host": node.name()},
+        "reportingComponent": event.component,
+        "reportingInstance": node.name(),
     })
 }
 

@@ -112,8 +112,14 @@ impl Status {
 
     /// There is no pod of that name.
     pub fn pod_not_found(name: &str) -> Self {
-        let details = StatusDetails { name: name.to_owned(), kind: "pods".to_owned(), causes: Vec::new() };
-        let status = Self::failure(StatusCode::NOT_FOUND, "NotFound", format!("pods {name:?} not found"));
+        Self::not_found("pods", name)
+    }
+
+    /// There is nothing of that name among the resources of that kind, such as `pods`.
+    pub fn not_found(resource: &str, name: &str) -> Self {
+        let details = StatusDetails { name: name.to_owned(), kind: resource.to_owned(), causes: Vec::new() };
+        let status =
+            Self::failure(StatusCode::NOT_FOUND, "NotFound", format!("{resource} {name:?} not found"));
         Self { details: Some(Box::new(details)), ..status }
     }
 

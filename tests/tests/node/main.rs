@@ -11,6 +11,7 @@
 )]
 
 mod command_line;
+mod events;
 mod exec;
 mod harness;
 mod hostile;

@@ -59,8 +59,12 @@ impl Node for AgentNode {
         &self.log_dir
     }
 
-    fn events(&self) -> Vec<Event> {
+    fn events(&self) -> Vec<Arc<Event>> {
         self.events.events()
+    }
+
+    fn event_changes(&self) -> watch::Receiver<u64> {
+        self.events.changes()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -27,6 +27,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         let pods = agent.pods.clone();
 
         tracing::info!(node = %config.node_name, manifests = %config.manifest_dir.display(), "the node is ready");
+        agent.node_events.ready();
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
@@ -37,6 +38,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         tracing::info!("the agent ends; its pods run on");
         pods.detach().await;
+        agent.events.close().await;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -66,10 +68,14 @@ fn follow(
     agent: &Agent,
 ) -> impl Future<Output = ()> + use<> {
     let (pods, problems) = (agent.pods.clone(), agent.problems.clone());
+    let events = Arc::clone(&agent.node_events);
     let manifests = manifests.to_owned();
     async move {
         while desired.changed().await.is_ok() {
             let Some(state) = desired.borrow_and_update().clone() else { continue };
+            for problem in news(&problems.borrow(), &state) {
+                events.refused(&manifests, problem);
+            }
             report(&problems, &state);
             apply(&pods, &state);
         }
@@ -96,6 +102,14 @@ pub(super) fn apply(pods: &Pods<NodePorts>, state: &DesiredState) {
             tracing::warn!(%error, "a pod is not taken up");
         }
     }
+}
+
+/// What is wrong with the manifests that was not wrong before.
+fn news<'a>(shown: &[Problem], state: &'a DesiredState) -> Vec<&'a coracle_controller::Problem> {
+    let is_shown = |it: &coracle_controller::Problem| {
+        shown.iter().any(|one| one.path == *it.path && one.message == it.message)
+    };
+    state.problems.iter().filter(|problem| !is_shown(problem)).collect()
 }
 
 /// Shows users what is wrong with the manifests; the source has said it in the agent's log.

@@ -19,6 +19,7 @@ use coracle_volume::Volumes;
 use rustix::fs::FlockOperation;
 use tokio::sync::{mpsc, watch};
 
+use super::event::NodeEvents;
 use super::node::AgentNode;
 use super::ports::{NodePorts, PodDirs};
 use crate::config::Config;
@@ -34,6 +35,10 @@ pub(crate) struct Agent {
     pub(crate) adopted: Vec<PodRecord>,
     /// What is wrong with the manifests.
     pub(crate) problems: watch::Sender<Arc<Vec<Problem>>>,
+    /// What happened on the node.
+    pub(crate) events: EventLog,
+    /// What the node tells of itself.
+    pub(super) node_events: Arc<NodeEvents>,
     node: Arc<AgentNode>,
     kubepods: Kubepods,
     socket: Option<Socket>,
@@ -48,11 +53,12 @@ impl Agent {
     /// what belongs to none.
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
         super::clear_abandoned(config).await?;
-        Self::start_with_images(config, &config.root_dir).await
+        let events = EventLog::open(&config.root_dir.join("events"));
+        Self::start_with(config, &config.root_dir, events).await
     }
 
-    /// As [`Agent::start`], with the images of another root directory.
-    pub(crate) async fn start_with_images(config: &Config, images: &Path) -> anyhow::Result<Self> {
+    /// As [`Agent::start`], with the images of another root directory, and where its events go.
+    pub(crate) async fn start_with(config: &Config, images: &Path, events: EventLog) -> anyhow::Result<Self> {
         let lock = lock(&config.run_dir)?;
         // With the images elsewhere nothing else makes it.
         private_dir(&config.root_dir)?;
@@ -73,7 +79,8 @@ impl Agent {
                 Err(error) => tracing::error!(%error, "a pod's record is unreadable; the pod is removed"),
             }
         }
-        let events = EventLog::new();
+        let node_events = NodeEvents::new(events.clone(), config);
+        node_events.starting();
         let ports =
             Arc::new(NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, events.clone()));
         let adopted = adopt(&runtime, known).await;
@@ -96,12 +103,22 @@ impl Agent {
             name: config.node_name.to_string(),
             log_dir: config.log_dir.clone(),
             pods: pods.clone(),
-            events,
+            events: events.clone(),
             runtime,
             problems: seen,
         });
         let socket = Some(Socket::bind(&config.socket())?);
-        Ok(Self { pods, adopted, problems, node, kubepods, socket, _lock: lock })
+        Ok(Self {
+            pods,
+            adopted,
+            problems,
+            events,
+            node_events: Arc::new(node_events),
+            node,
+            kubepods,
+            socket,
+            _lock: lock,
+        })
     }
 
     /// Serves the API until `shutdown` resolves.
@@ -134,7 +151,7 @@ pub(super) async fn remove_all_pods(
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = RecordDir::open(config.run_dir.join("records"))?;
-    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, EventLog::new());
+    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, EventLog::in_memory());
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
     Ok(())
 }

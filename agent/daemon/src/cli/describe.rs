@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use coracle_server::client::{
-    Client, Container, ContainerState, ContainerStatus, EventObject, Pod, Terminated, Volume,
+    Client, Container, ContainerState, ContainerStatus, Event, EventOptions, Pod, Terminated, Volume,
 };
 use jiff::Timestamp;
 
 use super::age::{age, long};
+use super::escape::escape;
 use super::target::{Resource, Scope, not_found};
 
 /// Show all about a pod, and what happened to it
@@ -21,7 +22,7 @@ use super::target::{Resource, Scope, not_found};
   coracle describe pods            Every pod of the namespace default")]
 pub(super) struct Describe {
     /// pod, or pod/NAME
-    #[arg(value_name = "RESOURCE", value_parser = Resource::parse)]
+    #[arg(value_name = "RESOURCE", value_parser = Resource::parse_pods)]
     resource: Resource,
     /// Only these
     #[arg(value_name = "NAME")]
@@ -47,7 +48,10 @@ impl Describe {
             pods.iter().filter(here).collect()
         } else {
             let find = |name: &String| {
-                pods.iter().filter(here).find(|pod| pod.metadata.name == *name).ok_or_else(|| not_found(name))
+                pods.iter()
+                    .filter(here)
+                    .find(|pod| pod.metadata.name == *name)
+                    .ok_or_else(|| not_found("pods", name))
             };
             self.names.iter().map(find).collect::<Result<_, _>>()?
         };
@@ -55,7 +59,7 @@ impl Describe {
             writeln!(io::stderr(), "No resources found in {} namespace.", self.scope.namespace)?;
         }
         for (number, pod) in chosen.iter().enumerate() {
-            let events = client.events(&pod.metadata.namespace, &pod.metadata.name).await?;
+            let events = client.events(&of(pod)).await?;
             let gap = if number > 0 { "\n\n" } else { "" };
             write!(io::stdout(), "{gap}{}", describe(pod, &events, Timestamp::now()))?;
         }
@@ -63,7 +67,19 @@ impl Describe {
     }
 }
 
-fn describe(pod: &Pod, events: &[EventObject], now: Timestamp) -> String {
+/// What happened to this pod; not to another that had its name.
+fn of(pod: &Pod) -> EventOptions {
+    let Pod { metadata, .. } = pod;
+    EventOptions {
+        namespace: Some(metadata.namespace.clone()),
+        kind: Some("Pod".to_owned()),
+        name: Some(metadata.name.clone()),
+        uid: Some(metadata.uid.clone()),
+        r#type: None,
+    }
+}
+
+fn describe(pod: &Pod, events: &[Event], now: Timestamp) -> String {
     let mut page = Page::default();
     let (metadata, spec, status) = (&pod.metadata, &pod.spec, &pod.status);
     let place = if status.host_ip.is_empty() {
@@ -123,7 +139,7 @@ fn describe(pod: &Pod, events: &[EventObject], now: Timestamp) -> String {
 
 impl Page {
     fn line(&mut self, indent: usize, text: &str) {
-        let text = text.trim_end();
+        let text = escape(text.trim_end());
         // A `String` takes all that is written to it.
         let _ = writeln!(self.text, "{:indent$}{text}", "");
     }
@@ -254,7 +270,7 @@ impl Page {
         }
     }
 
-    fn events(&mut self, events: &[EventObject], now: Timestamp) {
+    fn events(&mut self, events: &[Event], now: Timestamp) {
         if events.is_empty() {
             self.fields(0, 29, &[("Events", "<none>".to_owned())]);
             return;
@@ -276,7 +292,10 @@ impl Page {
         let widths = [width(0), width(1), width(2), width(3)];
         for [kind, reason, age, from, message] in &rows {
             let [a, b, c, d] = widths;
-            self.line(2, &format!("{kind:<a$}{reason:<b$}{age:<c$}{from:<d$}{message}"));
+            let mut lines = message.trim().lines();
+            let first = lines.next().unwrap_or_default();
+            self.line(2, &format!("{kind:<a$}{reason:<b$}{age:<c$}{from:<d$}{first}"));
+            lines.for_each(|line| self.line(2 + a + b + c + d, line));
         }
     }
 }
@@ -343,7 +362,7 @@ mod tests {
             },
         }))
         .unwrap();
-        let events: Vec<EventObject> = serde_json::from_value(json!([
+        let events: Vec<Event> = serde_json::from_value(json!([
             {"type": "Normal", "reason": "Started", "message": "Started container", "count": 1,
              "lastTimestamp": "2026-01-01T00:00:00Z", "source": {"component": "coracle"}},
             {"type": "Warning", "reason": "BackOff", "message": "Back-off", "count": 4,

@@ -1,32 +1,36 @@
 //! `coracle get`.
 
+mod events;
+mod pods;
+mod print;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
-use coracle_server::client::{Client, Pod, WatchEventType};
-use futures_util::StreamExt;
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use coracle_server::client::{Client, ClientError, Object, WatchEvent, WatchEventType};
+use futures_util::{Stream, StreamExt};
 
-use super::age::age;
-use super::style;
-use super::summary::Summary;
-use super::table::{Cell, Table};
-use super::target::{Resource, Scope, not_found};
+use self::events::EventType;
+use self::print::{Printer, Shown};
+use super::target::{Involved, Kind, Resource, Scope, not_found};
 
-/// Show pods
+/// Show pods, or what happened
 ///
-/// Prints one line per pod; with -o, whole objects.
+/// Prints one line per object; with -o, whole objects.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle get pods                  Pods of the namespace default
   coracle get pods -A -o wide       Every pod of the node, with its address
   coracle get pods -w               Print a line whenever a pod changes
-  coracle get pod web -o yaml       One pod, with all that is known of it")]
+  coracle get pod web -o yaml       One pod, with all that is known of it
+  coracle get events -A             What happened to pods and to the node within the last hour
+  coracle get events --for pod/web -w
+                                    What happened to a pod, and what happens from now on")]
 pub(super) struct Get {
-    /// pods, or pod/NAME
+    /// pods, pod/NAME, or events
     #[arg(value_name = "RESOURCE", value_parser = Resource::parse)]
     resource: Resource,
     /// Only these
@@ -37,6 +41,19 @@ pub(super) struct Get {
     /// All namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+    /// Events: only those of this object, such as pod/web or node/NAME
+    #[arg(long = "for", value_name = "KIND/NAME", value_parser = Involved::parse)]
+    involved: Option<Involved>,
+    /// Events: only those of these types
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_enum, ignore_case = true)]
+    types: Vec<EventType>,
+    #[command(flatten)]
+    print: Print,
+}
+
+/// How objects are printed.
+#[derive(Debug, Args)]
+struct Print {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Table, hide_default_value = true)]
     output: Output,
@@ -50,24 +67,16 @@ pub(super) struct Get {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// One line per pod
+    /// One line per object
     Table,
-    /// One longer line per pod
+    /// One longer line per object
     Wide,
     /// The objects
     Json,
     /// The objects
     Yaml,
-    /// pod/NAME
+    /// KIND/NAME
     Name,
-}
-
-/// Prints pods, one after another or a few at once.
-struct Printer<'a> {
-    options: &'a Get,
-    table: Table,
-    colour: bool,
-    headed: bool,
 }
 
 // === impl Get ===
@@ -75,23 +84,28 @@ struct Printer<'a> {
 impl Get {
     pub(super) async fn execute(mut self, client: &Client) -> anyhow::Result<ExitCode> {
         self.names.extend(self.resource.name.take());
-        let pods: Vec<Pod> = client.pods().await?.into_iter().filter(|pod| self.wants(pod)).collect();
-        let missing: Vec<&String> =
-            self.names.iter().filter(|name| pods.iter().all(|pod| pod.metadata.name != **name)).collect();
+        match self.resource.kind {
+            Kind::Pods if self.involved.is_some() || !self.types.is_empty() => {
+                bail!("--for and --types choose among events: coracle get events");
+            }
+            Kind::Pods => self.pods(client).await,
+            Kind::Events => self.events(client).await,
+        }
+    }
+
+    /// Prints what there is of a kind. Whether everything that was named is there.
+    fn list<T: Shown>(&self, objects: &[T], printer: &mut Printer<'_, T>) -> anyhow::Result<bool> {
+        let is_missing = |name: &&String| objects.iter().all(|one| one.metadata().name != **name);
+        let missing: Vec<&String> = self.names.iter().filter(is_missing).collect();
         if let ([name], true) = (missing.as_slice(), self.names.len() == 1) {
-            return Err(not_found(name));
+            return Err(not_found(T::RESOURCE, name));
         }
-        let mut printer = Printer::new(&self);
-        printer.all(&pods, &mut io::stdout().lock())?;
+        printer.all(objects, self.names.len() == 1, &mut io::stdout().lock())?;
         for name in &missing {
-            writeln!(io::stderr(), "{}", not_found(name))?;
+            writeln!(io::stderr(), "{}", not_found(T::RESOURCE, name))?;
         }
-        if pods.is_empty()
-            && missing.is_empty()
-            && !self.watch
-            && self.output != Output::Json
-            && self.output != Output::Yaml
-        {
+        let whole = matches!(self.print.output, Output::Json | Output::Yaml);
+        if objects.is_empty() && missing.is_empty() && !self.print.watch && !whole {
             let place = if self.all_namespaces {
                 String::new()
             } else {
@@ -99,158 +113,37 @@ impl Get {
             };
             writeln!(io::stderr(), "No resources found{place}.")?;
         }
-        self.warn(client).await?;
-        if self.watch {
-            self.follow(client, &pods, &mut printer).await?;
-        }
-        Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(missing.is_empty())
     }
 
-    fn wants(&self, pod: &Pod) -> bool {
-        (self.all_namespaces || pod.metadata.namespace == self.scope.namespace)
-            && (self.names.is_empty() || self.names.contains(&pod.metadata.name))
-    }
-
-    /// A manifest nobody can use is why a pod is not there: said beside the pods, on standard error.
-    async fn warn(&self, client: &Client) -> anyhow::Result<()> {
-        for problem in client.problems().await? {
-            let path = problem.path.display().to_string();
-            for line in problem.message.lines() {
-                // A fault in a manifest begins with its place: file, line and column.
-                let place = if line.starts_with(&path) { String::new() } else { format!("{path}: ") };
-                writeln!(io::stderr(), "warning: {place}{line}")?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn follow(&self, client: &Client, listed: &[Pod], printer: &mut Printer<'_>) -> anyhow::Result<()> {
-        let version = |pod: &Pod| pod.object["metadata"]["resourceVersion"].clone();
-        let mut known: BTreeMap<_, _> =
-            listed.iter().map(|pod| (pod.metadata.uid.clone(), version(pod))).collect();
-        let mut watch = client.watch_pods().await?;
+    /// Prints what changes from then on, without end.
+    async fn follow<T: Shown>(
+        &self,
+        mut watch: impl Stream<Item = Result<WatchEvent<T>, ClientError>> + Unpin,
+        listed: &[T],
+        printer: &mut Printer<'_, T>,
+    ) -> anyhow::Result<()> {
+        let version = |one: &T| one.metadata().resource_version.clone();
+        let mut known: BTreeMap<_, _> = listed.iter().map(|one| (one.identity(), version(one))).collect();
         while let Some(event) = watch.next().await {
-            let event = event?;
-            let uid = event.pod.metadata.uid.clone();
-            let seen = match event.kind {
+            let WatchEvent { kind, object } = event?;
+            let news = match kind {
                 WatchEventType::Deleted => {
-                    known.remove(&uid);
-                    false
+                    known.remove(&object.identity());
+                    T::ITS_END_IS_NEWS
                 }
-                _ => known.insert(uid, version(&event.pod)) == Some(version(&event.pod)),
+                _ => known.insert(object.identity(), version(&object)) != Some(version(&object)),
             };
-            if !seen && self.wants(&event.pod) {
-                printer.one(&event.pod, &mut io::stdout().lock())?;
+            if news && self.wants(&object) {
+                printer.one(&object, &mut io::stdout().lock())?;
             }
         }
         Ok(())
     }
-}
 
-// === impl Printer ===
-
-impl<'a> Printer<'a> {
-    fn new(options: &'a Get) -> Self {
-        let mut header = Vec::new();
-        if options.all_namespaces {
-            header.push("NAMESPACE");
-        }
-        header.extend(["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
-        if options.output == Output::Wide {
-            header.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
-        }
-        let colour = style::wanted(&io::stdout());
-        Self { options, table: Table::new(header), colour, headed: options.no_headers }
-    }
-
-    fn all(&mut self, pods: &[Pod], out: &mut impl Write) -> anyhow::Result<()> {
-        match (self.options.output, pods) {
-            (Output::Json | Output::Yaml, [pod]) if !self.options.names.is_empty() => {
-                self.object(&pod.object, out)?;
-            }
-            (Output::Json | Output::Yaml, _) if self.options.watch => {
-                pods.iter().try_for_each(|pod| self.object(&pod.object, out))?;
-            }
-            (Output::Json | Output::Yaml, _) => {
-                let items: Vec<_> = pods.iter().map(|pod| &pod.object).collect();
-                let metadata = json!({"resourceVersion": ""});
-                let list = json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items});
-                self.object(&list, out)?;
-            }
-            (Output::Name, _) => {
-                pods.iter().try_for_each(|pod| writeln!(out, "pod/{}", pod.metadata.name))?;
-            }
-            (Output::Table | Output::Wide, _) => {
-                let now = Timestamp::now();
-                pods.iter().for_each(|pod| self.row(pod, now));
-                self.rows(out)?;
-            }
-        }
-        Ok(out.flush()?)
-    }
-
-    fn one(&mut self, pod: &Pod, out: &mut impl Write) -> anyhow::Result<()> {
-        match self.options.output {
-            Output::Json | Output::Yaml => self.object(&pod.object, out)?,
-            Output::Name => writeln!(out, "pod/{}", pod.metadata.name)?,
-            Output::Table | Output::Wide => {
-                self.row(pod, Timestamp::now());
-                self.rows(out)?;
-            }
-        }
-        Ok(out.flush()?)
-    }
-
-    fn object(&self, object: &Value, out: &mut impl Write) -> anyhow::Result<()> {
-        if self.options.output == Output::Json {
-            serde_json::to_writer_pretty(&mut *out, object).map_err(io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            if self.options.watch {
-                writeln!(out, "---")?;
-            }
-            out.write_all(serde_saphyr::to_string(object)?.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    fn rows(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if self.table.is_empty() {
-            return Ok(());
-        }
-        if self.headed {
-            self.table.write_rows(out)?;
-        } else {
-            self.table.write(out)?;
-        }
-        self.headed = true;
-        self.table.clear();
-        Ok(())
-    }
-
-    fn row(&mut self, pod: &Pod, now: Timestamp) {
-        let summary = Summary::of(pod);
-        let or_none = |text: &str| if text.is_empty() { "<none>".to_owned() } else { text.to_owned() };
-        let mut row: Vec<Cell> = Vec::new();
-        if self.options.all_namespaces {
-            row.push(pod.metadata.namespace.as_str().into());
-        }
-        row.extend([
-            pod.metadata.name.as_str().into(),
-            format!("{}/{}", summary.ready.0, summary.ready.1).into(),
-            Cell::styled(summary.status.as_str(), self.colour.then(|| summary.style())),
-            summary.restarts(now).into(),
-            age(pod.metadata.creation_timestamp, now).into(),
-        ]);
-        if self.options.output == Output::Wide {
-            let gates = pod.spec.readiness_gates.len();
-            row.extend([
-                or_none(&pod.status.pod_ip).into(),
-                or_none(&pod.spec.node_name).into(),
-                or_none(&pod.status.nominated_node_name).into(),
-                if gates == 0 { "<none>".to_owned() } else { format!("0/{gates}") }.into(),
-            ]);
-        }
-        self.table.push(row);
+    fn wants(&self, object: &impl Object) -> bool {
+        let metadata = object.metadata();
+        (self.all_namespaces || metadata.namespace == self.scope.namespace)
+            && (self.names.is_empty() || self.names.contains(&metadata.name))
     }
 }

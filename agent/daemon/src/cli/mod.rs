@@ -3,6 +3,7 @@
 mod age;
 mod check;
 mod describe;
+mod escape;
 mod exec;
 mod get;
 mod image;

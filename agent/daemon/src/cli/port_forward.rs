@@ -155,8 +155,8 @@ async fn pod_end(target: &Target) {
                 return;
             }
             while let Some(Ok(event)) = events.next().await {
-                if event.pod.metadata.uid == *uid
-                    && (event.kind == WatchEventType::Deleted || ended(&event.pod))
+                if event.object.metadata.uid == *uid
+                    && (event.kind == WatchEventType::Deleted || ended(&event.object))
                 {
                     return;
                 }

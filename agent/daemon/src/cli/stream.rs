@@ -55,8 +55,8 @@ pub(crate) async fn print_logs(
         // The agent's end is the end of its pods: what is still being printed is all there is.
         let Some(Ok(event)) = event else { break };
         match event.kind {
-            WatchEventType::Deleted => printer.known.retain(|run| run.uid != event.pod.metadata.uid),
-            _ => printer.take_up(&event.pod),
+            WatchEventType::Deleted => printer.known.retain(|run| run.uid != event.object.metadata.uid),
+            _ => printer.take_up(&event.object),
         }
     }
     while let Some(ended) = printer.printing.join_next().await {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::escape::first_line;
 use super::style::Style;
 
 /// Rows under a header.
@@ -12,7 +13,7 @@ pub(crate) struct Table {
     widths: Vec<usize>,
 }
 
-/// A text, and how it looks on a terminal.
+/// A text of one line, and how it looks on a terminal.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     text: String,
@@ -25,7 +26,7 @@ const GAP: usize = 3;
 
 impl Cell {
     pub(crate) fn styled(text: impl Into<String>, style: Option<Style>) -> Self {
-        Self { text: text.into(), style }
+        Self { text: first_line(&text.into()).into_owned(), style }
     }
 }
 

@@ -14,10 +14,26 @@ pub(super) struct Scope {
     pub(super) namespace: String,
 }
 
-/// `pods`, or `pod/NAME`.
+/// What the node has resources of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Pods,
+    Events,
+}
+
+/// `pods`, `pod/NAME`, `events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resource {
+    pub(super) kind: Kind,
     pub(super) name: Option<String>,
+}
+
+/// The object that events are about: `pod/NAME`, `node/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Involved {
+    /// `involvedObject.kind`.
+    pub(super) kind: &'static str,
+    pub(super) name: String,
 }
 
 /// The annotation by which a pod says which container is meant when none is named.
@@ -32,10 +48,42 @@ impl Resource {
             None => (text, None),
         };
         match (kind.to_ascii_lowercase().as_str(), name) {
-            (_, Some("")) => Err(format!("{text:?} names no pod after the slash")),
-            ("pods" | "pod" | "po", name) => Ok(Self { name: name.map(str::to_owned) }),
-            _ => Err(format!("this node has no resource type {kind:?}; it has pods")),
+            (_, Some("")) => Err(format!("{text:?} names nothing after the slash")),
+            ("pods" | "pod" | "po", name) => Ok(Self { kind: Kind::Pods, name: name.map(str::to_owned) }),
+            ("events" | "event" | "ev", name) => {
+                Ok(Self { kind: Kind::Events, name: name.map(str::to_owned) })
+            }
+            _ => Err(format!("this node has no resource type {kind:?}; it has pods and events")),
         }
+    }
+
+    /// Where only pods are meant.
+    pub(super) fn parse_pods(text: &str) -> Result<Self, String> {
+        let resource = Self::parse(text)?;
+        match resource.kind {
+            Kind::Pods => Ok(resource),
+            Kind::Events => Err("only pods can be meant here".to_owned()),
+        }
+    }
+}
+
+// === impl Involved ===
+
+impl Involved {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let Some((kind, name)) = text.split_once('/').filter(|(_, name)| !name.is_empty()) else {
+            return Err(format!("{text:?} is not of the form KIND/NAME, such as pod/web"));
+        };
+        let kind = match kind.to_ascii_lowercase().as_str() {
+            "pods" | "pod" | "po" => "Pod",
+            "nodes" | "node" | "no" => "Node",
+            _ => {
+                return Err(format!(
+                    "this node tells no events about a {kind:?}; it does about pod and node"
+                ));
+            }
+        };
+        Ok(Self { kind, name: name.to_owned() })
     }
 }
 
@@ -43,9 +91,8 @@ impl Resource {
 pub(super) fn pod_name(text: &str) -> Result<String, String> {
     match text.split_once('/') {
         None => Ok(text.to_owned()),
-        Some(_) => {
-            Resource::parse(text).and_then(|it| it.name.ok_or_else(|| "a pod's name is missing".to_owned()))
-        }
+        Some(_) => Resource::parse_pods(text)
+            .and_then(|it| it.name.ok_or_else(|| "a pod's name is missing".to_owned())),
     }
 }
 
@@ -53,12 +100,12 @@ pub(super) fn pod_name(text: &str) -> Result<String, String> {
 pub(super) async fn pod(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Pod> {
     let mut pods = client.pods().await?.into_iter();
     let found = pods.find(|pod| pod.metadata.namespace == namespace && pod.metadata.name == name);
-    found.ok_or_else(|| not_found(name))
+    found.ok_or_else(|| not_found("pods", name))
 }
 
 /// As the API server would say it.
-pub(super) fn not_found(name: &str) -> anyhow::Error {
-    ClientError::Status(Box::new(Status::pod_not_found(name))).into()
+pub(super) fn not_found(resource: &str, name: &str) -> anyhow::Error {
+    ClientError::Status(Box::new(Status::not_found(resource, name))).into()
 }
 
 /// The container that is meant: the one named, else the pod's default, which is said when there was a
@@ -96,9 +143,17 @@ mod tests {
         }
         assert_eq!(
             Resource::parse("nodes").unwrap_err(),
-            "this node has no resource type \"nodes\"; it has pods"
+            "this node has no resource type \"nodes\"; it has pods and events"
         );
         assert!(Resource::parse("pod/").is_err() && Resource::parse("deploy/web").is_err());
+        for text in ["events", "event", "ev"] {
+            assert_eq!(Resource::parse(text).unwrap(), Resource { kind: Kind::Events, name: None });
+        }
+        assert!(Resource::parse_pods("events").is_err());
+        for (text, kind) in [("pod/web", "Pod"), ("po/web", "Pod"), ("Node/web", "Node")] {
+            assert_eq!(Involved::parse(text).unwrap(), Involved { kind, name: "web".to_owned() });
+        }
+        assert!(["web", "pod/", "job/web"].iter().all(|text| Involved::parse(text).is_err()));
         assert_eq!(pod_name("web").unwrap(), "web");
         assert_eq!(pod_name("po/web").unwrap(), "web");
         assert!(pod_name("job/web").is_err());

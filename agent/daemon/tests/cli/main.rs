@@ -14,12 +14,14 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use coracle_model::Event;
 use coracle_server::Socket;
+use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
-use node::{TestNode, ended, pod, running, terminated, waiting};
+use node::{TestNode, back_off, ended, node_ready, pod, running, terminated, waiting};
 
 struct Served {
     directory: tempfile::TempDir,
@@ -107,9 +109,79 @@ async fn pods_are_printed_in_every_form() {
         (code, out.as_str(), err.as_str()),
         (1, "", "Error from server (NotFound): pods \"api\" not found\n")
     );
+    served.node.happens(back_off());
+    served.node.happens(of_another_life());
     let (code, out, _) = served.run(&["describe", "pod", "web"]);
     assert_eq!(code, 0);
-    assert!(out.contains("Restart Count:  2") && out.contains("Back-off restarting"), "{out}");
+    assert!(out.contains("Restart Count:  2"), "{out}");
+    let events = &out[out.find("Events:").unwrap()..];
+    assert!(events.contains("(x3 over ") && events.contains("coracle  Back-off restarting"), "{events}");
+    assert!(!events.contains("before"), "of another pod that had its name: {events}");
+}
+
+/// An event of a pod that had the name before.
+fn of_another_life() -> Event {
+    let mut event = Event { name: "web.0".to_owned(), message: "before".to_owned(), ..back_off() };
+    event.involved_object.uid = "another".to_owned();
+    event
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_printed_in_every_form() {
+    let served = Served::new();
+    let (code, out, err) = served.run(&["get", "events"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", "No resources found in default namespace.\n"));
+    served.node.happens(back_off());
+    served.node.happens(of_another_life());
+    let hostile =
+        Event { message: "\x1b[2Jone\ntwo".to_owned(), last_timestamp: Timestamp::now(), ..node_ready() };
+    served.node.happens(hostile);
+
+    let (_, out, _) = served.run(&["get", "events"]);
+    let lines = words(&out);
+    assert_eq!(lines[0], ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
+    assert_eq!(lines[1][1..], ["Warning", "BackOff", "pod/web", "Back-off", "restarting"]);
+    assert_eq!(
+        lines[3],
+        ["0s", "Normal", "NodeReady", "node/node", "^[[2Jone..."],
+        "one line, and no command"
+    );
+    let (_, out, _) = served.run(&["get", "ev", "-A", "-o", "wide", "--types", "warning"]);
+    assert!(out.starts_with("NAMESPACE   LAST SEEN   TYPE      REASON    OBJECT    SUBOBJECT"), "{out}");
+    assert!(out.contains("spec.containers{web}   coracle, node   Back-off restarting"), "{out}");
+    assert_eq!(words(&out)[1].last(), Some(&"web.1"));
+    assert_eq!(words(&out).len(), 3, "{out}");
+    assert_eq!(served.run(&["get", "events", "--types=Normal,Warning", "-o", "name"]).1.lines().count(), 3);
+    assert_eq!(served.run(&["get", "events", "--for", "no/node", "-o", "name"]).1, "event/node.1\n");
+    assert_eq!(served.run(&["get", "events", "-n", "other"]).1, "");
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let list = parse(&served.run(&["get", "events", "--for", "pod/web", "-o", "json"]).1);
+    assert_eq!((list["kind"].as_str(), list["items"].as_array().map(Vec::len)), (Some("List"), Some(2)));
+    let one = parse(&served.run(&["get", "event/web.1", "-o", "json"]).1);
+    assert_eq!((one["kind"].as_str(), one["count"].as_u64()), (Some("Event"), Some(3)));
+
+    let (code, _, err) = served.run(&["get", "events", "none"]);
+    assert_eq!((code, err.as_str()), (1, "Error from server (NotFound): events \"none\" not found\n"));
+    let (code, _, err) = served.run(&["get", "pods", "--for", "pod/web"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("--for and --types choose among events"), "{err}");
+    assert_eq!(served.run(&["get", "events", "--for", "web"]).0, 2);
+    assert_eq!(served.run(&["describe", "events"]).0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_events_prints_what_happens() {
+    let served = Served::new();
+    served.node.happens(back_off());
+    let mut child = served.command(&["get", "events", "-w"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("LAST SEEN"));
+    assert!(lines.next().unwrap().contains("BackOff"));
+    served.node.expires("web.1");
+    served.node.happens(node_ready());
+    assert!(lines.next().unwrap().contains("NodeReady"), "an event that is kept no longer is no news");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ fn told(about: &str, message: &str) -> Occurrence {
 /// `message xcount first..last` of what is shown.
 fn shown(events: &Correlator, now: Timestamp) -> Vec<String> {
     let second = |time: Timestamp| time.as_second() - 1_000_000;
-    let line = |event: &Event| {
+    let line = |event: &Arc<Event>| {
         let (first, last) = (second(event.first_timestamp), second(event.last_timestamp));
         format!("{} x{} {first}..{last}", event.message, event.count)
     };
@@ -177,4 +177,51 @@ fn a_long_message_is_cut_between_characters() {
     });
     let last = all.last().unwrap();
     assert!(last.message.starts_with(COMBINED) && last.message.len() == MAX_MESSAGE, "{}", last.message);
+}
+
+#[test]
+fn what_was_kept_goes_on_as_before() {
+    let mut before = Correlator::default();
+    let mut journal = Vec::new();
+    for number in 0..12 {
+        before.tell(told("a/c Failed", &format!("number {number}")), at(number)).unwrap();
+        journal.extend(before.kept(before.version() - 1, at(number)));
+    }
+    let seen = shown(&before, at(12));
+    before.tell(told("b/c Started", "old"), at(-3000)).unwrap();
+    journal.extend(before.kept(before.version() - 1, at(-3000)));
+    let mut after = Correlator::restore(journal, at(700));
+    assert_eq!(shown(&after, at(12)), seen, "without what is over");
+    assert_eq!(after.version(), before.version(), "versions go on");
+
+    let known = after.tell(told("a/c Failed", "number 3"), at(100)).unwrap();
+    assert_eq!(known.count, 2, "what was told before is counted");
+    let combined = after.tell(told("a/c Failed", "number 12"), at(101)).unwrap();
+    assert_eq!(
+        (combined.count, combined.message.starts_with(COMBINED)),
+        (4, true),
+        "what was combined still is"
+    );
+    assert!(known.version > before.version() && combined.version > known.version);
+}
+
+#[test]
+fn no_more_is_restored_than_there_may_be() {
+    let mut one = Correlator::default();
+    let mut kept = Vec::new();
+    for number in 0..MAX_EVENTS + 5 {
+        one.tell(told(&format!("p{number}/c Started"), "one"), at(0)).unwrap();
+        kept.extend(one.kept(one.version() - 1, at(0)));
+    }
+    let restored = Correlator::restore(kept, at(0));
+    assert_eq!(restored.entries.len(), MAX_EVENTS);
+    assert_eq!(restored.entries[0].event.involved_object.name, "p5", "what happened longest ago goes");
+}
+
+#[test]
+fn what_a_wrong_clock_dated_far_ahead_does_not_stay() {
+    let mut events = Correlator::default();
+    events.tell(told("a/c Started", "ahead"), at(1_000_000)).unwrap();
+    events.tell(told("a/c Started", "now"), at(0)).unwrap();
+    assert_eq!(shown(&events, at(0)), ["now x1 0..0"]);
 }

@@ -7,6 +7,7 @@ mod websocket;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -21,9 +22,9 @@ use tokio::net::UnixStream;
 
 pub use self::exec::{ExecInput, ExecOptions, ExecOutput, ExecOutputs};
 pub use self::object::{
-    Condition, Container, ContainerState, ContainerStatus, EmptyDir, EnvVar, EventObject, EventSource,
-    HostPath, InvolvedObject, Metadata, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated,
-    Volume, VolumeMount, Waiting, WatchEvent, WatchEventType,
+    Condition, Container, ContainerState, ContainerStatus, EmptyDir, EnvVar, Event, EventSource, HostPath,
+    InvolvedObject, Metadata, Object, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated, Volume,
+    VolumeMount, Waiting, WatchEvent, WatchEventType,
 };
 pub use self::port_forward::{ForwardFailure, PortForward};
 use crate::query::{append, encode};
@@ -84,10 +85,54 @@ pub struct LogOptions {
     pub attempt: Option<u32>,
 }
 
+/// Which events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventOptions {
+    /// Of this namespace; `None` for all.
+    pub namespace: Option<String>,
+    /// `involvedObject.kind`, such as `Pod`.
+    pub kind: Option<String>,
+    /// `involvedObject.name`.
+    pub name: Option<String>,
+    /// `involvedObject.uid`.
+    pub uid: Option<String>,
+    /// `Normal` or `Warning`.
+    pub r#type: Option<String>,
+}
+
 /// The agent at a socket. Every request is a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+}
+
+// === impl EventOptions ===
+
+impl EventOptions {
+    fn path(&self, watch: bool) -> String {
+        let mut query = String::new();
+        if watch {
+            append(&mut query, "watch", "true");
+        }
+        if let Some(namespace) = &self.namespace {
+            append(&mut query, "namespace", namespace);
+        }
+        let terms = [
+            ("involvedObject.kind", &self.kind),
+            ("involvedObject.name", &self.name),
+            ("involvedObject.uid", &self.uid),
+            ("type", &self.r#type),
+        ];
+        let terms = terms.into_iter().filter_map(|(field, value)| {
+            let value = value.as_ref()?.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
+            Some(format!("{field}={value}"))
+        });
+        let selector = terms.collect::<Vec<_>>().join(",");
+        if !selector.is_empty() {
+            append(&mut query, "fieldSelector", &selector);
+        }
+        path_of(&["coracle", "v1", "events"]) + &query
+    }
 }
 
 // === impl Client ===
@@ -105,54 +150,29 @@ impl Client {
 
     /// Every pod of the node.
     pub async fn pods(&self) -> Result<Vec<Pod>, ClientError> {
-        let path = "/pods";
-        let list: serde_json::Value = self.json(path).await?;
-        match list {
-            serde_json::Value::Object(mut fields) => match fields.remove("items") {
-                Some(serde_json::Value::Array(items)) => items
-                    .into_iter()
-                    .map(|item| Pod::from_object(item).map_err(|error| answer(path, error)))
-                    .collect(),
-                _ => Err(answer(path, "no items")),
-            },
-            _ => Err(answer(path, "no list")),
-        }
+        self.list("/pods").await
     }
 
     /// Every pod of the node, and every later change, until the agent ends.
     pub async fn watch_pods(
         &self,
-    ) -> Result<impl Stream<Item = Result<WatchEvent, ClientError>> + Send + Unpin + use<>, ClientError> {
-        let path = "/pods?watch=true";
-        let body = self.body(path).await?;
-        let lines = stream::unfold((body, Vec::new()), |(mut body, mut rest): (_, Vec<u8>)| async move {
-            loop {
-                if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
-                    return Some((Ok(line), (body, rest)));
-                }
-                match body.next().await? {
-                    Ok(piece) if rest.len() + piece.len() <= MAX_BODY => rest.extend_from_slice(&piece),
-                    Ok(_) => return Some((Err(answer("/pods", "an endless line")), (body, Vec::new()))),
-                    Err(error) => return Some((Err(error), (body, rest))),
-                }
-            }
-        });
-        let parse = |line: Vec<u8>| {
-            let event = serde_json::from_slice(&line).map_err(|error| answer("/pods", error))?;
-            WatchEvent::from_object(event).map_err(|error| answer("/pods", error))
-        };
-        Ok(Box::pin(lines.map(move |line| line.and_then(parse))))
+    ) -> Result<impl Stream<Item = Result<WatchEvent<Pod>, ClientError>> + Send + Unpin + use<>, ClientError>
+    {
+        self.watch("/pods?watch=true").await
     }
 
-    /// What happened to a pod, oldest first.
-    pub async fn events(&self, namespace: &str, pod: &str) -> Result<Vec<EventObject>, ClientError> {
-        #[derive(serde::Deserialize)]
-        struct List {
-            items: Vec<EventObject>,
-        }
-        let list: List = self.json(&path_of(&["coracle", "v1", "events", namespace, pod])).await?;
-        Ok(list.items)
+    /// What happened on the node, in order of the last time it did.
+    pub async fn events(&self, options: &EventOptions) -> Result<Vec<Event>, ClientError> {
+        self.list(&options.path(false)).await
+    }
+
+    /// What happened on the node, and all that happens later, until the agent ends.
+    pub async fn watch_events(
+        &self,
+        options: &EventOptions,
+    ) -> Result<impl Stream<Item = Result<WatchEvent<Event>, ClientError>> + Send + Unpin + use<>, ClientError>
+    {
+        self.watch(&options.path(true)).await
     }
 
     /// What is wrong with the node's manifests.
@@ -202,6 +222,47 @@ impl Client {
         port: u16,
     ) -> Result<PortForward, ClientError> {
         port_forward::start(self, &["portForward", namespace, pod, uid], port).await
+    }
+
+    async fn list<T: Object>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct List {
+            items: Vec<serde_json::Value>,
+        }
+        let list: List = self.json(path).await?;
+        let item = |item| T::from_object(item).map_err(|error| answer(path, error));
+        list.items.into_iter().map(item).collect()
+    }
+
+    async fn watch<T: Object>(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<WatchEvent<T>, ClientError>> + Send + Unpin + use<T>, ClientError>
+    {
+        let body = self.body(path).await?;
+        let path: Arc<str> = Arc::from(path);
+        let of = Arc::clone(&path);
+        let lines = stream::unfold((body, Vec::new()), move |(mut body, mut rest): (_, Vec<u8>)| {
+            let path = Arc::clone(&of);
+            async move {
+                loop {
+                    if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                        let line: Vec<u8> = rest.drain(..=end).collect();
+                        return Some((Ok(line), (body, rest)));
+                    }
+                    match body.next().await? {
+                        Ok(piece) if rest.len() + piece.len() <= MAX_BODY => rest.extend_from_slice(&piece),
+                        Ok(_) => return Some((Err(answer(&path, "an endless line")), (body, Vec::new()))),
+                        Err(error) => return Some((Err(error), (body, rest))),
+                    }
+                }
+            }
+        });
+        let parse = move |line: Vec<u8>| {
+            let event = serde_json::from_slice(&line).map_err(|error| answer(&path, error))?;
+            WatchEvent::from_object(event).map_err(|error| answer(&path, error))
+        };
+        Ok(Box::pin(lines.map(move |line| line.and_then(&parse))))
     }
 
     async fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

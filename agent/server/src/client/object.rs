@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 macro_rules! objects {
@@ -39,6 +40,8 @@ objects! {
         namespace: String,
         /// Unique over time.
         uid: String,
+        /// Another one with every change.
+        resource_version: String,
         /// For selection.
         labels: BTreeMap<String, String>,
         /// For tools.
@@ -264,7 +267,9 @@ objects! {
     }
 
     /// `v1 Event`.
-    EventObject {
+    Event {
+        /// Who.
+        metadata: Metadata,
         /// `Normal`, `Warning`.
         r#type: String,
         /// CamelCase.
@@ -281,10 +286,17 @@ objects! {
         count: u32,
         /// Who says so.
         source: EventSource,
+        /// All of it, as it came.
+        #[serde(skip)]
+        object: Value,
     }
 
     /// `involvedObject`.
     InvolvedObject {
+        /// `Pod`, `Node`.
+        kind: String,
+        /// Its name.
+        name: String,
         /// The part of the object.
         field_path: String,
     }
@@ -293,16 +305,18 @@ objects! {
     EventSource {
         /// The program.
         component: String,
+        /// The node it runs on.
+        host: String,
     }
 }
 
 /// One change of a watch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WatchEvent {
+pub struct WatchEvent<T> {
     /// What happened.
     pub kind: WatchEventType,
-    /// The pod as it is, or as it was last.
-    pub pod: Pod,
+    /// The object as it is, or as it was last.
+    pub object: T,
 }
 
 /// What a change is.
@@ -317,20 +331,47 @@ pub enum WatchEventType {
     Deleted,
 }
 
-// === impl Pod ===
+/// What the API has lists and watches of.
+pub trait Object: DeserializeOwned + Send + 'static {
+    /// Its parts.
+    fn metadata(&self) -> &Metadata;
 
-impl Pod {
-    /// A pod from its object.
-    pub(super) fn from_object(object: Value) -> Result<Self, serde_json::Error> {
-        Ok(Self { object: object.clone(), ..Self::deserialize(object)? })
-    }
+    /// All of it, as it came.
+    fn object(&self) -> &Value;
+
+    /// Made of all of it.
+    ///
+    /// # Errors
+    /// When a part is not of the type it has.
+    fn from_object(object: Value) -> Result<Self, serde_json::Error>;
 }
+
+macro_rules! object {
+    ($name:ident) => {
+        impl Object for $name {
+            fn metadata(&self) -> &Metadata {
+                &self.metadata
+            }
+
+            fn object(&self) -> &Value {
+                &self.object
+            }
+
+            fn from_object(object: Value) -> Result<Self, serde_json::Error> {
+                Ok(Self { object: object.clone(), ..Self::deserialize(object)? })
+            }
+        }
+    };
+}
+
+object!(Pod);
+object!(Event);
 
 // === impl WatchEvent ===
 
-impl WatchEvent {
+impl<T: Object> WatchEvent<T> {
     pub(super) fn from_object(mut event: Value) -> Result<Self, serde_json::Error> {
         let kind = WatchEventType::deserialize(event["type"].take())?;
-        Ok(Self { kind, pod: Pod::from_object(event["object"].take())? })
+        Ok(Self { kind, object: T::from_object(event["object"].take())? })
     }
 }

@@ -1,9 +1,11 @@
 //! The paths of the API.
 
+mod events;
 mod exec;
 mod logs;
 mod pods;
 mod port_forward;
+mod watch;
 
 use std::future::Future;
 use std::io;
@@ -46,7 +48,7 @@ fn router(node: Shared) -> Router {
         .route("/exec/{namespace}/{pod}/{uid}/{container}", get(exec::get_with_uid))
         .route("/portForward/{namespace}/{pod}", get(port_forward::get))
         .route("/portForward/{namespace}/{pod}/{uid}", get(port_forward::get_with_uid))
-        .route("/coracle/v1/events/{namespace}/{pod}", get(pods::events))
+        .route("/coracle/v1/events", get(events::list))
         .route("/coracle/v1/problems", get(problems))
         .fallback(|| async {
             Status::failure(

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod events;
 mod exec;
 mod logs;
 mod node;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 use coracle_server::client::{Client, ClientError};
 use coracle_server::{Socket, Status};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 use node::TestNode;
 
@@ -34,6 +38,16 @@ impl Served {
         let client = Client::new(socket.path());
         tokio::spawn(coracle_server::serve(socket, node.clone(), pending()));
         Self { directory, node, client }
+    }
+
+    /// Asks as any HTTP client would; the whole answer, head and body.
+    async fn get(&self, path: &str) -> String {
+        let mut socket = UnixStream::connect(self.client.socket()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within(socket.read_to_string(&mut answer)).await.unwrap();
+        answer
     }
 }
 

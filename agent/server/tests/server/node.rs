@@ -31,6 +31,8 @@ use tokio::sync::watch;
 pub(crate) struct TestNode {
     pods: Mutex<Vec<PodEntry>>,
     changes: watch::Sender<u64>,
+    events: Mutex<Vec<Arc<Event>>>,
+    event_changes: watch::Sender<u64>,
     logs: PathBuf,
     /// What was read of programs' standard output so far.
     pub(crate) output: Arc<AtomicU64>,
@@ -40,8 +42,15 @@ pub(crate) struct TestNode {
 
 impl TestNode {
     pub(crate) fn new(logs: PathBuf) -> Self {
-        let gone = watch::Sender::new(false);
-        Self { pods: Mutex::default(), changes: watch::Sender::new(0), logs, output: Arc::default(), gone }
+        Self {
+            pods: Mutex::default(),
+            changes: watch::Sender::new(0),
+            events: Mutex::default(),
+            event_changes: watch::Sender::new(0),
+            logs,
+            output: Arc::default(),
+            gone: watch::Sender::new(false),
+        }
     }
 
     /// Adds the pod, or replaces it, with containers in these states.
@@ -66,6 +75,22 @@ impl TestNode {
         });
     }
 
+    /// Adds the event, or has the one of its name be this, with another version.
+    pub(crate) fn happens(&self, event: Event) {
+        let version = *self.event_changes.borrow() + 1;
+        let mut events = self.events.lock().unwrap();
+        events.retain(|one| one.name != event.name);
+        events.push(Arc::new(Event { version, ..event }));
+        drop(events);
+        self.event_changes.send_replace(version);
+    }
+
+    /// Has the event be kept no longer.
+    pub(crate) fn expires(&self, name: &str) {
+        self.events.lock().unwrap().retain(|one| one.name != name);
+        self.event_changes.send_modify(|version| *version += 1);
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<PodEntry>, u64)) {
         let version = *self.changes.borrow() + 1;
         change(&mut self.pods.lock().unwrap(), version);
@@ -79,6 +104,47 @@ pub(crate) fn pod() -> Arc<Pod> {
         "spec": {"containers": [{"name": "web", "image": "web:1"}, {"name": "side", "image": "side:1"}]}}"#;
     let decoded = coracle_manifest::decode("web.json", manifest).unwrap();
     Arc::new(decoded.pods.into_iter().next().unwrap())
+}
+
+/// An event of the container `web` of that pod, which happened at the epoch three times.
+pub(crate) fn back_off() -> Event {
+    Event {
+        name: "web.1".to_owned(),
+        involved_object: ObjectReference {
+            kind: "Pod".to_owned(),
+            namespace: Some("default".to_owned()),
+            name: "web".to_owned(),
+            uid: pod().uid.to_string(),
+            field_path: Some("spec.containers{web}".to_owned()),
+        },
+        kind: EventType::Warning,
+        reason: "BackOff".to_owned(),
+        message: "Back-off restarting".to_owned(),
+        component: "coracle".to_owned(),
+        count: 3,
+        first_timestamp: Timestamp::UNIX_EPOCH,
+        last_timestamp: Timestamp::UNIX_EPOCH,
+        version: 0,
+    }
+}
+
+/// An event of the node.
+pub(crate) fn node_ready() -> Event {
+    Event {
+        name: "node.1".to_owned(),
+        involved_object: ObjectReference {
+            kind: "Node".to_owned(),
+            namespace: None,
+            name: "node".to_owned(),
+            uid: "node".to_owned(),
+            field_path: None,
+        },
+        kind: EventType::Normal,
+        reason: "NodeReady".to_owned(),
+        message: "Node node status is now: NodeReady".to_owned(),
+        count: 1,
+        ..back_off()
+    }
 }
 
 pub(crate) fn running(name: &str, attempt: u32, last: Option<Terminated>) -> ContainerStatus {
@@ -144,25 +210,12 @@ impl Node for TestNode {
         &self.logs
     }
 
-    fn events(&self) -> Vec<Event> {
-        vec![Event {
-            name: "web.1".to_owned(),
-            involved_object: ObjectReference {
-                kind: "Pod".to_owned(),
-                namespace: Some("default".to_owned()),
-                name: "web".to_owned(),
-                uid: pod().uid.to_string(),
-                field_path: Some("spec.containers{web}".to_owned()),
-            },
-            kind: EventType::Warning,
-            reason: "BackOff".to_owned(),
-            message: "Back-off restarting".to_owned(),
-            component: "coracle".to_owned(),
-            count: 3,
-            first_timestamp: Timestamp::UNIX_EPOCH,
-            last_timestamp: Timestamp::UNIX_EPOCH,
-            version: 1,
-        }]
+    fn events(&self) -> Vec<Arc<Event>> {
+        self.events.lock().unwrap().clone()
+    }
+
+    fn event_changes(&self) -> watch::Receiver<u64> {
+        self.event_changes.subscribe()
     }
 
     fn problems(&self) -> Vec<Problem> {

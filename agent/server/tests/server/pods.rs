@@ -1,9 +1,9 @@
-use coracle_server::client::{WatchEvent, WatchEventType};
+use coracle_server::client::{Pod, WatchEvent, WatchEventType};
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 
 use crate::node::{pod, running, waiting};
-use crate::{Served, refusal, within};
+use crate::{Served, within};
 
 #[tokio::test]
 async fn pods_are_listed_as_kubernetes_objects() {
@@ -31,12 +31,12 @@ async fn a_watch_tells_what_is_there_and_every_change() {
     served.node.put(&first, vec![waiting("web", "ContainerCreating", 0, None)]);
     let mut watch = served.client.watch_pods().await.unwrap();
     let event = next(&mut watch).await;
-    assert_eq!((event.kind, event.pod.metadata.name.as_str()), (WatchEventType::Added, "web"));
+    assert_eq!((event.kind, event.object.metadata.name.as_str()), (WatchEventType::Added, "web"));
 
     served.node.put(&first, vec![running("web", 0, None)]);
     let event = next(&mut watch).await;
     assert_eq!(event.kind, WatchEventType::Modified);
-    assert!(event.pod.status.container_statuses[0].state.running.is_some());
+    assert!(event.object.status.container_statuses[0].state.running.is_some());
 
     served.node.change(|pods, version| {
         pods[0].deletion = Some(coracle_server::Deletion {
@@ -46,28 +46,22 @@ async fn a_watch_tells_what_is_there_and_every_change() {
         pods[0].version = version;
     });
     let event = next(&mut watch).await;
-    assert_eq!(event.pod.metadata.deletion_timestamp.unwrap().as_second(), 30);
-    assert_eq!(event.pod.object["metadata"]["deletionGracePeriodSeconds"], 30);
+    assert_eq!(event.object.metadata.deletion_timestamp.unwrap().as_second(), 30);
+    assert_eq!(event.object.object["metadata"]["deletionGracePeriodSeconds"], 30);
 
     served.node.change(|pods, _| pods.clear());
     assert_eq!(next(&mut watch).await.kind, WatchEventType::Deleted);
 }
 
 async fn next(
-    watch: &mut (impl Stream<Item = Result<WatchEvent, coracle_server::client::ClientError>> + Unpin),
-) -> WatchEvent {
+    watch: &mut (impl Stream<Item = Result<WatchEvent<Pod>, coracle_server::client::ClientError>> + Unpin),
+) -> WatchEvent<Pod> {
     within(watch.next()).await.unwrap().unwrap()
 }
 
 #[tokio::test]
-async fn events_and_problems_are_told() {
+async fn problems_are_told() {
     let served = Served::new();
-    let status = refusal(served.client.events("default", "web").await);
-    assert_eq!((status.code, status.message.as_str()), (404, "pods \"web\" not found"));
-    served.node.put(&pod(), vec![]);
-    let events = served.client.events("default", "web").await.unwrap();
-    assert_eq!(events[0].involved_object.field_path, "spec.containers{web}");
-    assert_eq!((events[0].count, events[0].r#type.as_str()), (3, "Warning"));
     let problems = served.client.problems().await.unwrap();
     assert_eq!(problems[0].message, "line 3: no");
 }

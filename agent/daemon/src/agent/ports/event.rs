@@ -4,8 +4,7 @@ use coracle_events::{EventLog, Occurrence};
 use coracle_model::{ObjectReference, Pod};
 use coracle_pod::ports::{Events, PodEvent};
 
-/// `source.component` of this node's events.
-pub(crate) const COMPONENT: &str = "coracle";
+use crate::agent::event::COMPONENT;
 
 /// The node's events, as pods tell them.
 pub(crate) struct EventPort {
