@@ -39,15 +39,16 @@ pub struct Launch<'a> {
     pub timeout: Duration,
 }
 
-/// A pause that serves.
+/// A pause that serves. Killed and reaped when dropped, until somebody connected to it has taken it over.
 #[derive(Debug)]
 pub struct Launched {
-    /// Its pid. It is the agent's child; the client reaps it when it dies.
+    /// Its pid. It is the agent's child.
     pub pid: Pid,
     /// A pidfd of it.
     pub pidfd: OwnedFd,
     /// Why it could not protect itself from the OOM killer, if the host refused.
     pub oom_score_adj_refused: Option<Errno>,
+    taken_over: bool,
 }
 
 /// Starts a pod's pause, and waits until it serves or gives up.
@@ -117,6 +118,23 @@ struct Started {
     pidfd: Option<OwnedFd>,
 }
 
+// === impl Launched ===
+
+impl Launched {
+    /// Leaves it to a client that is connected to it, which reaps it when it dies.
+    pub fn take_over(mut self) {
+        self.taken_over = true;
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if !self.taken_over {
+            end(self.pid, Some(&self.pidfd));
+        }
+    }
+}
+
 // === impl Started ===
 
 impl Started {
@@ -153,7 +171,7 @@ impl Started {
 
     fn served(mut self, oom_score_adj_refused: Option<Errno>) -> Result<Launched, PauseError> {
         let pidfd = self.pidfd.take().ok_or(PauseError::StartDied)?;
-        let launched = Launched { pid: self.pid, pidfd, oom_score_adj_refused };
+        let launched = Launched { pid: self.pid, pidfd, oom_score_adj_refused, taken_over: false };
         std::mem::forget(self);
         Ok(launched)
     }
@@ -161,13 +179,18 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let killed = match &self.pidfd {
-            Some(pidfd) => pidfd_send_signal(pidfd, Signal::KILL),
-            None => rustix::process::kill_process(self.pid, Signal::KILL),
-        };
-        if killed.is_ok() {
-            // It is single-threaded and dying, so this is short.
-            while let Err(Errno::INTR) = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED) {}
-        }
+        end(self.pid, self.pidfd.as_ref());
+    }
+}
+
+/// Kills and reaps pause. One that was reaped before is left alone: its pidfd says so.
+fn end(pid: Pid, pidfd: Option<&OwnedFd>) {
+    let killed = match pidfd {
+        Some(pidfd) => pidfd_send_signal(pidfd, Signal::KILL),
+        None => rustix::process::kill_process(pid, Signal::KILL),
+    };
+    if killed.is_ok() {
+        // It is single-threaded and dying, so this is short.
+        while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {}
     }
 }

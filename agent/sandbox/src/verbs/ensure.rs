@@ -94,8 +94,9 @@ impl Inner {
             timeout: LAUNCH_LIMIT,
         })
         .await?;
-        drop(launched);
+        // Given up meanwhile, as when its pod is removed at once, pause goes with `launched`.
         let (sandbox, events) = self.connect(state, cgroup).await?;
+        launched.take_over();
         tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
         Ok(sandbox)
     }

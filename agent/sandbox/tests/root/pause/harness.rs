@@ -13,7 +13,6 @@ use coracle_sandbox::pause::{
 };
 use coracle_sandbox::programs::Programs;
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -127,14 +126,6 @@ impl Pod {
             .split_whitespace()
             .map(|child| child.parse().unwrap())
             .collect()
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        // Shells end as their control socket closes; a pause nobody needs ends here.
-        let _ = pidfd_send_signal(&self.pause.pidfd, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(self.pause.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 }
 

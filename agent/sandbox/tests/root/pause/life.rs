@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use coracle_model::ContainerId;
 use coracle_sandbox::pause::{Event, PauseClient, PauseError, Step};
 use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::harness::{Pod, until};
 
@@ -113,4 +113,13 @@ async fn a_pause_is_small() {
     let (resident, share) = (kilobytes("Rss:"), kilobytes("Pss:"));
     println!("pause with three containers: {resident} kB resident, {share} kB as its share");
     assert!(resident <= 80, "{smaps}");
+}
+
+#[tokio::test]
+async fn one_that_nobody_has_taken_over_is_reaped() {
+    let pod = Pod::plain().await;
+    let pid = pod.pause.pid;
+    drop(pod);
+    let left = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    assert_eq!(left.unwrap_err(), Errno::CHILD, "it is neither alive nor a zombie");
 }
