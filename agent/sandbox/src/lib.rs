@@ -19,6 +19,7 @@ mod runtime;
 mod seccomp;
 mod shm;
 mod spec;
+mod termination;
 mod tty;
 mod verbs;
 mod warm;
@@ -27,6 +28,7 @@ pub use error::Error;
 pub use logs::{LogError, LogLimits};
 pub use request::{ContainerRequest, ExecUser, RequestMount};
 pub use runtime::{Runtime, RuntimeConfig};
+pub use termination::TERMINATION_MESSAGE_FILE;
 pub use verbs::{
     ContainerSnapshot, ContainerStage, ExecHandle, ExecRequest, PodSnapshot, ProgramExit, SandboxStage,
     Terminal,

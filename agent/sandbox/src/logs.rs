@@ -16,13 +16,16 @@
 //! length says whether its lines were written (drain the journal) or not (cut the file back to the noted
 //! length and write them again). See [`Pump::recover`].
 
+mod beneath;
 mod cri;
 mod cursor;
 mod file;
+mod last;
 mod peek;
 mod pump;
 mod remove;
 
 pub use file::{LogError, LogLimits};
+pub(crate) use last::{end_of, last_lines};
 pub(crate) use pump::{ContainerEnds, OutputPipes, Pump, PumpError};
 pub(crate) use remove::{remove, remove_all};

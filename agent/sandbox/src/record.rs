@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, file};
 use crate::request::ExecUser;
+use crate::termination::MessageSource;
 
 /// A pod's sandbox.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,7 @@ pub(crate) struct ContainerRecord {
     /// What exec'd programs inherit.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) cwd: String,
+    pub(crate) message: MessageSource,
 }
 
 /// How a container ended.

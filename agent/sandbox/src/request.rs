@@ -1,6 +1,7 @@
 //! What the runtime is asked for.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_model::{Container, ContainerId, Pod};
@@ -30,6 +31,8 @@ pub struct ContainerRequest {
     pub stop_signal: i32,
     /// The root file system, as a detached mount.
     pub rootfs: OwnedFd,
+    /// A directory of the container's own, gone only after it, where its termination message is kept.
+    pub state_dir: PathBuf,
     /// The volumes, as detached mounts with their attributes set.
     pub mounts: Vec<RequestMount>,
 }

@@ -40,6 +40,8 @@ pub(crate) enum MountSource {
     Shm,
     /// The request's mount of that position.
     Volume(usize),
+    /// The file of the termination message.
+    Message,
 }
 
 /// The specification, and for each of its mounts where it comes from.
@@ -189,20 +191,26 @@ fn all_mounts(request: &ContainerRequest, host: &HostFacts) -> Result<(Vec<Mount
     let mut volumes: Vec<_> = request.mounts.iter().enumerate().collect();
     volumes.sort_by_key(|(_, volume)| volume.destination.split('/').filter(|part| !part.is_empty()).count());
     for (position, volume) in volumes {
-        // What the mount is like (read-only, propagation) was set on its descriptor.
-        let mount = MountBuilder::default()
-            .destination(&volume.destination)
-            .typ("bind")
-            .options(Vec::<String>::new())
-            .build()
-            .map_err(Error::Spec)?;
+        let mount = attached(&volume.destination)?;
         // A volume in the place of a system mount replaces it, as under containerd.
         all.retain(|(system, _): &(Mount, MountSource)| {
             system.destination() != std::path::Path::new(&volume.destination)
         });
         all.push((mount, MountSource::Volume(position)));
     }
+    // As in the kubelet, over whatever else is there.
+    all.push((attached(&request.container.termination_message_path)?, MountSource::Message));
     Ok(all.into_iter().unzip())
+}
+
+/// What is given to init as a detached mount, whose attributes (read-only, propagation) are set already.
+fn attached(destination: &str) -> Result<Mount, Error> {
+    MountBuilder::default()
+        .destination(destination)
+        .typ("bind")
+        .options(Vec::<String>::new())
+        .build()
+        .map_err(Error::Spec)
 }
 
 /// `/sys/fs/cgroup`, rooted by the cgroup namespace in what is the container's.

@@ -145,7 +145,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// The files put aside for the log at `path`.
-fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
     };

@@ -2,12 +2,13 @@
 //!
 //! A pod may have had the log directory mounted: nothing here follows a link out of it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, open, openat2, unlinkat};
+use rustix::fs::{AtFlags, Dir, unlinkat};
 use rustix::io::Errno;
 
+use super::beneath::open_beneath;
 use crate::error::{Error, file};
 
 /// Removes a container's log and the files rotated aside from it. `log` lies beneath `log_dir`.
@@ -37,22 +38,6 @@ pub(crate) fn remove_all(log_dir: &Path, dir: &Path) -> Result<(), Error> {
     match open_beneath(log_dir, parent).map_err(|errno| failed(errno.into()))? {
         Some(parent) => coracle_linux::remove_tree(parent.as_fd(), name).map_err(failed),
         None => Ok(()),
-    }
-}
-
-/// Opens `path`, which is `base` or lies beneath it; `None` when it is not there.
-fn open_beneath(base: &Path, path: &Path) -> Result<Option<OwnedFd>, Errno> {
-    let Ok(relative) = path.strip_prefix(base) else { return Err(Errno::XDEV) };
-    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = open(base, flags, Mode::empty()).and_then(|base| {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        openat2(base, relative, flags, Mode::empty(), resolve)
-    });
-    match opened {
-        Ok(dir) => Ok(Some(dir)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::request::ContainerRequest;
 use crate::runtime::{Inner, Runtime, pod_log_dir};
 use crate::shm;
 use crate::spec::{self, Built, MountSource};
+use crate::termination::MessageSource;
 use crate::tty;
 
 /// How long what was prepared of a container that is given up has to be gone after SIGKILL. Shorter than
@@ -74,6 +75,8 @@ impl Inner {
             self.seccomp.of(&pod, &request.container, &built.granted, self.facts.seccomp_default)?;
         let attachment = attempt.prepare_cgroup(&request).await?;
         let shm = shm::open(&state.dir, pod.spec.host.ipc)?;
+        let message = MessageSource::new(&pod, &request.container, &request.state_dir);
+        let message_mount = message.make()?;
 
         let tty = request.container.tty;
         let (pipes, ends) = OutputPipes::new().map_err(system("make pipes for the container's output"))?;
@@ -117,6 +120,7 @@ impl Inner {
                 .map(|source| match source {
                     MountSource::Own => None,
                     MountSource::Shm => Some(setup.pass(shm.as_fd())),
+                    MountSource::Message => Some(setup.pass(message_mount.as_fd())),
                     MountSource::Volume(at) => request.mounts.get(*at).map(|m| setup.pass(m.mount.as_fd())),
                 })
                 .collect(),
@@ -146,7 +150,7 @@ impl Inner {
             sandbox.client.hold(request.id, &[master.as_fd()]).await?;
             tty::forward(master, stdout)?;
         }
-        let record = self.record(state, &request);
+        let record = self.record(state, &request, message);
         record::write(&attempt.dir.join(record::CONTAINER), &record)?;
         let container = Arc::new(ContainerState::new(
             attempt.dir.clone(),
@@ -163,7 +167,12 @@ impl Inner {
         Ok(request.id)
     }
 
-    fn record(&self, state: &PodState, request: &ContainerRequest) -> ContainerRecord {
+    fn record(
+        &self,
+        state: &PodState,
+        request: &ContainerRequest,
+        message: MessageSource,
+    ) -> ContainerRecord {
         let dir = pod_log_dir(&self.config.log_dir, &request.pod).join(request.container.name.as_str());
         ContainerRecord {
             id: request.id,
@@ -180,6 +189,7 @@ impl Inner {
             user: request.user.clone(),
             env: request.env.clone(),
             cwd: request.cwd.clone(),
+            message,
         }
     }
 

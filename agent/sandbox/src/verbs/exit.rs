@@ -99,7 +99,11 @@ impl Inner {
         {
             tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
         }
-        note_exit(container, exit_record(exit, oom));
+        let mut exit = exit_record(exit, oom);
+        if exit.message.is_none() {
+            exit.message = self.termination_message(container, exit.exit_code != 0).await;
+        }
+        note_exit(container, exit);
         let client = state.live_sandbox().map(|sandbox| sandbox.client);
         if let Some(client) = client {
             // Its exit is on record now. What cannot be released goes with the sandbox.
@@ -125,6 +129,19 @@ impl Inner {
             Ok(cgroup.oom_kills()? > 0)
         })
         .await
+    }
+
+    /// What the container has left to say. Its log is complete.
+    async fn termination_message(&self, container: &ContainerState, failed: bool) -> Option<String> {
+        let (source, log) = {
+            let data = container.data();
+            (data.record.message.clone(), data.record.log.clone())
+        };
+        let log_dir = self.config.log_dir.clone();
+        blocking(move || Ok(source.read(failed, &log_dir, &log))).await.unwrap_or_else(|error| {
+            tracing::warn!(container = %container.id, %error, "a termination message is not read");
+            None
+        })
     }
 
     /// pause died: nothing of the pod may outlive it, because nobody would learn how it ends.

@@ -1,7 +1,9 @@
 //! The container runtime for pods: image, user and volumes put together for the sandbox.
 
 use std::fs;
+use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use coracle_model::{Container, ContainerId, Pod, PodUid, Signal};
 use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 use coracle_sandbox::{
     ContainerRequest, ContainerSnapshot, ContainerStage, ExecUser, RequestMount, Runtime, SandboxStage,
+    TERMINATION_MESSAGE_FILE,
 };
 use coracle_volume::Volumes;
 
@@ -195,6 +198,7 @@ impl Composer {
             user: ExecUser { uid: user.uid, gid: user.gid, additional_gids: user.additional_gids },
             stop_signal: stop_signal.number(),
             rootfs,
+            state_dir: dir,
             mounts,
             container,
         })
@@ -211,14 +215,17 @@ impl Composer {
     fn remove_layer(&self, uid: &PodUid, id: ContainerId) -> Result<(), Failure> {
         let dir = self.dirs.container(uid, id);
         self.store.remove_snapshot(id, &dir).map_err(failure("FailedRemoveContainer"))?;
-        remove_dir(&dir)
+        let message = dir.join(TERMINATION_MESSAGE_FILE);
+        gone(fs::remove_file(&message), &message)?;
+        gone(fs::remove_dir(&dir), &dir)
     }
 
     fn remove_layers(&self, uid: &PodUid) -> Result<(), Failure> {
         for id in self.layers(uid)? {
             self.remove_layer(uid, id)?;
         }
-        remove_dir(&self.dirs.containers(uid))
+        let dir = self.dirs.containers(uid);
+        gone(fs::remove_dir(&dir), &dir)
     }
 
     /// The containers of a pod that have a writable layer.
@@ -227,7 +234,7 @@ impl Composer {
             Ok(entries) => {
                 Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(failure("FailedKillPod")(error)),
         }
     }
@@ -237,10 +244,11 @@ fn created(error: ImageError) -> Failure {
     Failure::new("CreateContainerError", error.to_string())
 }
 
-fn remove_dir(dir: &std::path::Path) -> Result<(), Failure> {
-    match fs::remove_dir(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Failure::new("FailedRemoveContainer", format!("cannot remove {}: {error}", dir.display())))
+/// What was not there is removed.
+fn gone(result: io::Result<()>, path: &Path) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::new("FailedRemoveContainer", format!("cannot remove {}: {error}", path.display())))
         }
         _ => Ok(()),
     }
