@@ -25,7 +25,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("anyhow", &["daemon", "tests"], "libraries have typed errors"),
     (
         "tokio",
-        &["cgroup", "controller", "daemon", "events", "image", "pod", "sandbox", "server", "volume"],
+        &["cgroup", "controller", "daemon", "events", "image", "pod", "probe", "sandbox", "server", "volume"],
         "the others need no runtime",
     ),
 ];
