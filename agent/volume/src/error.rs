@@ -14,11 +14,13 @@ pub enum VolumeError {
         /// The name.
         volume: String,
     },
-    /// A kind of volume this node does not make. Manifests that ask for one are refused.
-    #[error("volume {volume:?} is made of configuration, which this node does not serve")]
-    NotServed {
-        /// The volume.
-        volume: String,
+    /// A path of a file of configuration that no volume can have; Kubernetes' words.
+    #[error("invalid path: {path}: {problem}")]
+    PayloadPath {
+        /// The path in the volume.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A system call failed.
     #[error("cannot {step} {path}: {source}")]
@@ -42,8 +44,8 @@ pub enum VolumeError {
         /// What it should be.
         expected: &'static str,
     },
-    /// An emptyDir was not made, or its memory is not mounted any more.
-    #[error("the emptyDir {path} is not ready: {problem}")]
+    /// A volume was not made, or its memory is not mounted any more.
+    #[error("the volume {path} is not ready: {problem}")]
     NotReady {
         /// Its directory.
         path: PathBuf,
@@ -70,6 +72,16 @@ pub enum VolumeError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A file in a volume cannot be read.
+    #[error("cannot read {path} in volume {volume:?}: {problem}")]
+    File {
+        /// The volume.
+        volume: String,
+        /// The path inside it.
+        path: PathBuf,
+        /// Why it cannot.
+        problem: String,
+    },
     /// The host's mount does not propagate; a CRI runtime's words.
     #[error(
         "path {path:?} is mounted on {mounted_on:?} but it is not a {}; mountPropagation {wanted:?} needs `mount --make-rshared {}`",
@@ -95,10 +107,6 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
-    pub(crate) fn not_served(volume: &coracle_model::Name) -> Self {
-        Self::NotServed { volume: volume.to_string() }
-    }
-
     pub(crate) fn io<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> Self + use<E> {
         let path = path.to_owned();
         move |source| Self::Io { step, path, source: source.into() }

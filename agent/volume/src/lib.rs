@@ -1,27 +1,36 @@
-//! hostPath and emptyDir volumes, and subPath, as mounts held by descriptor.
+//! hostPath, emptyDir and volumes of configuration, and subPath, as mounts held by descriptor.
 //!
 //! A volume is prepared once for its pod ([`Volumes::ensure`]) and then given to each container as a
-//! detached mount ([`Volumes::mount`]). What a container can write is hostile: paths inside a volume are
+//! detached mount ([`Volumes::mount`]). What is in a volume of configuration is the caller's to say, as a
+//! [`Payload`]; it can be changed under containers that run ([`Volumes::update`]). What a container can write is hostile: paths inside a volume are
 //! resolved beneath it by `openat2(2)`, checks are made on the descriptor that is mounted, and removal
 //! follows no link.
 //!
 //! Everything here may block on the disk: an asynchronous caller uses `spawn_blocking`.
 
+mod atomic_writer;
+mod directory;
 mod empty_dir;
 mod error;
+mod file;
 mod host_path;
+mod memory;
 mod mount;
 mod mount_table;
+mod payload;
+mod projected;
 mod release;
 mod sub_path;
 mod usage;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use coracle_model::{Pod, PodUid, Volume, VolumeMount, VolumeSource};
+use coracle_model::{Name, Pod, PodUid, Volume, VolumeMount, VolumeSource};
 
 pub use error::VolumeError;
 pub use mount::PreparedMount;
+pub use payload::{Payload, PayloadFile};
 
 /// The volumes of every pod on the node.
 #[derive(Clone, Debug)]
@@ -38,56 +47,100 @@ impl Volumes {
     /// Makes every volume of the pod ready to be mounted. What is there already is kept, so it can be
     /// called again after a failure or a restart.
     ///
+    /// `payloads` has what is to be in the volumes of configuration, by name. One without keeps what was
+    /// written into it before.
+    ///
     /// # Errors
     ///
     /// [`VolumeError`] of the first volume that cannot be had. The kubelet's event would be `FailedMount`.
-    pub fn ensure(&self, pod: &Pod) -> Result<(), VolumeError> {
+    pub fn ensure(&self, pod: &Pod, payloads: &BTreeMap<Name, Payload>) -> Result<(), VolumeError> {
+        let group = pod.spec.security.fs_group;
         for volume in &pod.spec.volumes {
+            let path = self.path(&pod.uid, volume);
             match &volume.source {
                 VolumeSource::HostPath { path, kind } => {
                     host_path::open(&volume.name, path, *kind)?;
                 }
                 VolumeSource::EmptyDir { medium, size_limit } => {
                     let size = empty_dir::memory_size(pod, *size_limit);
-                    empty_dir::ensure(&self.empty_dir(&pod.uid, volume), *medium, size)?;
+                    empty_dir::ensure(&path, *medium, size, group)?;
                 }
-                VolumeSource::Projected(_) => return Err(VolumeError::not_served(&volume.name)),
+                VolumeSource::Projected(_) => match payloads.get(&volume.name) {
+                    Some(payload) => projected::ensure(&path, payload, group)?,
+                    None => drop(projected::open(&path)?),
+                },
             }
         }
         Ok(())
     }
 
+    /// Makes a volume of configuration hold these files and no others, at once for whoever reads through
+    /// its `..data`. Whether it held others before. Containers see it, but for those that have a subPath
+    /// of it mounted.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::NotReady`] for a volume that was not made.
+    pub fn update(&self, pod: &Pod, volume: &Name, payload: &Payload) -> Result<bool, VolumeError> {
+        let volume = find(pod, volume)?;
+        projected::update(&self.path(&pod.uid, volume), payload, pod.spec.security.fs_group)
+    }
+
+    /// Whether a volume of configuration was made, and something written into it.
+    pub fn is_written(&self, pod: &Pod, volume: &Volume) -> bool {
+        projected::open(&self.path(&pod.uid, volume)).is_ok()
+    }
+
+    /// The content of a regular file that containers have written into an emptyDir; `None` when there is
+    /// none. The path is resolved beneath the volume.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::File`] for what is no regular file, leads out of the volume or is larger than `limit`
+    /// bytes; [`VolumeError::NotReady`].
+    pub fn read_file(
+        &self,
+        pod: &Pod,
+        volume: &Name,
+        path: &Path,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, VolumeError> {
+        let volume = find(pod, volume)?;
+        let VolumeSource::EmptyDir { medium, .. } = &volume.source else {
+            return Err(VolumeError::File {
+                volume: volume.name.to_string(),
+                path: path.to_owned(),
+                problem: "the volume is no emptyDir".to_owned(),
+            });
+        };
+        file::read(&empty_dir::open(&self.path(&pod.uid, volume), *medium)?, &volume.name, path, limit)
+    }
+
     /// The mount of a volume for one container: detached, with its subPath, propagation and read-only
     /// flag applied. As in the kubelet, read-only concerns the volume itself and not what the host has
-    /// mounted below it.
+    /// mounted below it, and volumes of configuration always are.
     ///
     /// # Errors
     ///
     /// [`VolumeError`]; the kubelet's reason would be `CreateContainerConfigError` for a subPath, and a
     /// runtime's `CreateContainerError` for a propagation.
     pub fn mount(&self, pod: &Pod, mount: &VolumeMount) -> Result<PreparedMount, VolumeError> {
-        let volume = pod
-            .spec
-            .volumes
-            .iter()
-            .find(|volume| volume.name == mount.name)
-            .ok_or_else(|| VolumeError::Unknown { volume: mount.name.to_string() })?;
-        let (source, path) = match &volume.source {
-            VolumeSource::HostPath { path, kind } => {
-                (host_path::open(&volume.name, path, *kind)?, path.clone())
-            }
-            VolumeSource::EmptyDir { medium, .. } => {
-                let path = self.empty_dir(&pod.uid, volume);
-                (empty_dir::open(&path, *medium)?, path)
-            }
-            VolumeSource::Projected(_) => return Err(VolumeError::not_served(&volume.name)),
+        let volume = find(pod, &mount.name)?;
+        let path = self.path(&pod.uid, volume);
+        let source = match &volume.source {
+            VolumeSource::HostPath { path, kind } => host_path::open(&volume.name, path, *kind)?,
+            VolumeSource::EmptyDir { medium, .. } => empty_dir::open(&path, *medium)?,
+            VolumeSource::Projected(_) => projected::open(&path)?,
         };
+        let read_only = mount.read_only || matches!(volume.source, VolumeSource::Projected(_));
         match &mount.sub_path {
-            None => mount::prepare(&source, &path, mount),
-            Some(sub_path) if sub_path.as_os_str().is_empty() => mount::prepare(&source, &path, mount),
+            None => mount::prepare(&source, &path, mount, read_only),
+            Some(sub_path) if sub_path.as_os_str().is_empty() => {
+                mount::prepare(&source, &path, mount, read_only)
+            }
             Some(sub_path) => {
                 let target = sub_path::open(&source, &volume.name, sub_path)?;
-                mount::prepare(&target, &path.join(sub_path), mount)
+                mount::prepare(&target, &path.join(sub_path), mount, read_only)
             }
         }
     }
@@ -125,7 +178,7 @@ impl Volumes {
                 size_limit: Some(limit),
             } = &volume.source
             {
-                let path = self.empty_dir(&pod.uid, volume);
+                let path = self.path(&pod.uid, volume);
                 if usage::usage(&path)? > limit.units() {
                     return Err(VolumeError::OverLimit { volume: volume.name.to_string(), limit: *limit });
                 }
@@ -134,8 +187,19 @@ impl Volumes {
         Ok(())
     }
 
-    fn empty_dir(&self, uid: &PodUid, volume: &Volume) -> PathBuf {
+    /// Where a volume's content lies.
+    fn path(&self, uid: &PodUid, volume: &Volume) -> PathBuf {
+        let plugin = match &volume.source {
+            VolumeSource::HostPath { path, .. } => return path.clone(),
+            VolumeSource::EmptyDir { .. } => empty_dir::PLUGIN,
+            VolumeSource::Projected(_) => projected::PLUGIN,
+        };
         // Both names were validated: neither is a path.
-        self.pods.join(uid.as_str()).join(release::VOLUMES).join(empty_dir::PLUGIN).join(volume.name.as_str())
+        self.pods.join(uid.as_str()).join(release::VOLUMES).join(plugin).join(volume.name.as_str())
     }
+}
+
+fn find<'a>(pod: &'a Pod, name: &Name) -> Result<&'a Volume, VolumeError> {
+    let found = pod.spec.volumes.iter().find(|volume| volume.name == *name);
+    found.ok_or_else(|| VolumeError::Unknown { volume: name.to_string() })
 }

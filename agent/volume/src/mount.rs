@@ -26,6 +26,7 @@ pub(crate) fn prepare(
     source: &OwnedFd,
     path: &Path,
     mount: &VolumeMount,
+    read_only: bool,
 ) -> Result<PreparedMount, VolumeError> {
     let failed = |step| VolumeError::io::<Errno>(step, path);
     let propagation = match mount.propagation {
@@ -56,7 +57,7 @@ pub(crate) fn prepare(
     let travel =
         MountAttributes { propagation: Some(propagation), recursive: is_directory, ..Default::default() };
     mount_setattr(&fd, travel).map_err(failed("set the propagation of"))?;
-    if mount.read_only {
+    if read_only {
         let read_only = MountAttributes { set: MountAttrFlags::MOUNT_ATTR_RDONLY, ..Default::default() };
         mount_setattr(&fd, read_only).map_err(failed("make read-only"))?;
     }

@@ -37,7 +37,8 @@ pub(crate) fn open(volume: &OwnedFd, name: &Name, sub_path: &Path) -> Result<Own
         Err(Errno::NOENT) => {}
         opened => return opened.map_err(|error| failed("open", error)),
     }
-    let mode = fstat(volume).map_err(|error| failed("look at the volume of", error))?.st_mode & 0o777;
+    // With the bit by which files take on the volume's group (fsGroup).
+    let mode = fstat(volume).map_err(|error| failed("look at the volume of", error))?.st_mode & 0o2777;
     let directory = OFlags::PATH | OFlags::DIRECTORY;
     let mut parent = beneath(volume, Path::new("."), directory).map_err(|error| failed("open", error))?;
     let mut prefix = PathBuf::new();
@@ -72,7 +73,7 @@ fn set_mode(parent: &OwnedFd, name: &Path, mode: u32) -> Result<(), Errno> {
     }
 }
 
-fn beneath(volume: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn beneath(volume: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let mut tries = 0;
     loop {

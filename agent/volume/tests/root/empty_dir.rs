@@ -7,7 +7,7 @@ use coracle_model::EmptyDirMedium;
 use coracle_volume::{VolumeError, Volumes};
 use rustix::fs::statvfs;
 
-use crate::support::{Fixture, empty_dir, inside, mount_at, mount_count, mount_tmpfs, pod};
+use crate::support::{Fixture, empty_dir, inside, mount_at, mount_count, mount_tmpfs, no_payloads, pod};
 
 #[test]
 fn content_outlives_the_agent_and_goes_with_the_pod() {
@@ -21,7 +21,7 @@ fn content_outlives_the_agent_and_goes_with_the_pod() {
         let early = f.volumes.mount(&pod, &mount_at(name, None));
         assert!(matches!(early, Err(VolumeError::NotReady { .. })), "{early:?}");
     }
-    f.volumes.ensure(&pod).unwrap();
+    f.volumes.ensure(&pod, &no_payloads()).unwrap();
     for name in ["disk", "memory"] {
         let mounted = f.volumes.mount(&pod, &mount_at(name, None)).unwrap();
         fs::write(inside(&mounted).join("file"), name).unwrap();
@@ -32,8 +32,8 @@ fn content_outlives_the_agent_and_goes_with_the_pod() {
     assert!(fs::write(f.empty_dir("memory").join("large"), vec![1; 9 << 20]).is_err());
 
     let restarted = Volumes::new(f.path("state"));
-    restarted.ensure(&pod).unwrap();
-    restarted.ensure(&pod).unwrap();
+    restarted.ensure(&pod, &no_payloads()).unwrap();
+    restarted.ensure(&pod, &no_payloads()).unwrap();
     for name in ["disk", "memory"] {
         let mounted = restarted.mount(&pod, &mount_at(name, None)).unwrap();
         assert_eq!(fs::read_to_string(inside(&mounted).join("file")).unwrap(), name);
@@ -51,7 +51,7 @@ fn content_outlives_the_agent_and_goes_with_the_pod() {
 fn memory_lost_from_its_mount_is_not_replaced_by_disk() {
     let f = Fixture::new();
     let pod = pod(vec![empty_dir("memory", EmptyDirMedium::Memory, None)]);
-    f.volumes.ensure(&pod).unwrap();
+    f.volumes.ensure(&pod, &no_payloads()).unwrap();
     rustix::mount::unmount(f.empty_dir("memory"), rustix::mount::UnmountFlags::empty()).unwrap();
     let error = f.volumes.mount(&pod, &mount_at("memory", None)).unwrap_err();
     assert!(error.to_string().contains("its memory is not mounted"), "{error}");
@@ -65,7 +65,7 @@ fn memory_is_bounded_by_what_the_pod_may_use() {
         empty_dir("open", EmptyDirMedium::Memory, None),
     ]);
     pod.spec.containers[0].resources.limits.memory = Some("4Mi".parse().unwrap());
-    f.volumes.ensure(&pod).unwrap();
+    f.volumes.ensure(&pod, &no_payloads()).unwrap();
     for (name, size) in [("small", 1 << 20), ("open", 4 << 20)] {
         let stat = statvfs(f.empty_dir(name)).unwrap();
         assert_eq!(stat.f_blocks * stat.f_frsize, size, "{name}");
@@ -80,7 +80,7 @@ fn removal_follows_no_link_and_undoes_every_mount() {
         empty_dir("disk", EmptyDirMedium::Default, None),
         empty_dir("memory", EmptyDirMedium::Memory, None),
     ]);
-    f.volumes.ensure(&pod).unwrap();
+    f.volumes.ensure(&pod, &no_payloads()).unwrap();
     fs::create_dir_all(f.path("outside/kept")).unwrap();
     let disk = f.empty_dir("disk");
     symlink(f.path("outside"), disk.join("link")).unwrap();
@@ -102,7 +102,7 @@ fn removal_follows_no_link_and_undoes_every_mount() {
 fn a_container_directory_stays_for_its_owner() {
     let f = Fixture::new();
     let pod = pod(vec![empty_dir("disk", EmptyDirMedium::Default, None)]);
-    f.volumes.ensure(&pod).unwrap();
+    f.volumes.ensure(&pod, &no_payloads()).unwrap();
     fs::create_dir(f.path("state/pods/u1/containers")).unwrap();
     f.volumes.release(&pod.uid).unwrap();
     assert!(f.path("state/pods/u1/containers").exists());
@@ -113,7 +113,7 @@ fn a_container_directory_stays_for_its_owner() {
 fn a_limit_on_disk_is_measured() {
     let f = Fixture::new();
     let pod = pod(vec![empty_dir("disk", EmptyDirMedium::Default, Some("1Mi"))]);
-    f.volumes.ensure(&pod).unwrap();
+    f.volumes.ensure(&pod, &no_payloads()).unwrap();
     let disk = f.empty_dir("disk");
     fs::write(f.path("large"), vec![1; 4 << 20]).unwrap();
     symlink(f.path("large"), disk.join("link")).unwrap();

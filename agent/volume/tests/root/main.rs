@@ -5,5 +5,6 @@
 
 mod empty_dir;
 mod host_path;
+mod projected;
 mod sub_path;
 mod support;

@@ -6,10 +6,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_model::{
-    Container, EmptyDirMedium, HostPathType, MountPropagation, Name, Pod, PodKey, PodSpec, Quantity, Volume,
-    VolumeMount, VolumeSource,
+    Container, EmptyDirMedium, HostPathType, MountPropagation, Name, Pod, PodKey, PodSpec, ProjectedVolume,
+    Quantity, Volume, VolumeMount, VolumeSource,
 };
-use coracle_volume::{PreparedMount, Volumes};
+use coracle_volume::{Payload, PayloadFile, PreparedMount, Volumes};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 pub(crate) struct Fixture {
@@ -49,6 +49,24 @@ pub(crate) fn host_path(name: &str, path: &Path, kind: HostPathType) -> Volume {
 pub(crate) fn empty_dir(name: &str, medium: EmptyDirMedium, limit: Option<&str>) -> Volume {
     let size_limit = limit.map(|limit| limit.parse::<Quantity>().unwrap());
     Volume { name: Name::label(name).unwrap(), source: VolumeSource::EmptyDir { medium, size_limit } }
+}
+
+pub(crate) fn projected(name: &str) -> Volume {
+    let source = ProjectedVolume { default_mode: 0o644, sources: Vec::new() };
+    Volume { name: Name::label(name).unwrap(), source: VolumeSource::Projected(source) }
+}
+
+/// Files by path, each with content and mode.
+pub(crate) fn payload(files: &[(&str, &str, u32)]) -> Payload {
+    let mut payload = Payload::default();
+    for (path, content, mode) in files {
+        payload.insert(path, PayloadFile { content: content.as_bytes().into(), mode: *mode }).unwrap();
+    }
+    payload
+}
+
+pub(crate) fn no_payloads() -> BTreeMap<Name, Payload> {
+    BTreeMap::new()
 }
 
 pub(crate) fn mount_at(name: &str, sub_path: Option<&str>) -> VolumeMount {
