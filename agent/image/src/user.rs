@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use coracle_model::{Container, Pod};
+use coracle_model::{Container, Pod, PodSecurity, SupplementalGroupsPolicy};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use crate::ImageError;
@@ -19,8 +19,9 @@ pub struct ResolvedUser {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// Further groups, without duplicates: the user's groups by the image's `/etc/group`, then
-    /// `supplementalGroups`. The primary group stands first, as other runtimes set it.
+    /// Further groups, without duplicates: the user's groups by the image's `/etc/group`, unless
+    /// `supplementalGroupsPolicy` is `Strict`, then `fsGroup` and `supplementalGroups`. The primary group
+    /// stands first, as other runtimes set it.
     pub additional_gids: Vec<u32>,
     /// The home directory by the image's `/etc/passwd`; `/` where it has none.
     pub home: String,
@@ -102,14 +103,14 @@ pub fn resolve_user(
         Some(gid) => Some(Account::Id(check_id(gid.into())?)),
         None => image_gid,
     };
-    resolve(rootfs, user, group, &pod_security.supplemental_groups)
+    resolve(rootfs, user, group, pod_security)
 }
 
 fn resolve(
     rootfs: BorrowedFd<'_>,
     user: Account,
     group: Option<Account>,
-    supplemental: &[u32],
+    pod: &PodSecurity,
 ) -> Result<ResolvedUser, ImageError> {
     let passwd = database(rootfs, "etc/passwd")?;
     let known = passwd.lines().filter_map(PasswdEntry::parse).find(|entry| match &user {
@@ -146,7 +147,7 @@ fn resolve(
         let is_member = known
             .as_ref()
             .is_some_and(|entry| members.unwrap_or("").split(',').any(|member| member.trim() == entry.name));
-        if is_member {
+        if is_member && pod.supplemental_groups_policy == SupplementalGroupsPolicy::Merge {
             member_of.push(check_id(gid)?);
         }
     }
@@ -162,7 +163,7 @@ fn resolve(
 
     let mut additional_gids = vec![gid];
     let mut seen = std::collections::HashSet::from([gid]);
-    for &extra in member_of.iter().chain(supplemental) {
+    for &extra in member_of.iter().chain(&pod.fs_group).chain(&pod.supplemental_groups) {
         if seen.insert(check_id(extra.into())?) {
             additional_gids.push(extra);
         }
@@ -423,6 +424,13 @@ mod tests {
         container.security.run_as_group = Some(8);
         let user = resolve_user(fd.as_fd(), &pod, &container, "").unwrap();
         assert_eq!((user.uid, user.gid, user.additional_gids), (101, 8, vec![8, 200, 201, 9, 0]));
+        pod.spec.security.fs_group = Some(77);
+        let groups = |pod: &Pod| resolve_user(fd.as_fd(), pod, &container, "").unwrap().additional_gids;
+        assert_eq!(groups(&pod), [8, 200, 201, 77, 9, 0]);
+        pod.spec.security.supplemental_groups_policy = SupplementalGroupsPolicy::Strict;
+        assert_eq!(groups(&pod), [8, 77, 9, 0], "only what the specification names");
+        pod.spec.security.fs_group = Some(u32::MAX);
+        assert!(resolve_user(fd.as_fd(), &pod, &container, "").is_err());
     }
 
     #[test]
