@@ -43,6 +43,7 @@ async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Ou
         Action::SaveRecord => Ok(()),
         Action::EnsureSandbox => runtime.ensure_sandbox(pod).await,
         Action::EnsureVolumes => volumes.ensure_volumes(pod).await,
+        Action::RefreshVolumes => volumes.refresh_volumes(pod).await,
         Action::EnsureImage(index, _) => {
             let container = container(pod, *index)?;
             return ports.images().ensure_image(pod, container).await.map(Outcome::Image);
@@ -90,7 +91,7 @@ pub(crate) fn failure_event(step: Step, failure: &Failure) -> (EventType, &'stat
         Step::Image(_) => ("Failed", format!("{reason}: {message}")),
         Step::Create(_) | Step::Start(_) => ("Failed", format!("Error: {message}")),
         Step::Sandbox => ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}")),
-        Step::Volumes => ("FailedMount", message.clone()),
+        Step::Volumes | Step::RefreshVolumes => ("FailedMount", message.clone()),
         Step::Stop(..) => ("FailedKillPod", format!("error killing pod: {message}")),
         Step::RemoveSandbox => ("FailedKillPod", format!("error removing the pod's sandbox: {message}")),
         Step::ReleaseVolumes => ("FailedUnMount", message.clone()),

@@ -16,6 +16,8 @@ pub(crate) enum Action {
     SaveRecord,
     EnsureSandbox,
     EnsureVolumes,
+    /// Its configuration changed under containers that may run.
+    RefreshVolumes,
     /// For the run with this restart count.
     EnsureImage(Index, u32),
     Create(Index, u32, ImageRef),
@@ -35,6 +37,7 @@ pub(crate) enum Step {
     SaveRecord,
     Sandbox,
     Volumes,
+    RefreshVolumes,
     Image(Index),
     Create(Index),
     Start(ContainerId),
@@ -53,6 +56,7 @@ impl Action {
             Self::SaveRecord => Step::SaveRecord,
             Self::EnsureSandbox => Step::Sandbox,
             Self::EnsureVolumes => Step::Volumes,
+            Self::RefreshVolumes => Step::RefreshVolumes,
             Self::EnsureImage(index, _) => Step::Image(index),
             Self::Create(index, ..) => Step::Create(index),
             Self::Start(_, id) => Step::Start(id),
@@ -67,6 +71,11 @@ impl Action {
 }
 
 impl Step {
+    /// Whether it reads ConfigMaps and Secrets.
+    pub(crate) fn reads_config(self) -> bool {
+        matches!(self, Self::Volumes | Self::RefreshVolumes | Self::Create(_))
+    }
+
     /// When it is tried again after a failure.
     pub(crate) fn schedule(self) -> Schedule {
         match self {

@@ -12,6 +12,8 @@ pub(crate) struct Orders {
     pub(crate) terminate: Option<Duration>,
     /// The images changed: those that could not be had are tried again.
     pub(crate) retry_images: bool,
+    /// ConfigMaps or Secrets of the pod changed: what waited for them is tried again, volumes are refreshed.
+    pub(crate) config_changed: bool,
     /// The worker ends, and leaves the pod as it is.
     pub(crate) detach: bool,
 }
@@ -34,6 +36,12 @@ impl Inbox {
     /// Has images that failed tried again.
     pub(crate) fn retry_images(&self) {
         self.lock().retry_images = true;
+        self.waker.notify_one();
+    }
+
+    /// Has the worker act on what the pod's ConfigMaps and Secrets are now.
+    pub(crate) fn config_changed(&self) {
+        self.lock().config_changed = true;
         self.waker.notify_one();
     }
 

@@ -155,6 +155,15 @@ impl<P: Ports> Pods<P> {
         self.shared.lock().by_key.values().for_each(|slot| slot.inbox.retry_images());
     }
 
+    /// ConfigMaps or Secrets the pod is made of changed: what waits for them is tried again at once, and its
+    /// volumes are brought up to date.
+    pub fn config_changed(&self, uid: &PodUid) {
+        let slots = self.shared.lock();
+        if let Some(slot) = slots.keys.get(uid).and_then(|key| slots.by_key.get(key)) {
+            slot.inbox.config_changed();
+        }
+    }
+
     /// Every pod as it is seen now, in order of UID. A pod that is gone is not among them.
     pub fn snapshot(&self) -> Vec<PodSnapshot> {
         self.shared.board.all()

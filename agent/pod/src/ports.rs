@@ -92,6 +92,9 @@ pub trait Volumes: Send + Sync + 'static {
     /// Makes every volume of the pod ready to be mounted into containers.
     fn ensure_volumes(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
 
+    /// Writes what the pod's ConfigMaps and Secrets say now into those of its volumes that were made.
+    fn refresh_volumes(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
+
     /// Removes what `ensure_volumes` made. Called when nothing of the pod can still run.
     fn release_volumes(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
 

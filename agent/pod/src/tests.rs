@@ -1,5 +1,6 @@
 //! Tests that need more than one module: values for all of them, the ports' fake, whole lives of pods.
 
+mod configuration;
 mod fake;
 mod planning;
 mod random;

@@ -58,6 +58,10 @@ pub(crate) struct Worker<P: Ports> {
     failing: BTreeMap<Step, Failing>,
     acting: FuturesUnordered<Acting>,
     under_way: Vec<Step>,
+    /// Volumes may not hold what the pod's configuration says now.
+    stale: bool,
+    /// Steps under way that may have seen the configuration before its last change.
+    outdated: Vec<Step>,
     sandbox: SandboxState,
     status: Option<Arc<PodStatus>>,
     published: Option<(WorkerPhase, Option<Deletion>)>,
@@ -96,6 +100,8 @@ impl<P: Ports> Worker<P> {
             failing: BTreeMap::new(),
             acting: FuturesUnordered::new(),
             under_way: Vec::new(),
+            stale: false,
+            outdated: Vec::new(),
             status: None,
             published: None,
         }
@@ -120,6 +126,9 @@ impl<P: Ports> Worker<P> {
             }
             if orders.retry_images {
                 self.failing.retain(|step, _| !matches!(step, Step::Image(_)));
+            }
+            if orders.config_changed {
+                self.config_changed();
             }
             let wake = self.advance();
             if self.phase == WorkerPhase::Gone {
@@ -153,6 +162,13 @@ impl<P: Ports> Worker<P> {
         }
     }
 
+    /// What the configuration may have been the reason for is not held against it any more.
+    fn config_changed(&mut self) {
+        self.failing.retain(|step, _| !step.reads_config());
+        self.outdated = self.under_way.iter().copied().filter(|step| step.reads_config()).collect();
+        self.stale = true;
+    }
+
     /// Goes to a later phase and gives up what the one before had under way.
     fn enter(&mut self, phase: WorkerPhase) {
         tracing::debug!(pod = %self.record.pod.key, uid = %self.record.pod.uid, ?phase, "entering phase");
@@ -166,8 +182,10 @@ impl<P: Ports> Worker<P> {
     /// Gives up whatever is under way; a record that was not written is written again.
     fn give_up(&mut self) {
         self.unsaved |= self.under_way.contains(&Step::SaveRecord);
+        self.stale |= self.under_way.contains(&Step::RefreshVolumes);
         self.acting = FuturesUnordered::new();
         self.under_way.clear();
+        self.outdated.clear();
     }
 
     /// Takes every step that can be taken now. When to look again if nothing happens.
@@ -179,6 +197,9 @@ impl<P: Ports> Worker<P> {
         // Nothing is made before the pod is on record, or a restart of the agent would not find it.
         if self.phase == WorkerPhase::Syncing && self.recorded {
             (actions, wake_after) = self.sync(&observed, now);
+            if self.stale && self.phase == WorkerPhase::Syncing {
+                actions.push(Action::RefreshVolumes);
+            }
         }
         if self.phase == WorkerPhase::Terminating {
             actions = self.terminate(&observed, now);
@@ -298,8 +319,10 @@ impl<P: Ports> Worker<P> {
                 self.killing_event(id);
             }
             self.under_way.push(step);
-            if step == Step::SaveRecord {
-                self.unsaved = false;
+            match step {
+                Step::SaveRecord => self.unsaved = false,
+                Step::RefreshVolumes => self.stale = false,
+                _ => {}
             }
             self.acting.push(act(&self.ports, &self.record, action));
         }
@@ -317,6 +340,8 @@ impl<P: Ports> Worker<P> {
     fn finish(&mut self, action: Action, result: Result<Outcome, Failure>) {
         let step = action.step();
         self.under_way.retain(|other| *other != step);
+        let outdated = self.outdated.contains(&step);
+        self.outdated.retain(|other| *other != step);
         let index = match action {
             Action::EnsureImage(index, _) | Action::Create(index, ..) | Action::Start(index, _) => {
                 Some(index)
@@ -338,9 +363,10 @@ impl<P: Ports> Worker<P> {
                 tracing::warn!(pod = %pod.key, uid = %pod.uid, ?step, %failure, "a step of the pod failed");
                 self.event(kind, reason, container, message);
                 let count = self.failing.get(&step).map_or(1, |failing| failing.count.saturating_add(1));
-                let not_before = Instant::now() + step.schedule().delay(count);
-                self.failing.insert(step, Failing { failure, count, not_before });
+                let delay = if outdated { Duration::ZERO } else { step.schedule().delay(count) };
+                self.failing.insert(step, Failing { failure, count, not_before: Instant::now() + delay });
                 self.unsaved |= step == Step::SaveRecord;
+                self.stale |= step == Step::RefreshVolumes;
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::{PodRecord, Pods};
 pub(crate) enum Verb {
     Sandbox,
     Volumes,
+    RefreshVolumes,
     Image,
     Create,
     Start,
@@ -30,9 +31,10 @@ pub(crate) enum Verb {
     Forget,
 }
 
-pub(crate) const VERBS: [Verb; 12] = [
+pub(crate) const VERBS: [Verb; 13] = [
     Verb::Sandbox,
     Verb::Volumes,
+    Verb::RefreshVolumes,
     Verb::Image,
     Verb::Create,
     Verb::Start,
@@ -112,6 +114,10 @@ impl Fake {
 
     pub(crate) fn hang(&self, verb: Verb) {
         self.hanging.send_if_modified(|hanging| hanging.insert(verb));
+    }
+
+    pub(crate) fn unhang(&self, verb: Verb) {
+        self.hanging.send_if_modified(|hanging| hanging.remove(&verb));
     }
 
     pub(crate) fn heal(&self) {
@@ -387,6 +393,12 @@ impl Volumes for Fake {
     async fn ensure_volumes(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
         self.call(Verb::Volumes, &pod.uid).await?;
         self.with(|state| state.host(&pod.uid).volumes = true);
+        Ok(())
+    }
+
+    async fn refresh_volumes(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
+        self.call(Verb::RefreshVolumes, &pod.uid).await?;
+        self.with(|state| state.check_alive(&pod.uid, Verb::RefreshVolumes));
         Ok(())
     }
 

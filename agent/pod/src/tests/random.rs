@@ -22,6 +22,7 @@ enum Happening {
     Hang(Verb),
     Heal,
     Wait(u64),
+    ConfigChanged,
     RestartAgent,
     Terminate(u64),
     Desire,
@@ -38,6 +39,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Heal),
         // In milliseconds: within calls, between them, through back-offs, and past the end of a crash loop.
         4 => prop_oneof![0..5u64, 5..200u64, 1_000..60_000u64, Just(700_000)].prop_map(Happening::Wait),
+        1 => Just(Happening::ConfigChanged),
         1 => Just(Happening::RestartAgent),
         1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Terminate),
         1 => Just(Happening::Desire),
@@ -91,6 +93,7 @@ async fn live(policy: RestartPolicy, happenings: Vec<Happening>) {
             Happening::Hang(verb) => fake.hang(verb),
             Happening::Heal => fake.heal(),
             Happening::Wait(milliseconds) => sleep(Duration::from_millis(milliseconds)).await,
+            Happening::ConfigChanged => pods.config_changed(&uid),
             Happening::RestartAgent => {
                 pods.detach().await;
                 pods = Pods::new(Arc::clone(&fake));

@@ -1,5 +1,6 @@
 //! Volumes and logs for pods.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -30,7 +31,12 @@ impl VolumePort {
 impl ports::Volumes for VolumePort {
     async fn ensure_volumes(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
         let (volumes, pod) = (Arc::clone(&self.volumes), Arc::clone(pod));
-        blocking(move || volumes.ensure(&pod).map_err(failure("FailedMount"))).await
+        blocking(move || volumes.ensure(&pod, &BTreeMap::new()).map_err(failure("FailedMount"))).await
+    }
+
+    /// Manifests with volumes of configuration are refused: there is none to write into.
+    async fn refresh_volumes(&self, _: &Arc<Pod>) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn release_volumes(&self, pod: &PodUid) -> Result<(), Failure> {
