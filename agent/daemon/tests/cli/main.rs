@@ -177,9 +177,11 @@ async fn a_watch_of_events_prints_what_happens() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("LAST SEEN"));
     assert!(lines.next().unwrap().contains("BackOff"));
-    served.node.expires("web.1");
     served.node.happens(node_ready());
-    assert!(lines.next().unwrap().contains("NodeReady"), "an event that is kept no longer is no news");
+    assert!(lines.next().unwrap().contains("NodeReady"));
+    served.node.expires("web.1");
+    served.node.happens(Event { message: "again".to_owned(), ..node_ready() });
+    assert!(lines.next().unwrap().contains("again"), "an event that is kept no longer is no news");
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -45,7 +45,7 @@ fn never() -> Vec<Kept> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn of_any_prefix_every_whole_line_is_read_and_what_follows_is_kept(

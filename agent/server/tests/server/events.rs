@@ -74,16 +74,16 @@ async fn events_are_selected_as_the_api_server_selects_them() {
 #[tokio::test]
 async fn a_watch_tells_what_happened_and_what_happens() {
     let served = Served::new();
-    served.node.happens(node_ready());
     served.node.happens(back_off());
+    served.node.happens(node_ready());
     let options = EventOptions { namespace: Some("default".to_owned()), ..EventOptions::default() };
     let mut watch = served.client.watch_events(&options).await.unwrap();
     let mut next = async || {
         let event = within(watch.next()).await.unwrap().unwrap();
         (event.kind, event.object.metadata.name, event.object.count)
     };
-    assert_eq!(next().await, (WatchEventType::Added, "node.1".to_owned(), 1), "in order of what happened");
-    assert_eq!(next().await, (WatchEventType::Added, "web.1".to_owned(), 3));
+    assert_eq!(next().await, (WatchEventType::Added, "web.1".to_owned(), 3), "in order of what happened");
+    assert_eq!(next().await, (WatchEventType::Added, "node.1".to_owned(), 1));
     let mut elsewhere = back_off();
     elsewhere.name = "elsewhere".to_owned();
     elsewhere.involved_object.namespace = Some("other".to_owned());
