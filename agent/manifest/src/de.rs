@@ -278,17 +278,26 @@ fn prefix_unknown(reader: &Reader<'_, '_>, from: usize, segment: &Segment) {
 impl<'a> de::Deserializer<'a> for Reader<'_, 'a> {
     type Error = Error;
 
+    /// Of the wire types of a pod only `IntOrString` is not of one type.
     fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.node.value {
+        let read = match &self.node.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Int(value) => visitor.visit_i64(*value),
+            Value::Int(_) => {
+                self.integer(i32::MIN.into(), i32::MAX.into()).and_then(|it| visitor.visit_i64(it))
+            }
             Value::UInt(value) => visitor.visit_u64(*value),
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_str(text),
             Value::List(_) => self.read_list(visitor),
             Value::Map(_) => self.read_map(None, visitor),
-        }
+        };
+        read.map_err(|error: Error| {
+            match error.path.is_empty() && !error.message.starts_with("Invalid value") {
+                true => self.wrong(Needed::Integer, "an integer or a string"),
+                false => error,
+            }
+        })
     }
 
     fn deserialize_bool<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -174,6 +174,11 @@ impl Faults {
         self.push(path, format!("Too long: may not be more than {most} bytes"));
     }
 
+    /// More elements than Kubernetes takes.
+    pub(crate) fn too_many(&mut self, path: &Path<'_>, there: usize, most: usize) {
+        self.push(path, format!("Too many: {there}: must have at most {most} items"));
+    }
+
     /// A field Kubernetes has and this node does not serve yet.
     pub(crate) fn not_yet(&mut self, path: &Path<'_>, detail: &str) {
         let colon = if detail.is_empty() { "" } else { ": " };

@@ -156,8 +156,15 @@ impl Decoder<'_> {
     }
 
     fn pod(&mut self, mut document: Document<'_>) {
-        let source = self.source;
-        let read = |document: &mut Document<'_>, faults: &mut Faults| read_pod(source, document, faults);
+        let (source, served_only) = (self.source, self.served_only);
+        let read = |document: &mut Document<'_>, faults: &mut Faults| {
+            let mut object = de::read::<v1::Pod>(&mut document.node, faults)?;
+            let parts = pod::convert(&mut object, faults);
+            if served_only {
+                unserved::check_pod(&object, faults);
+            }
+            finish_pod(source, document, &mut object, parts?, faults)
+        };
         let Some(pod) = self.read(&mut document, read) else { return };
         let line = document.node.at.line;
         if let Some(first) = self.pods.insert(pod.key.clone(), line) {
@@ -248,9 +255,14 @@ fn read_braced<'a>(text: &'a str, faults: &mut Faults) -> Result<Vec<node::Node<
     }
 }
 
-fn read_pod(source: &str, document: &mut Document<'_>, faults: &mut Faults) -> Option<Pod> {
-    let mut object = de::read::<v1::Pod>(&mut document.node, faults)?;
-    let parts = pod::convert(&mut object, faults)?;
+/// Gives a pod its UID and what the node adds to it.
+fn finish_pod(
+    source: &str,
+    document: &Document<'_>,
+    object: &mut v1::Pod,
+    parts: pod::Parts,
+    faults: &mut Faults,
+) -> Option<Pod> {
     let metadata::Metadata { namespace, name, labels, mut annotations } = parts.metadata;
     let key = PodKey { namespace, name };
     let identity = uid::Identity::of(source, &key, &document.node);
@@ -263,8 +275,7 @@ fn read_pod(source: &str, document: &mut Document<'_>, faults: &mut Faults) -> O
     };
     annotations.insert(CONFIG_HASH.to_owned(), identity.hash);
     annotations.insert(CONFIG_SOURCE.to_owned(), "file".to_owned());
-    let object =
-        write_object(&mut object, &uid, &annotations).map_err(|error| refuse(faults, &error)).ok()?;
+    let object = write_object(object, &uid, &annotations).map_err(|error| refuse(faults, &error)).ok()?;
     Some(Pod { uid, key, labels, annotations, spec: parts.spec, object })
 }
 

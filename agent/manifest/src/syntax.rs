@@ -5,6 +5,7 @@ use coracle_model::validate_subdomain;
 const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+const HTTP_HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 
 fn is_word(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -90,6 +91,25 @@ pub(crate) fn config_key(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// The name of a header of a probe.
+pub(crate) fn http_header(text: &str) -> Result<(), &'static str> {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if !text.is_empty() && text.bytes().all(word) { Ok(()) } else { Err(HTTP_HEADER) }
+}
+
+/// The value of a header (RFC 9110, 5.5): one with a control character would never be sent.
+pub(crate) fn http_header_value(text: &str) -> Result<(), &'static str> {
+    let fits = |byte: u8| byte == b'\t' || byte >= b' ' && byte != 0x7f;
+    if text.bytes().all(fits) { Ok(()) } else { Err("must not contain a control character") }
+}
+
+/// A path of a file that a volume makes: relative, never above it, and no name the volume has for itself
+/// (`..data`).
+pub(crate) fn local_path(text: &str) -> Result<(), &'static str> {
+    descending_path(text)?;
+    if text.starts_with("..") { Err("must not start with '..'") } else { Ok(()) }
+}
+
 /// A path below a directory: relative, and never above it.
 pub(crate) fn descending_path(text: &str) -> Result<(), &'static str> {
     if text.starts_with('/') {
@@ -148,10 +168,27 @@ mod tests {
     }
 
     #[test]
+    fn http_headers() {
+        assert!(http_header("X-Header-1").is_ok());
+        for bad in ["", "X Header", "X_Header", "X:", "é"] {
+            assert!(http_header(bad).is_err(), "{bad}");
+        }
+        assert!(http_header_value("").is_ok());
+        assert!(http_header_value("a\té: b").is_ok());
+        for bad in ["a\r\nHost: b", "\0", "\u{7f}"] {
+            assert!(http_header_value(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn paths() {
         assert!(descending_path("a/..b/c..").is_ok());
         for bad in ["/a", "..", "a/..", "../a", "a/../b"] {
             assert!(descending_path(bad).is_err(), "{bad}");
+        }
+        assert!(local_path("a/..b").is_ok());
+        for bad in ["..a", "..", "../a", "/a", "..data/a"] {
+            assert!(local_path(bad).is_err(), "{bad}");
         }
     }
 }

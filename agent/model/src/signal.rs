@@ -14,7 +14,7 @@ pub struct Signal(i32);
 pub struct UnknownSignal(String);
 
 /// Linux numbers on x86_64 and aarch64, where they are the same.
-const NAMES: [(&str, i32); 33] = [
+const NAMES: [(&str, i32); 34] = [
     ("HUP", 1),
     ("INT", 2),
     ("QUIT", 3),
@@ -33,6 +33,7 @@ const NAMES: [(&str, i32); 33] = [
     ("TERM", 15),
     ("STKFLT", 16),
     ("CHLD", 17),
+    ("CLD", 17),
     ("CONT", 18),
     ("STOP", 19),
     ("TSTP", 20),
@@ -58,6 +59,18 @@ impl Signal {
     /// SIGTERM: what asks a container to end that names no other signal.
     pub const TERM: Self = Self(15);
 
+    /// The signal that `lifecycle.stopSignal` names: Kubernetes takes one spelling of each of 65 names. Of the
+    /// real-time signals, the lower 16 count from SIGRTMIN and the others from SIGRTMAX.
+    pub fn from_kubernetes(name: &str) -> Option<Self> {
+        let signal: Self = name.parse().ok()?;
+        let rest = name.strip_prefix("SIG")?;
+        let known = match rest.strip_prefix("RTM") {
+            None => NAMES.iter().any(|(known, _)| *known == rest),
+            Some(_) => real_time(signal.0).as_deref() == Some(rest),
+        };
+        known.then_some(signal)
+    }
+
     /// The number.
     pub fn number(self) -> i32 {
         self.0
@@ -70,6 +83,17 @@ impl FromStr for Signal {
 
     fn from_str(text: &str) -> Result<Self, UnknownSignal> {
         number(text).map(Self).ok_or_else(|| UnknownSignal(text.to_owned()))
+    }
+}
+
+/// The API's name of a real-time signal, without `SIG`.
+fn real_time(number: i32) -> Option<String> {
+    match (number - RTMIN, RTMAX - number) {
+        (0, _) => Some("RTMIN".to_owned()),
+        (_, 0) => Some("RTMAX".to_owned()),
+        (above @ 1..=15, _) => Some(format!("RTMIN+{above}")),
+        (_, below @ 1..=14) => Some(format!("RTMAX-{below}")),
+        _ => None,
     }
 }
 
@@ -114,6 +138,22 @@ mod tests {
         }
         for text in ["", "SIG", "0", "65", "-1", "SIGRTMIN+31", "SIGRTMAX-99", "SIGFOO", "RTMIN+x"] {
             assert!(text.parse::<Signal>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn kubernetes_has_65_names() {
+        let named = NAMES.iter().map(|(name, _)| format!("SIG{name}"));
+        let above = (0..=15).map(|n| if n == 0 { "SIGRTMIN".to_owned() } else { format!("SIGRTMIN+{n}") });
+        let below = (0..=14).map(|n| if n == 0 { "SIGRTMAX".to_owned() } else { format!("SIGRTMAX-{n}") });
+        let all: Vec<_> = named.chain(above).chain(below).collect();
+        assert_eq!(all.len(), 65);
+        for name in all {
+            assert_eq!(Signal::from_kubernetes(&name), name.parse().ok(), "{name}");
+        }
+        for other in ["TERM", "sigterm", "15", "SIGRTMIN+16", "SIGRTMAX-15", "SIGRTMIN+0", "SIGRTMIN+03", ""]
+        {
+            assert_eq!(Signal::from_kubernetes(other), None, "{other}");
         }
     }
 }

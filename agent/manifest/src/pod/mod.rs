@@ -5,9 +5,19 @@
 //! that a newer API brings does not compile until someone has decided what happens to it.
 
 mod container;
+mod environment;
+mod handler;
+mod lifecycle;
 mod metadata;
+mod mount;
+mod port;
+mod priority;
+mod probe;
+mod projected;
 mod resources;
+mod restart;
 mod security;
+mod selector;
 mod spec;
 mod volume;
 
@@ -43,12 +53,21 @@ pub(crate) fn convert(pod: &mut v1::Pod, faults: &mut Faults) -> Option<Parts> {
     Some(Parts { metadata, uid, spec: spec? })
 }
 
+/// A text that is there and not empty; else the default takes its place. To Kubernetes both are one.
+fn or_default<'a>(text: &'a mut Option<String>, default: &str) -> &'a mut String {
+    let text = text.get_or_insert_default();
+    if text.is_empty() {
+        default.clone_into(text);
+    }
+    text
+}
+
 /// Whether a list, map or text is there and not empty. Empty ones mean nothing in Kubernetes' API.
-fn filled<T: Emptiness>(value: Option<&T>) -> bool {
+pub(crate) fn filled<T: Emptiness>(value: Option<&T>) -> bool {
     value.is_some_and(|value| !value.is_empty())
 }
 
-trait Emptiness {
+pub(crate) trait Emptiness {
     fn is_empty(&self) -> bool;
 }
 

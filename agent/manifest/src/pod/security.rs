@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use coracle_model::{Capabilities, ContainerSecurity, PodSecurity, ProcMount, SeccompProfile};
+use coracle_model::{
+    Capabilities, ContainerSecurity, FsGroupChangePolicy, PodSecurity, ProcMount, SeccompProfile,
+    SupplementalGroupsPolicy,
+};
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, filled};
+use super::{check_nul, filled, word};
 use crate::error::Faults;
 use crate::path::Path;
 use crate::syntax;
@@ -78,25 +81,26 @@ pub(super) fn pod(context: &v1::PodSecurityContext, path: &Path<'_>, faults: &mu
     check_app_armor(app_armor_profile.as_ref(), path, faults);
     check_se_linux(se_linux_options.as_ref(), path, faults);
     check_windows(windows_options.as_ref(), path, faults);
-    faults.not_yet_if(fs_group.is_some(), &path.child("fsGroup"), "ownership of volumes");
     faults.not_yet_if(filled(sysctls.as_ref()), &path.child("sysctls"), "");
-    // These two only say how fsGroup and seLinuxOptions are applied, and neither is here.
-    for (value, field, words) in [
-        (fs_group_change_policy, "fsGroupChangePolicy", ["Always", "OnRootMismatch"]),
-        (se_linux_change_policy, "seLinuxChangePolicy", ["MountOption", "Recursive"]),
-    ] {
-        if let Some(value) = value
-            && !words.contains(&value.as_str())
-        {
-            faults.unsupported_value(&path.child(field), value, &words);
-        }
-    }
-    let policy_path = path.child("supplementalGroupsPolicy");
-    match supplemental_groups_policy.as_deref() {
-        None | Some("Merge") => {}
-        Some("Strict") => faults.not_yet(&policy_path, "Merge is what this node does"),
-        Some(other) => faults.unsupported_value(&policy_path, other, &["Merge", "Strict"]),
-    }
+    // Only says how seLinuxOptions are applied, and those are not here.
+    optional_word(
+        se_linux_change_policy.as_deref(),
+        &[("MountOption", ()), ("Recursive", ())],
+        &path.child("seLinuxChangePolicy"),
+        faults,
+    );
+    let fs_group_change_policy = optional_word(
+        fs_group_change_policy.as_deref(),
+        &[("Always", FsGroupChangePolicy::Always), ("OnRootMismatch", FsGroupChangePolicy::OnRootMismatch)],
+        &path.child("fsGroupChangePolicy"),
+        faults,
+    );
+    let supplemental_groups_policy = optional_word(
+        supplemental_groups_policy.as_deref(),
+        &[("Merge", SupplementalGroupsPolicy::Merge), ("Strict", SupplementalGroupsPolicy::Strict)],
+        &path.child("supplementalGroupsPolicy"),
+        faults,
+    );
 
     let groups_path = path.child("supplementalGroups");
     let groups = supplemental_groups.as_deref().unwrap_or_default().iter().enumerate();
@@ -107,9 +111,21 @@ pub(super) fn pod(context: &v1::PodSecurityContext, path: &Path<'_>, faults: &mu
         supplemental_groups: groups
             .filter_map(|(index, group)| id(Some(*group), &groups_path.index(index), faults))
             .collect(),
+        supplemental_groups_policy,
+        fs_group: id(*fs_group, &path.child("fsGroup"), faults),
+        fs_group_change_policy,
         seccomp: seccomp(seccomp_profile.as_ref(), path, faults),
-        ..PodSecurity::default()
     }
+}
+
+/// A field's word, or its default where it has none; also where it has a wrong one, which is reported.
+fn optional_word<T: Copy + Default>(
+    value: Option<&str>,
+    words: &[(&str, T)],
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> T {
+    value.and_then(|value| word(value, words, path, faults)).unwrap_or_default()
 }
 
 pub(super) fn container(

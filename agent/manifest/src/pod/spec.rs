@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use coracle_model::{HostNamespaces, Name, PodSecurity, PodSpec, RestartPolicy};
+use coracle_model::{HostNamespaces, Name, PodSecurity, PodSpec, RestartPolicy, validate_subdomain};
 use k8s_openapi::api::core::v1;
 
-use super::{container, filled, security, volume, word};
+use super::{container, filled, or_default, priority, security, volume, word};
 use crate::error::Faults;
 use crate::path::Path;
+use crate::syntax;
 
 pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faults) -> Option<PodSpec> {
     let v1::PodSpec {
@@ -35,8 +36,8 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         os,
         overhead,
         preemption_policy: _,
-        priority: _,
-        priority_class_name: _,
+        priority,
+        priority_class_name,
         readiness_gates,
         resource_claims,
         resources,
@@ -46,8 +47,8 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         scheduling_gates,
         scheduling_group: _,
         security_context,
-        service_account: _,
-        service_account_name: _,
+        service_account,
+        service_account_name,
         set_hostname_as_fqdn,
         share_process_namespace,
         subdomain,
@@ -58,7 +59,6 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
     } = spec;
 
     for (there, field, detail) in [
-        (active_deadline_seconds.is_some(), "activeDeadlineSeconds", ""),
         (
             *automount_service_account_token == Some(true),
             "automountServiceAccountToken",
@@ -71,7 +71,6 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         (filled(hostname_override.as_ref()), "hostnameOverride", ""),
         (filled(image_pull_secrets.as_ref()), "imagePullSecrets", "images come from the node's own store"),
         (filled(overhead.as_ref()), "overhead", ""),
-        (filled(readiness_gates.as_ref()), "readinessGates", ""),
         (filled(resource_claims.as_ref()), "resourceClaims", ""),
         (resources.is_some(), "resources", "resources of the pod as a whole; set those of its containers"),
         (filled(runtime_class_name.as_ref()), "runtimeClassName", ""),
@@ -87,12 +86,12 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
     }
 
     check_os(os.as_ref(), path, faults);
-    check_dns_policy(dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned()), path, faults);
+    check_dns_policy(or_default(dns_policy, "ClusterFirst"), path, faults);
     enable_service_links.get_or_insert(true);
-    scheduler_name.get_or_insert_with(|| "default-scheduler".to_owned());
+    or_default(scheduler_name, "default-scheduler");
 
     let restart_policy = word(
-        restart_policy.get_or_insert_with(|| "Always".to_owned()),
+        or_default(restart_policy, "Always"),
         &[
             ("Always", RestartPolicy::Always),
             ("OnFailure", RestartPolicy::OnFailure),
@@ -108,6 +107,28 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         let grace_path = path.child("terminationGracePeriodSeconds");
         faults.invalid_plain(&grace_path, grace, "must be greater than or equal to 0");
     }
+
+    let active_deadline = active_deadline_seconds.and_then(|seconds| {
+        let deadline = u64::try_from(seconds).ok().filter(|_| (1..=i32::MAX.into()).contains(&seconds));
+        if deadline.is_none() {
+            let deadline_path = path.child("activeDeadlineSeconds");
+            let detail = "must be between 1 and 2147483647, inclusive";
+            faults.invalid_plain(&deadline_path, seconds, detail);
+        }
+        deadline.map(Duration::from_secs)
+    });
+    let gates_path = path.child("readinessGates");
+    let readiness_gates = readiness_gates.as_deref().unwrap_or_default().iter().enumerate();
+    let readiness_gates = readiness_gates
+        .map(|(index, v1::PodReadinessGate { condition_type })| {
+            if let Err(detail) = syntax::qualified_name(condition_type) {
+                faults.invalid(&gates_path.index(index).child("conditionType"), condition_type, detail);
+            }
+            condition_type.clone()
+        })
+        .collect();
+    let service_account = service_account_name_of(service_account_name, service_account, path, faults);
+    let priority = priority::resolve(priority, priority_class_name.as_deref(), path, faults);
 
     let hostname = match hostname.as_deref() {
         None | Some("") => None,
@@ -136,9 +157,18 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         faults,
     );
 
-    let volumes = volume::convert_all(volumes.as_deref_mut().unwrap_or_default(), path, faults);
-    let mut place =
-        container::Place { volumes: &volumes.names, host, names: HashSet::new(), ports: HashSet::new() };
+    let every = containers.iter().chain(init_containers.as_deref().unwrap_or_default());
+    let all: HashSet<String> = every.map(|container| container.name.clone()).collect();
+    let volumes = volume::convert_all(volumes.as_deref_mut().unwrap_or_default(), &all, path, faults);
+    let mut place = container::Place {
+        volumes: &volumes.names,
+        all: &all,
+        host,
+        grace: Some(grace).filter(|grace| *grace >= 0),
+        for_linux: os.is_some(),
+        names: HashSet::new(),
+        ports: HashSet::new(),
+    };
     if containers.is_empty() {
         faults.required(&path.child("containers"), "");
     }
@@ -160,8 +190,29 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         share_process_namespace,
         hostname,
         security,
+        active_deadline,
+        readiness_gates,
+        service_account,
+        priority,
         ..PodSpec::new(containers?)
     })
+}
+
+/// `serviceAccountName`, or what stands under its old name; the API server writes it under both.
+fn service_account_name_of(
+    name: &mut Option<String>,
+    old: &mut Option<String>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> String {
+    let given = [&*name, &*old].into_iter().flatten().find(|name| !name.is_empty()).cloned();
+    let Some(given) = given else { return String::new() };
+    if let Err(error) = validate_subdomain(&given) {
+        faults.invalid(&path.child("serviceAccountName"), &given, error);
+    }
+    *name = Some(given.clone());
+    *old = Some(given.clone());
+    given
 }
 
 fn check_os(os: Option<&v1::PodOS>, path: &Path<'_>, faults: &mut Faults) {

@@ -1,12 +1,12 @@
 //! `spec.volumes`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use coracle_model::{EmptyDirMedium, HostPathType, Name, Quantity, Volume, VolumeSource};
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, collect, word};
+use super::{check_nul, collect, projected as files, word};
 use crate::error::Faults;
 use crate::path::Path;
 use crate::syntax;
@@ -15,14 +15,21 @@ const REMOVED: &str = "no longer supported: Kubernetes removed or deprecated thi
 
 pub(super) struct Volumes {
     /// All names that stand in the list, also of volumes with faults: a mount of one is not one more fault.
-    pub(super) names: HashSet<String>,
+    /// With each, whether it is an emptyDir.
+    pub(super) names: HashMap<String, bool>,
     /// `None` when one of them has a fault.
     pub(super) converted: Option<Vec<Volume>>,
 }
 
-pub(super) fn convert_all(volumes: &mut [v1::Volume], path: &Path<'_>, faults: &mut Faults) -> Volumes {
+/// `containers` are the names of the pod's.
+pub(super) fn convert_all(
+    volumes: &mut [v1::Volume],
+    containers: &HashSet<String>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Volumes {
     let list = path.child("volumes");
-    let mut names = HashSet::new();
+    let mut names = HashMap::new();
     let mut converted = Vec::with_capacity(volumes.len());
     for (index, volume) in volumes.iter_mut().enumerate() {
         let path = list.index(index);
@@ -31,18 +38,26 @@ pub(super) fn convert_all(volumes: &mut [v1::Volume], path: &Path<'_>, faults: &
             faults.required(&name_path, "");
             None
         } else {
-            if !names.insert(volume.name.clone()) {
+            if names.insert(volume.name.clone(), false).is_some() {
                 faults.duplicate(&name_path, &volume.name);
             }
             Name::label(&*volume.name).map_err(|error| faults.invalid(&name_path, &volume.name, error)).ok()
         };
-        let source = source(volume, &path, faults);
+        let source = source(volume, containers, &path, faults);
+        if let Some(empty_dir) = names.get_mut(&volume.name) {
+            *empty_dir = volume.empty_dir.is_some();
+        }
         converted.push(name.zip(source).map(|(name, source)| Volume { name, source }));
     }
     Volumes { names, converted: collect(converted) }
 }
 
-fn source(volume: &mut v1::Volume, path: &Path<'_>, faults: &mut Faults) -> Option<VolumeSource> {
+fn source(
+    volume: &mut v1::Volume,
+    containers: &HashSet<String>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<VolumeSource> {
     let v1::Volume {
         aws_elastic_block_store,
         azure_disk,
@@ -97,17 +112,13 @@ fn source(volume: &mut v1::Volume, path: &Path<'_>, faults: &mut Faults) -> Opti
         ("vsphereVolume", vsphere_volume.is_some()),
     ];
     let later = [
-        ("configMap", config_map.is_some()),
         ("csi", csi.is_some()),
-        ("downwardAPI", downward_api.is_some()),
         ("ephemeral", ephemeral.is_some()),
         ("fc", fc.is_some()),
         ("image", image.is_some()),
         ("iscsi", iscsi.is_some()),
         ("nfs", nfs.is_some()),
         ("persistentVolumeClaim", persistent_volume_claim.is_some()),
-        ("projected", projected.is_some()),
-        ("secret", secret.is_some()),
     ];
     let mut refused = false;
     for (field, there) in removed {
@@ -123,17 +134,42 @@ fn source(volume: &mut v1::Volume, path: &Path<'_>, faults: &mut Faults) -> Opti
     if refused {
         return None;
     }
-    if host_path.is_some() && empty_dir.is_some() {
-        faults.forbidden(&path.child("hostPath"), "may not specify more than 1 volume type");
+
+    // In the order in which Kubernetes looks at them: of several, the first is meant.
+    let given = [
+        ("emptyDir", empty_dir.is_some()),
+        ("hostPath", host_path.is_some()),
+        ("secret", secret.is_some()),
+        ("downwardAPI", downward_api.is_some()),
+        ("configMap", config_map.is_some()),
+        ("projected", projected.is_some()),
+    ];
+    let mut given = given.into_iter().filter(|(_, there)| *there);
+    given.next();
+    for (field, _) in given {
+        faults.forbidden(&path.child(field), "may not specify more than 1 volume type");
+        refused = true;
+    }
+    if refused {
         return None;
     }
-    match host_path {
-        Some(source) => host_path_source(source, &path.child("hostPath"), faults),
-        // Kubernetes' default for a volume that names no source.
-        None => {
-            empty_dir_source(empty_dir.get_or_insert_with(Default::default), &path.child("emptyDir"), faults)
-        }
+    if let Some(source) = host_path {
+        return host_path_source(source, &path.child("hostPath"), faults);
     }
+    if let Some(source) = config_map {
+        return files::config_map(source, &path.child("configMap"), faults);
+    }
+    if let Some(source) = secret {
+        return files::secret(source, &path.child("secret"), faults);
+    }
+    if let Some(source) = downward_api {
+        return files::downward_api(source, containers, &path.child("downwardAPI"), faults);
+    }
+    if let Some(source) = projected {
+        return files::projected(source, containers, &path.child("projected"), faults);
+    }
+    // Kubernetes' default for a volume that names no source.
+    empty_dir_source(empty_dir.get_or_insert_with(Default::default), &path.child("emptyDir"), faults)
 }
 
 fn host_path_source(

@@ -4,16 +4,34 @@
 
 mod bounds;
 mod config;
+mod configured;
 mod encoded;
 mod good;
+mod lifecycle;
 mod malformed;
 
-use coracle_manifest::decode;
+use coracle_manifest::{Decoded, ManifestError, decode, decode_unserved};
 
 fn one(text: &str) -> coracle_model::Pod {
-    match decode("test.yaml", text.as_bytes()) {
+    only(decode("test.yaml", text.as_bytes()))
+}
+
+/// Also of what the node does not serve yet.
+fn one_unserved(text: &str) -> coracle_model::Pod {
+    only(decode_unserved("test.yaml", text.as_bytes()))
+}
+
+fn only(decoded: Result<Decoded, ManifestError>) -> coracle_model::Pod {
+    match decoded {
         Ok(mut decoded) if decoded.pods.len() == 1 => decoded.pods.remove(0),
         Ok(decoded) => panic!("{} pods", decoded.pods.len()),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// A pod of one container with these fields, in flow style.
+fn with_container(fields: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{containers: [{{name: c, image: i, {fields}}}]}}}}"
+    )
 }

@@ -18,6 +18,12 @@ fn malformed_configuration_is_refused_in_clear_words_that_show_no_secret() {
     insta::assert_snapshot!("malformed-config", report);
 }
 
+/// Below what a node does not serve yet.
+#[test]
+fn malformed_probes_hooks_and_sources_are_refused_in_kubernetes_words() {
+    insta::assert_snapshot!("malformed-unserved", report("malformed-unserved", decode_unserved));
+}
+
 fn report(directory: &str, decode: fn(&str, &[u8]) -> Result<Decoded, ManifestError>) -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifest").join(directory);
     let mut names: Vec<_> =
