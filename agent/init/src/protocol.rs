@@ -13,7 +13,7 @@
 //!
 //! The socket is SOCK_SEQPACKET: one message is one packet of JSON. The configuration may be larger than a
 //! packet, so it travels in a memfd. Init ends itself when the agent's end of the socket closes before
-//! Start, and with [`EXIT_FAILED`] after Failed.
+//! Start, and with [`EXIT_FAILED`] after Failed. It reads one Start only: to send more does nothing.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -396,9 +396,9 @@ fn receive<M: DeserializeOwned>(control: BorrowedFd<'_>) -> Result<Option<(M, Ve
         let mut buffer = [IoSliceMut::new(&mut bytes)];
         match recvmsg(control, &mut buffer, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Ok(received) => break received,
-            Err(Errno::INTR) => {}
-            // What a closed peer leaves behind when it had not read everything.
-            Err(Errno::CONNRESET) => return Ok(None),
+            // ECONNRESET is what a peer leaves that closed its end without having read everything. It is told
+            // once, and before the last that the peer has sent.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(errno) => return Err(ProtocolError::Socket("receiving from", errno)),
         }
     };
@@ -469,6 +469,24 @@ mod tests {
         let (console, master) = receive_report(&agent).unwrap().unwrap();
         assert_eq!((console, master.is_some()), (Report::Console, true));
         assert_eq!(receive_report(&agent).unwrap().unwrap().0, created);
+        assert!(receive_report(&agent).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_sent_last_is_not_lost_with_a_peer_that_had_something_unread() {
+        let (agent, init) = sockets();
+        let failed = Report::Failed(Failure {
+            step: "exec".into(),
+            path: None,
+            errno: Some(2),
+            message: "no such program".into(),
+        });
+        send_start(&agent).unwrap();
+        send_start(&agent).unwrap();
+        assert!(receive_start(&init).unwrap());
+        send_report(&init, &failed, None).unwrap();
+        drop(init);
+        assert_eq!(receive_report(&agent).unwrap().unwrap().0, failed);
         assert!(receive_report(&agent).unwrap().is_none());
     }
 

@@ -43,7 +43,8 @@ pub trait Runtime: Send + Sync + 'static {
         image: &ImageRef,
     ) -> impl Future<Output = Result<ContainerId, Failure>> + Send;
 
-    /// Executes the program of a created container. On failure the container is observed as exited.
+    /// Executes the program of a created container. On failure the container is observed as exited, or still as
+    /// created when it can be tried again.
     fn start_container(
         &self,
         pod: &PodUid,
@@ -72,8 +73,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// What is there now. Answers from memory, and reflects every call that has returned: a worker that
     /// did not find the container it has just created would create a second one.
     ///
-    /// A container that can no longer be started, because the agent that created it is gone, is not
-    /// [`ObservedState::Created`]: adoption starts or forgets it.
+    /// A container that can no longer be started is not [`ObservedState::Created`], and one whose start was
+    /// ordered by an agent before this one is started: adoption forgets the one and completes the other.
     fn observe(&self, pod: &PodUid) -> Observed;
 }
 

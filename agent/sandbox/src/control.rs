@@ -1,11 +1,12 @@
 //! The agent's end of a container-init's control socket.
 
 use std::future::Future;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use coracle_init::protocol::{self, Config, ProtocolError, Report, Setup};
+use coracle_init::protocol::{self, Config, Failure, ProtocolError, Report, Setup};
 use coracle_linux::ReadinessFd;
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::Interest;
@@ -16,6 +17,8 @@ use crate::error::{Error, system};
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// How long execve may take: the program may lie on a slow disk.
 const EXEC_LIMIT: Duration = Duration::from_secs(60);
+
+const UNEXPECTED: ProtocolError = ProtocolError::Broken("a report after Created that is no failure");
 
 /// A started container-init.
 pub(crate) struct Control {
@@ -33,6 +36,17 @@ pub(crate) struct Prepared {
     pub(crate) warnings: Vec<String>,
 }
 
+/// How far a container-init is that an agent before this one has left.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Its end is open: it waits for Start, or has not come to execute the program.
+    Waiting,
+    /// Its end is closed: the program was executed, or init was killed.
+    Executed,
+    /// The program could not be executed.
+    Failed(Failure),
+}
+
 // === impl Control ===
 
 impl Control {
@@ -41,10 +55,29 @@ impl Control {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(system("make a socket pair for container-init"))?;
-        rustix::io::ioctl_fionbio(&ours, true).map_err(system("make a socket non-blocking"))?;
+        Ok((Self::new(ours)?, theirs))
+    }
+
+    fn new(socket: OwnedFd) -> Result<Self, Error> {
+        rustix::io::ioctl_fionbio(&socket, true).map_err(system("make a socket non-blocking"))?;
         let socket =
-            ReadinessFd::new(ours, Interest::READABLE).map_err(system("watch container-init's socket"))?;
-        Ok((Self { socket }, theirs))
+            ReadinessFd::new(socket, Interest::READABLE).map_err(system("watch container-init's socket"))?;
+        Ok(Self { socket })
+    }
+
+    /// The agent's end again, out of what pause held for the container; `None` when it was not given to pause.
+    pub(crate) fn from_held(held: &mut Vec<OwnedFd>) -> Result<Option<Self>, Error> {
+        // It is the only socket among pipes and a terminal.
+        let is_socket = |descriptor: &OwnedFd| {
+            fstat(descriptor).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+        };
+        let Some(at) = held.iter().position(is_socket) else { return Ok(None) };
+        Self::new(held.remove(at)).map(Some)
+    }
+
+    /// For pause to hold: while it does, init outlives the agent.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
     }
 
     /// Hands over the configuration and its descriptors.
@@ -71,14 +104,40 @@ impl Control {
         .await
     }
 
+    /// What an init that was prepared has done since.
+    pub(crate) fn progress(&self) -> Result<Progress, Error> {
+        match protocol::receive_report(self.socket.get_ref()) {
+            Err(ProtocolError::Socket(_, Errno::AGAIN)) => Ok(Progress::Waiting),
+            Ok(None) => Ok(Progress::Executed),
+            Ok(Some((Report::Failed(failure), _))) => Ok(Progress::Failed(failure)),
+            Ok(Some(_)) => Err(UNEXPECTED.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Lets init execute the program, and waits until it did.
     pub(crate) async fn start(&self) -> Result<(), Error> {
         protocol::send_start(self.socket.get_ref())?;
+        self.executed().await
+    }
+
+    /// The same where an agent before this one may have done it: init executes its program once, however often
+    /// it is told to.
+    pub(crate) async fn start_again(&self) -> Result<(), Error> {
+        match protocol::send_start(self.socket.get_ref()) {
+            // It has done what it was told and closed its end, or was told more often than its socket holds.
+            Err(ProtocolError::Socket(_, Errno::PIPE | Errno::CONNRESET | Errno::AGAIN)) => {}
+            sent => sent?,
+        }
+        self.executed().await
+    }
+
+    async fn executed(&self) -> Result<(), Error> {
         within("executing the program", EXEC_LIMIT, async {
             match self.report().await? {
                 None => Ok(()),
                 Some((Report::Failed(failure), _)) => Err(Error::Init(failure)),
-                Some(_) => Err(ProtocolError::Broken("a report after Start that is no failure").into()),
+                Some(_) => Err(UNEXPECTED.into()),
             }
         })
         .await
@@ -102,4 +161,45 @@ async fn within<T>(
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::Timeout { step, limit }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_init_that_has_closed_its_end_has_done_what_it_was_told() {
+        let (control, init) = Control::pair().unwrap();
+        assert!(matches!(control.progress(), Ok(Progress::Waiting)));
+        drop(init);
+        assert!(matches!(control.progress(), Ok(Progress::Executed)));
+        control.start_again().await.unwrap();
+        // Before it was told, it has only died.
+        control.start().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn an_init_that_does_not_look_is_told_no_more_than_its_socket_holds() {
+        let (control, init) = Control::pair().unwrap();
+        while protocol::send_start(control.as_fd()).is_ok() {}
+        let ends = async {
+            tokio::task::yield_now().await;
+            drop(init);
+        };
+        let (started, ()) = tokio::join!(control.start_again(), ends);
+        started.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_control_socket_is_found_among_what_was_held() {
+        let (control, init) = Control::pair().unwrap();
+        let (read, write) = std::io::pipe().unwrap();
+        let held = control.as_fd().try_clone_to_owned().unwrap();
+        let mut held = vec![read.into(), held, write.into()];
+        let again = Control::from_held(&mut held).unwrap().unwrap();
+        assert_eq!(held.len(), 2);
+        protocol::send_start(again.as_fd()).unwrap();
+        assert!(protocol::receive_start(&init).unwrap());
+        assert!(Control::from_held(&mut held).unwrap().is_none());
+    }
 }

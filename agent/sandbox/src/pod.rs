@@ -54,6 +54,9 @@ pub(crate) struct ContainerState {
     /// The container's processes are not all in a pid namespace that ends with the first of them.
     pub(crate) shares_pids: bool,
     data: Mutex<ContainerData>,
+    /// The way to init until the program is executed. Held while it is being executed, so that how that went is
+    /// known before how the container ended.
+    pub(crate) control: tokio::sync::Mutex<Option<Control>>,
     /// Held by whoever completes the container, so that it is done once.
     pub(crate) completing: tokio::sync::Mutex<()>,
     /// Becomes true when the container ended and all it wrote is in its log.
@@ -63,8 +66,6 @@ pub(crate) struct ContainerState {
 /// The changeable part.
 pub(crate) struct ContainerData {
     pub(crate) record: ContainerRecord,
-    /// Waits for Start; taken by whoever starts it.
-    pub(crate) control: Option<Control>,
     /// The stop signal was sent.
     pub(crate) stopping: bool,
     /// Resolves when both output streams have been read to their end.
@@ -128,7 +129,7 @@ impl ContainerState {
     ) -> Self {
         let ended = record.exit.is_some();
         let id = record.id;
-        let data = ContainerData { record, control, stopping: false, pump: None };
+        let data = ContainerData { record, stopping: false, pump: None };
         let ended = watch::Sender::new(ended);
         Self {
             id,
@@ -137,6 +138,7 @@ impl ContainerState {
             pidfd,
             shares_pids,
             data: Mutex::new(data),
+            control: tokio::sync::Mutex::new(control),
             completing: tokio::sync::Mutex::default(),
             ended,
         }
@@ -163,7 +165,6 @@ impl ContainerState {
             return None;
         }
         data.record.exit = Some(exit);
-        data.control = None;
         Some(data.record.clone())
     }
 

@@ -35,7 +35,8 @@ pub(crate) struct ContainerRecord {
     pub(crate) sandbox_attempt: u32,
     pub(crate) image_id: String,
     pub(crate) created_at: Timestamp,
-    /// Written before the program is executed: a container without it was never told to start.
+    /// The order to execute the program: on record before it is given, and carried out whatever happens to
+    /// the agent. A container without it was never told to start.
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) exit: Option<ExitRecord>,
     pub(crate) log: PathBuf,

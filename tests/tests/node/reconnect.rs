@@ -54,7 +54,8 @@ fn an_agent_that_pause_hung_up_on_comes_back_and_learns_what_it_missed() {
     let exit_code =
         |pod: &Value, name: &str| container_status(pod, name)["state"]["terminated"]["exitCode"].clone();
     node.wait_pod("flooded", "to show the exit that was missed", |pod| exit_code(pod, "ends") == 7);
-    assert_eq!(sockets(pause), connected, "the agent is connected again");
+    // What pause held for the container that ended, its control socket among it, is closed by then.
+    assert_eq!(sockets(pause), connected - 1, "the agent is connected again");
     // The new connection does all that the old one did.
     assert_eq!(node.coracle_ok(&["exec", "flooded", "-c", "stays", "--", "echo", "there"]), "there\n");
     fs::write(data.join("stop"), "").unwrap();

@@ -9,8 +9,10 @@ use coracle_cgroup::PodCgroup;
 use coracle_model::{ContainerId, Pod, PodUid, qos_class};
 
 use super::remove::{remove_links, remove_tree};
+use super::start;
 use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
+use crate::control::{Control, Progress};
 use crate::error::{Error, file};
 use crate::logs::OutputPipes;
 use crate::pause::{Listed, PauseError, Taken};
@@ -22,8 +24,8 @@ use crate::tty;
 impl Runtime {
     /// Takes over the sandbox of a pod and all containers in it, touching none that runs.
     ///
-    /// Containers whose creation was not completed, and those that were created but not started, are
-    /// removed. A sandbox whose pause is gone is observed as dead, its containers as ended.
+    /// Containers whose creation was not completed are removed, and starts that were ordered are completed. A
+    /// sandbox whose pause is gone is observed as dead, its containers as ended.
     ///
     /// # Errors
     /// When the pod's state cannot be read. Other pods are not affected.
@@ -121,23 +123,36 @@ impl Inner {
         state: &Arc<PodState>,
         record: ContainerRecord,
         known: Option<Listed>,
-        taken: Taken,
+        mut taken: Taken,
     ) -> Result<(), Error> {
-        if record.exit.is_none() && record.started_at.is_none() {
-            // It was never told to start, and ended as its agent did: how is not the pod's business. Without
-            // an owner it is given up with what has no record.
+        let control = Control::from_held(&mut taken.held)?;
+        let progress = match &control {
+            Some(control) if record.exit.is_none() => start::progress(record.id, control),
+            _ => None,
+        };
+        let to_start = record.exit.is_none() && record.started_at.is_none();
+        if to_start && !matches!(progress, Some(Progress::Waiting)) {
+            // It was never told to start, and is gone: how is not the pod's business. Without an owner it is
+            // given up with what has no record.
             return Ok(());
         }
         let id = record.id;
         let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid).container(&id);
         let shares_pids = pod.spec.host.pid || pod.spec.share_process_namespace;
         let dir = state.container_dir(id);
-        let container = Arc::new(ContainerState::new(dir, cgroup, taken.pidfd, shares_pids, record, None));
+        let container = Arc::new(ContainerState::new(dir, cgroup, taken.pidfd, shares_pids, record, control));
         if let Err(error) = self.follow_held(&container, taken.held) {
             // A log that cannot be written (a full disk) is no reason to end a container that runs.
             tracing::error!(pod = %pod.key, container = %id, %error, "container output is no longer followed");
         }
+        if to_start {
+            // The agent that created it may not have come to make it.
+            self.link_log(pod, &container);
+        }
         state.data().containers.push(Arc::clone(&container));
+        if let (Some(progress), false) = (progress, to_start) {
+            start::complete(&container, progress);
+        }
         // One that is neither listed nor ended was released, so its end is on record, or pause is gone and
         // `adopt_dead` looks into the ledger.
         if let Some(Listed { exit: Some(exit), .. }) = known {
@@ -156,8 +171,8 @@ impl Inner {
         self.pump(container, pipes)
     }
 
-    /// Removes what the directory has of containers that were not taken over: their creation was cut off,
-    /// or they were never started.
+    /// Removes what the directory has of containers that were not taken over: their creation was cut off, or
+    /// they ended before they were to start.
     async fn give_up_unrecorded(&self, state: &Arc<PodState>, cgroup: &PodCgroup) -> Result<(), Error> {
         let Ok(entries) = fs::read_dir(state.containers_dir()) else { return Ok(()) };
         let ids =

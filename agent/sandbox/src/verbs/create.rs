@@ -1,6 +1,7 @@
 //! Preparing a container up to the execution of its program.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,7 @@ const GIVE_UP_LIMIT: Duration = Duration::from_secs(5);
 impl Runtime {
     /// Prepares a container up to, but not including, the execution of its program.
     ///
-    /// Dropping the future gives the container up: init ends with its control socket, and the rest is
-    /// removed in the background.
+    /// Dropping the future gives the container up: init is killed, and the rest removed, in the background.
     ///
     /// # Errors
     /// On the first step that fails, container-init's own among them; nothing is left of the container.
@@ -146,8 +146,11 @@ impl Inner {
         };
         let ContainerEnds { stdout, stderr } = ends;
         drop(stderr);
+        // From here on init outlives the agent. Until there is a record it is given up all the same.
+        let mut waiting = vec![control.as_fd()];
+        waiting.extend(prepared.console.as_ref().map(AsFd::as_fd));
+        sandbox.client.hold(request.id, &waiting).await?;
         if let Some(master) = prepared.console {
-            sandbox.client.hold(request.id, &[master.as_fd()]).await?;
             tty::forward(master, stdout)?;
         }
         let record = self.record(state, &request, message);
@@ -207,8 +210,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes the link by which log shippers find the log. A failure costs only the link.
-    fn link_log(&self, pod: &coracle_model::Pod, container: &ContainerState) {
+    /// Makes the link by which log shippers find the log, unless it is there. A failure costs only the link.
+    pub(super) fn link_log(&self, pod: &coracle_model::Pod, container: &ContainerState) {
         let (name, log) = {
             let data = container.data();
             (data.record.name.clone(), data.record.log.clone())
@@ -216,7 +219,9 @@ impl Inner {
         let link = self.log_link(&pod.key, &name, container.id);
         let made = fs::create_dir_all(&self.config.log_links_dir)
             .and_then(|()| std::os::unix::fs::symlink(&log, &link));
-        if let Err(error) = made {
+        if let Err(error) = made
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
             tracing::warn!(link = %link.display(), %error, "cannot make the link to the container's log");
         }
     }
@@ -259,8 +264,8 @@ impl Drop for Attempt {
         if self.done {
             return;
         }
-        // The control socket is closed by now or will be at once, so init ends by itself; the cgroup is
-        // killed in case it hangs.
+        // An init that has not come as far as its cgroup ends by itself: its control socket is closed by now or
+        // will be at once, and pause does not hold it yet.
         let (id, cgroup, dir, verb) = (self.id, self.cgroup.clone(), self.dir.clone(), self.verb.take());
         let client = Arc::clone(&self.client);
         tokio::spawn(async move {
@@ -280,7 +285,8 @@ impl Drop for Attempt {
     }
 }
 
-/// The descriptors pause keeps: output and journal, then the agent's end of standard input.
+/// The descriptors pause keeps from the start: output and journal, then the agent's end of standard input. Once
+/// the container is prepared, the agent's end of the control socket and a terminal's master follow.
 fn held<'a>(pipes: &'a OutputPipes, stdin: Option<&'a (OwnedFd, OwnedFd)>) -> Vec<BorrowedFd<'a>> {
     let mut held = pipes.held().to_vec();
     held.extend(stdin.map(|(_, write)| write.as_fd()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use super::start;
 use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
@@ -99,6 +100,7 @@ impl Inner {
         {
             tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
         }
+        start::look_back(container).await;
         let mut exit = exit_record(exit, oom);
         if exit.message.is_none() {
             exit.message = self.termination_message(container, exit.exit_code != 0).await;

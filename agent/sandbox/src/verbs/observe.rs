@@ -96,7 +96,6 @@ fn snapshot(state: &PodState) -> PodSnapshot {
 fn container_snapshot(container: &ContainerState) -> ContainerSnapshot {
     let record = container.data().record.clone();
     let stage = match (record.exit, record.started_at) {
-        // Its exit is known a moment before its log is complete; until then it is shown as it was.
         (Some(exit), started_at) if container.has_ended() => ContainerStage::Exited {
             exit_code: exit.exit_code,
             signal: exit.signal,
@@ -105,8 +104,11 @@ fn container_snapshot(container: &ContainerState) -> ContainerSnapshot {
             started_at,
             finished_at: exit.finished_at,
         },
+        // Its exit is known a moment before its log is complete. Until then it is shown as it was: not as one to
+        // be started, even if its program could not be executed.
+        (Some(exit), None) => ContainerStage::Running { started_at: exit.finished_at },
         (_, Some(started_at)) => ContainerStage::Running { started_at },
-        (_, None) => ContainerStage::Created,
+        (None, None) => ContainerStage::Created,
     };
     ContainerSnapshot {
         id: record.id,

@@ -1,11 +1,25 @@
-//! Executing a created container's program.
+//! Executing a created container's program, once, wherever the agent is killed.
+//!
+//! pause holds the agent's end of the control socket from before there is a record of the container, so init waits
+//! for Start without an agent too. The order to start is on record (`started_at`) before Start is sent. So the next
+//! agent finds
+//!
+//! - no record: the container was never ordered to start, and is removed;
+//! - a record without the order: the container is what it was, created, if init waits (and if not, it is removed);
+//! - the order, and an init that has not closed its end: Start was or was not sent, and is sent (again);
+//! - the order, and a closed end: the program was executed, or init has left behind why it could not be.
+//!
+//! A container is removed only while no order is on record, so no program runs twice for one order; and an order
+//! on record is carried out, so none is reported as ended that was never begun.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::{ContainerId, PodUid};
 use jiff::Timestamp;
 
 use super::exit::note_exit;
+use crate::control::{Control, Progress};
 use crate::error::Error;
 use crate::pod::ContainerState;
 use crate::record::{self, ExitRecord};
@@ -18,42 +32,113 @@ impl Runtime {
     /// Executes the program of a created container.
     ///
     /// # Errors
-    /// When the program cannot be executed; the container is then observed as ended with `StartError`.
+    /// When the program cannot be executed; the container is then observed as ended with `StartError`. When the
+    /// order cannot be put on record; it is still created then.
     pub async fn start_container(&self, uid: &PodUid, id: ContainerId) -> Result<(), Error> {
         let state = self.inner.pod(uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
         let _verb = state.verbs.read().await;
         let container = state.container(id).ok_or(Error::NoContainer(id))?;
-        let (control, record) = {
-            let mut data = container.data();
-            if data.record.exit.is_some() {
-                return Err(Error::NotCreated(id));
-            }
-            let Some(control) = data.control.take() else {
-                return if data.record.started_at.is_some() { Ok(()) } else { Err(Error::NotCreated(id)) };
-            };
-            // Written before it happens: whoever finds the record without it knows that init was never
-            // told to start and ends by itself.
-            data.record.started_at = Some(Timestamp::now());
-            (control, data.record.clone())
-        };
-        record::write(&container.record_path(), &record)?;
-        match control.start().await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                never_started(&container, &error);
-                // Init ends by itself after it has reported; one that hangs is killed.
-                if tokio::time::timeout(Duration::from_secs(5), container.wait_ended()).await.is_err() {
-                    super::stop::kill(&container).await?;
+        let started = {
+            let mut control = container.control.lock().await;
+            let ordered = {
+                let data = container.data();
+                if data.record.exit.is_some() {
+                    return Err(Error::NotCreated(id));
                 }
-                Err(error)
+                data.record.started_at
+            };
+            if control.is_none() {
+                return if ordered.is_some() { Ok(()) } else { Err(Error::NotCreated(id)) };
             }
-        }
+            if let Err(error) = order(&container) {
+                container.data().record.started_at = ordered;
+                return Err(error);
+            }
+            execute(&container, &mut control, ordered.is_some()).await
+        };
+        conclude(&container, started).await
     }
 }
 
-/// Notes that the program was not executed, before pause reports the end of init.
+/// How far the init of a container is that is taken over; `None` when it cannot be understood.
+pub(super) fn progress(id: ContainerId, control: &Control) -> Option<Progress> {
+    let known = control.progress();
+    known
+        .inspect_err(|error| tracing::error!(container = %id, %error, "cannot understand container-init"))
+        .ok()
+}
+
+/// Completes what an agent before this one has ordered, for a container that is taken over and whose init is
+/// that far.
+pub(super) fn complete(container: &Arc<ContainerState>, progress: Progress) {
+    match progress {
+        Progress::Waiting => {}
+        Progress::Executed => return,
+        Progress::Failed(failure) => return never_started(container, &Error::Init(failure)),
+    }
+    // It is not executed earlier than now. Where that cannot be written, the order of old stands.
+    if let Err(error) = order(container) {
+        tracing::warn!(container = %container.id, %error, "the time of a container's start is not on record");
+    }
+    let container = Arc::clone(container);
+    // The program may lie on a slow disk: nobody waits for it.
+    tokio::spawn(async move {
+        let started = execute(&container, &mut *container.control.lock().await, true).await;
+        if let Err(error) = conclude(&container, started).await {
+            tracing::error!(container = %container.id, %error, "a container that was taken over cannot be started");
+        }
+    });
+}
+
+/// For a container that ended: notes that its program was not executed, if init has said so and nobody has read
+/// it. Waits for whoever is about to read it.
+pub(super) async fn look_back(container: &ContainerState) {
+    let control = container.control.lock().await.take();
+    let ordered = container.data().record.started_at.is_some();
+    if let (Some(control), true) = (control, ordered)
+        && let Ok(Progress::Failed(failure)) = control.progress()
+    {
+        never_started(container, &Error::Init(failure));
+    }
+}
+
+/// Puts the order to start on record.
+fn order(container: &ContainerState) -> Result<(), Error> {
+    let record = {
+        let mut data = container.data();
+        data.record.started_at = Some(Timestamp::now());
+        data.record.clone()
+    };
+    record::write(&container.record_path(), &record)
+}
+
+/// Tells init to execute the program, `again` if it may have been told, and waits until it did.
+async fn execute(
+    container: &ContainerState,
+    waiting: &mut Option<Control>,
+    again: bool,
+) -> Result<(), Error> {
+    let Some(control) = waiting.as_ref() else { return Ok(()) };
+    let started = if again { control.start_again().await } else { control.start().await };
+    if let Err(error) = &started {
+        never_started(container, error);
+    }
+    *waiting = None;
+    started
+}
+
+/// Sees to it that what could not be executed ends.
+async fn conclude(container: &Arc<ContainerState>, started: Result<(), Error>) -> Result<(), Error> {
+    // Init ends by itself after it has reported; one that hangs is killed.
+    if started.is_err() && tokio::time::timeout(Duration::from_secs(5), container.wait_ended()).await.is_err()
+    {
+        super::stop::kill(container).await?;
+    }
+    started
+}
+
+/// Notes that the program was not executed, before how init ended is noted.
 fn never_started(container: &ContainerState, error: &Error) {
-    container.data().record.started_at = None;
     let exit = ExitRecord {
         exit_code: START_ERROR,
         signal: None,
@@ -61,5 +146,11 @@ fn never_started(container: &ContainerState, error: &Error) {
         message: Some(error.to_string()),
         finished_at: Timestamp::now(),
     };
+    {
+        let mut data = container.data();
+        if data.record.exit.is_none() {
+            data.record.started_at = None;
+        }
+    }
     note_exit(container, exit);
 }
