@@ -3,6 +3,7 @@
 mod abandoned;
 mod event;
 mod exec;
+mod lock;
 mod node;
 mod port_forward;
 mod ports;

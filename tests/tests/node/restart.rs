@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::is_alive;
+use coracle_tests::processes::{descendants, is_alive, kill};
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::json;
 
@@ -176,7 +176,7 @@ fn a_pause_that_dies_takes_its_pod_with_it_and_the_pod_comes_back() {
     node.run(&pod("fragile", vec![idle("c")]));
     let before = node.wait_running("fragile");
     let old = node.container_pid(&before, "c");
-    coracle_tests::processes::kill(node.pause_pid(&before));
+    kill(node.pause_pid(&before));
     wait_until("the container to die with its pause", SOON, || !is_alive(old));
     let deadline = Instant::now() + SOON;
     let after = node.wait_pod("fragile", "to come back", |pod| {
@@ -186,6 +186,31 @@ fn a_pause_that_dies_takes_its_pod_with_it_and_the_pod_comes_back() {
     });
     assert!(Instant::now() < deadline);
     assert!(is_alive(node.pause_pid(&after)));
+    node.finish();
+}
+
+#[test]
+fn an_agent_waits_for_what_a_killed_one_was_about_to_start_and_not_for_another() {
+    needs_root!();
+    let mut node = Node::start();
+    let answer = node.coracle(&["agent"]);
+    assert!(answer.code == 1 && answer.stderr.contains("another agent runs with"), "{}", answer.stderr);
+    node.kill_agent();
+    // What was forked and has not executed its program holds the lock of whoever forked it.
+    let lock = node.path("run/agent.lock");
+    let hold = |how: &[&str], program: &[&str]| {
+        let mut command = node.machine().command("flock");
+        command.args(how).arg(&lock).args(program);
+        command
+    };
+    let mut holder = hold(&["--close"], &["sleep", "1000"]).spawn().unwrap();
+    wait_until("the lock to be held", SOON, || !hold(&["--nonblock"], &["true"]).status().unwrap().success());
+    node.launch_agent();
+    descendants(holder.id().cast_signed()).into_iter().for_each(kill);
+    holder.wait().unwrap();
+    wait_until("the agent to answer", SOON, || {
+        node.http_get("/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
     node.finish();
 }
 

@@ -57,7 +57,7 @@ fn is_abandoned(place: &Place, pid: u32) -> anyhow::Result<bool> {
     if pid != std::process::id() && Path::new("/proc").join(pid.to_string()).exists() {
         return Ok(false);
     }
-    let path = place.config().run_dir.join(super::wiring::LOCK);
+    let path = place.config().run_dir.join(super::lock::LOCK);
     match File::open(&path) {
         Ok(lock) => match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),

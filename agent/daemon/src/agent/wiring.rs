@@ -16,16 +16,13 @@ use coracle_pod::{PodRecord, Pods, RecordDir};
 use coracle_sandbox::{LogLimits, Runtime, RuntimeConfig};
 use coracle_server::{Problem, Socket};
 use coracle_volume::Volumes;
-use rustix::fs::FlockOperation;
 use tokio::sync::{mpsc, watch};
 
 use super::event::NodeEvents;
+use super::lock::lock;
 use super::node::AgentNode;
 use super::ports::{NodePorts, PodDirs};
 use crate::config::Config;
-
-/// The file in the run directory that a running agent holds a lock on.
-pub(super) const LOCK: &str = "agent.lock";
 
 /// A node at work: its pods, and the socket to ask for them.
 pub(crate) struct Agent {
@@ -59,7 +56,7 @@ impl Agent {
 
     /// As [`Agent::start`], with the images of another root directory, and where its events go.
     pub(crate) async fn start_with(config: &Config, images: &Path, events: EventLog) -> anyhow::Result<Self> {
-        let lock = lock(&config.run_dir)?;
+        let lock = lock(&config.run_dir).await?;
         // With the images elsewhere nothing else makes it.
         private_dir(&config.root_dir)?;
         let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
@@ -171,23 +168,8 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
     }
 }
 
-/// Makes sure that no other agent uses the run directory.
-fn lock(run_dir: &Path) -> anyhow::Result<File> {
-    private_dir(run_dir)?;
-    let path = run_dir.join(LOCK);
-    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => bail!(
-            "another agent runs with {}; stop it first, or give this one its own --run-dir and --root-dir",
-            run_dir.display()
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
-}
-
 /// Makes a directory, and those above it, that nobody else may look into.
-fn private_dir(path: &Path) -> anyhow::Result<()> {
+pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("cannot make directory {}", path.display()))
