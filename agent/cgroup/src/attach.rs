@@ -47,6 +47,9 @@ impl Cgroup {
     fn v1_procs(&self) -> Result<Vec<OwnedFd>, Error> {
         // On v1 pause lives in the pod's own cgroup, of which devices is never asked: pause is the
         // agent's program, not the pod's.
+        if self.role() == Role::Exec {
+            return self.exec_procs();
+        }
         let (cgroup, controllers) = match self.role() {
             Role::Pause => {
                 let pod = self.parent(Role::Inner);
@@ -54,7 +57,7 @@ impl Cgroup {
                 controllers.retain(|controller| *controller != Controller::Devices);
                 (pod, controllers)
             }
-            Role::Inner | Role::Container => (self.clone(), self.v1_controllers()),
+            Role::Inner | Role::Container | Role::Exec => (self.clone(), self.v1_controllers()),
         };
         let mut procs = Vec::new();
         for hierarchy in self.host().v1_of(&controllers) {
@@ -69,6 +72,17 @@ impl Cgroup {
                     Err(error) => return Err(error),
                 }
             }
+        }
+        Ok(procs)
+    }
+
+    /// Those of the container, and without a v2 tree its own in the place of one of them.
+    fn exec_procs(&self) -> Result<Vec<OwnedFd>, Error> {
+        let container = self.parent(Role::Container);
+        let mut procs = container.v1_procs()?;
+        if let Some(hierarchy) = self.member_hierarchy() {
+            // Written last, and a process is in one cgroup of a hierarchy.
+            procs.push(open_procs(&hierarchy.mount.join(self.relative()))?);
         }
         Ok(procs)
     }

@@ -35,6 +35,9 @@ pub(crate) enum Role {
     Pause,
     /// A container's.
     Container,
+    /// That of one program executed in a container, below the container's: in the v2 tree or, without
+    /// one, in the hierarchy that tells which processes are in a cgroup.
+    Exec,
 }
 
 impl Cgroup {
@@ -81,7 +84,7 @@ impl Cgroup {
     /// The controllers that want a v1 directory of their own for this cgroup.
     pub(crate) fn v1_controllers(&self) -> Vec<Controller> {
         let mut controllers = match self.role {
-            Role::Pause => return Vec::new(),
+            Role::Pause | Role::Exec => return Vec::new(),
             Role::Inner => vec![Controller::Cpu, Controller::Memory, Controller::Pids],
             Role::Container => vec![Controller::Cpu, Controller::Memory],
         };
@@ -133,6 +136,10 @@ impl Cgroup {
     }
 
     pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn shared_host(&self) -> &Arc<Host> {
         &self.host
     }
 

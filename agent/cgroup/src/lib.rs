@@ -24,6 +24,7 @@
 mod attach;
 mod device;
 mod error;
+mod exec;
 mod files;
 mod group;
 mod host;

@@ -12,7 +12,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 
 use crate::files::{self, if_there, is_gone};
-use crate::host::Controller;
 use crate::kubepods::subdirs;
 use crate::{Cgroup, Error};
 
@@ -117,10 +116,7 @@ impl Cgroup {
 
     /// The directory that lists its processes: of the v2 tree, or of the v1 hierarchy all are in.
     pub(crate) fn member_dir(&self) -> Option<std::path::PathBuf> {
-        self.v2_dir().or_else(|| {
-            let hierarchies = self.host().v1_of(&[Controller::Pids, Controller::Memory, Controller::Cpu]);
-            hierarchies.first().map(|hierarchy| hierarchy.mount.join(self.relative()))
-        })
+        self.v2_dir().or_else(|| Some(self.member_hierarchy()?.mount.join(self.relative())))
     }
 }
 

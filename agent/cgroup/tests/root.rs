@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod root {
     mod cost;
+    mod exec;
     mod kill;
     mod lifecycle;
     mod limits;
