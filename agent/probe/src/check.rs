@@ -4,6 +4,7 @@ mod dial;
 mod exec;
 mod grpc;
 mod http;
+mod lookup;
 mod tcp;
 
 use std::time::Duration;

@@ -25,7 +25,7 @@ pub use error::Error;
 pub use hook::run_hook;
 pub use node::{Endpoint, ExecOutput, Node, OUTPUT_LIMIT, Target, Telling};
 pub use prober::{Probed, Prober};
-pub use state::{ContainerState, Findings};
+pub use state::{ContainerState, Failed, Findings};
 
 /// The minor version of Kubernetes whose probes these are: what `User-Agent` names.
 pub(crate) const KUBERNETES_VERSION: &str = "1.37";

@@ -1,5 +1,7 @@
 //! What a series of results means for a container.
 
+use std::time::Duration;
+
 use coracle_model::{ProbeKind, Probes};
 
 /// What the probes of one container have found so far.
@@ -10,7 +12,16 @@ pub struct Findings {
     /// The readiness probe says yes; without one, the container has started.
     pub ready: bool,
     /// The startup or liveness probe that has failed. Never taken back: the container is to be replaced.
-    pub failed: Option<ProbeKind>,
+    pub failed: Option<Failed>,
+}
+
+/// A startup or liveness probe that has failed as often as its threshold says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub kind: ProbeKind,
+    /// Its `terminationGracePeriodSeconds`, for the container it ends.
+    pub termination_grace_period: Option<Duration>,
 }
 
 /// The probes of one container and where they stand. A new container has a new one.
@@ -30,6 +41,7 @@ pub struct ContainerState {
 struct Series {
     success_threshold: u32,
     failure_threshold: u32,
+    termination_grace_period: Option<Duration>,
     /// The last result.
     last: Option<bool>,
     /// How often in a row it came.
@@ -87,15 +99,19 @@ impl ContainerState {
             ProbeKind::Liveness => &mut self.liveness,
             ProbeKind::Readiness => &mut self.readiness,
         };
-        if !series.as_mut().is_some_and(|series| series.counts(success)) {
+        let Some(series) = series else { return false };
+        if !series.counts(success) {
             return false;
         }
+        let termination_grace_period = series.termination_grace_period;
         match (kind, success) {
             (ProbeKind::Startup, true) => {
                 self.findings.started = true;
                 self.derive_ready();
             }
-            (ProbeKind::Startup | ProbeKind::Liveness, false) => self.findings.failed = Some(kind),
+            (ProbeKind::Startup | ProbeKind::Liveness, false) => {
+                self.findings.failed = Some(Failed { kind, termination_grace_period });
+            }
             (ProbeKind::Liveness, true) => {}
             (ProbeKind::Readiness, ready) => self.findings.ready = ready,
         }
@@ -118,6 +134,7 @@ impl Series {
         Self {
             success_threshold: probe.success_threshold,
             failure_threshold: probe.failure_threshold,
+            termination_grace_period: probe.termination_grace_period,
             last: None,
             run: 0,
         }

@@ -10,6 +10,7 @@ use oci_spec::OciSpecError;
 
 use crate::logs::PumpError;
 use crate::pause::PauseError;
+use crate::pod::MOST_EXECS;
 use crate::programs::ProgramsError;
 
 /// A verb that failed, by the step that did.
@@ -93,6 +94,11 @@ pub enum Error {
     /// The container was not created by this agent, or was already started.
     #[error("container {0} is not waiting to be started")]
     NotCreated(ContainerId),
+    /// Programs that were executed in the container hang in the kernel.
+    #[error(
+        "container {0} has {MOST_EXECS} executed programs that do not end after SIGKILL; they may hang in the kernel (state D)"
+    )]
+    TooManyExecs(ContainerId),
     /// The container's output cannot be followed.
     #[error("{0}")]
     Output(String),

@@ -30,6 +30,6 @@ pub use request::{ContainerRequest, ExecUser, RequestMount};
 pub use runtime::{Runtime, RuntimeConfig};
 pub use termination::TERMINATION_MESSAGE_FILE;
 pub use verbs::{
-    ContainerSnapshot, ContainerStage, ExecHandle, ExecRequest, PodSnapshot, ProgramExit, SandboxStage,
-    Terminal,
+    ContainerSnapshot, ContainerStage, ExecHandle, ExecRequest, ExecSyncOutput, ExecSyncRequest, PodSnapshot,
+    ProgramExit, SandboxStage, Terminal,
 };

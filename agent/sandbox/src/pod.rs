@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_cgroup::{Cgroup, PodCgroup};
 use coracle_model::{ContainerId, PodUid};
-use tokio::sync::{RwLock, oneshot, watch};
+use tokio::sync::{RwLock, Semaphore, oneshot, watch};
 
 use crate::control::Control;
 use crate::pause::{Exit, PauseClient};
@@ -57,11 +57,17 @@ pub(crate) struct ContainerState {
     /// The way to init until the program is executed. Held while it is being executed, so that how that went is
     /// known before how the container ended.
     pub(crate) control: tokio::sync::Mutex<Option<Control>>,
+    /// For each program executed in it that has a cgroup of its own.
+    pub(crate) execs: Arc<Semaphore>,
     /// Held by whoever completes the container, so that it is done once.
     pub(crate) completing: tokio::sync::Mutex<()>,
     /// Becomes true when the container ended and all it wrote is in its log.
     pub(crate) ended: watch::Sender<bool>,
 }
+
+/// So many programs with a cgroup of their own may not have ended in a container. Its probes and hooks have a
+/// few; more are hung.
+pub(crate) const MOST_EXECS: usize = 16;
 
 /// The changeable part.
 pub(crate) struct ContainerData {
@@ -139,6 +145,7 @@ impl ContainerState {
             shares_pids,
             data: Mutex::new(data),
             control: tokio::sync::Mutex::new(control),
+            execs: Arc::new(Semaphore::new(MOST_EXECS)),
             completing: tokio::sync::Mutex::default(),
             ended,
         }

@@ -4,6 +4,7 @@ mod adopt;
 mod create;
 mod ensure;
 mod exec;
+mod exec_sync;
 mod exit;
 mod network;
 mod observe;
@@ -13,4 +14,5 @@ mod start;
 mod stop;
 
 pub use exec::{ExecHandle, ExecRequest, ProgramExit, Terminal};
+pub use exec_sync::{ExecSyncOutput, ExecSyncRequest};
 pub use observe::{ContainerSnapshot, ContainerStage, PodSnapshot, SandboxStage};

@@ -3,7 +3,9 @@
 mod environment;
 mod event;
 mod failure;
+mod hook;
 mod image;
+mod probe;
 mod runtime;
 mod volume;
 
@@ -15,11 +17,17 @@ use coracle_image::Store;
 use coracle_model::{ContainerId, PodUid};
 use coracle_pod::RecordDir;
 use coracle_pod::ports::{Ports, SystemClock};
+use coracle_probe::Prober;
 use coracle_sandbox::Runtime;
 use coracle_volume::Volumes;
+use tokio::sync::mpsc;
+
+use self::probe::ProbedNode;
 
 pub(crate) use event::EventPort;
+pub(crate) use hook::HookPort;
 pub(crate) use image::ImagePort;
+pub(crate) use probe::ProbePort;
 pub(crate) use runtime::RuntimePort;
 pub(crate) use volume::VolumePort;
 
@@ -30,6 +38,10 @@ pub(crate) struct NodePorts {
     volumes: VolumePort,
     records: RecordDir,
     events: EventPort,
+    #[expect(dead_code, reason = "asked for by the pods' workers once they know probes")]
+    probes: ProbePort,
+    #[expect(dead_code, reason = "asked for by the pods' workers once they know hooks")]
+    hooks: HookPort,
 }
 
 /// The directories of pods: `<root>/pods/<uid>`.
@@ -41,6 +53,7 @@ pub(crate) struct PodDirs {
 // === impl NodePorts ===
 
 impl NodePorts {
+    /// `changes` is told of pods whose probes have found something new.
     pub(crate) fn new(
         runtime: Runtime,
         store: Arc<Store>,
@@ -48,8 +61,11 @@ impl NodePorts {
         dirs: PodDirs,
         records: RecordDir,
         events: EventLog,
-    ) -> Self {
-        Self {
+        changes: mpsc::UnboundedSender<PodUid>,
+    ) -> anyhow::Result<Self> {
+        let events = EventPort::new(events);
+        let prober = Arc::new(Prober::new(ProbedNode::new(runtime.clone(), events.clone(), changes))?);
+        Ok(Self {
             runtime: RuntimePort::new(
                 runtime.clone(),
                 Arc::clone(&store),
@@ -59,8 +75,10 @@ impl NodePorts {
             images: ImagePort::new(store),
             volumes: VolumePort::new(volumes, dirs, runtime),
             records,
-            events: EventPort::new(events),
-        }
+            events,
+            probes: ProbePort::new(Arc::clone(&prober)),
+            hooks: HookPort::new(prober),
+        })
     }
 }
 

@@ -78,8 +78,16 @@ impl Agent {
         }
         let node_events = NodeEvents::new(events.clone(), config);
         node_events.starting();
-        let ports =
-            Arc::new(NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, events.clone()));
+        let (probes_tell, found) = mpsc::unbounded_channel();
+        let ports = Arc::new(NodePorts::new(
+            runtime.clone(),
+            store,
+            volumes,
+            dirs.clone(),
+            records,
+            events.clone(),
+            probes_tell,
+        )?);
         let adopted = adopt(&runtime, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
         for record in &adopted {
@@ -95,6 +103,7 @@ impl Agent {
             }
         }
         tokio::spawn(forward(changes, pods.clone()));
+        tokio::spawn(forward(found, pods.clone()));
         let (problems, seen) = watch::channel(Arc::default());
         let node = Arc::new(AgentNode {
             name: config.node_name.to_string(),
@@ -148,7 +157,9 @@ pub(super) async fn remove_all_pods(
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = RecordDir::open(config.run_dir.join("records"))?;
-    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, EventLog::in_memory());
+    let (probes_tell, _found) = mpsc::unbounded_channel();
+    let events = EventLog::in_memory();
+    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, events, probes_tell)?;
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
     Ok(())
 }

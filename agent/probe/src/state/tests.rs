@@ -5,6 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+const GRACE: Duration = Duration::from_secs(7);
+
+fn failed_by(kind: ProbeKind) -> Failed {
+    Failed { kind, termination_grace_period: Some(GRACE) }
+}
+
 fn probe(success_threshold: u32, failure_threshold: u32) -> Probe {
     Probe {
         handler: Handler::Exec(vec!["true".to_owned()]),
@@ -13,7 +19,7 @@ fn probe(success_threshold: u32, failure_threshold: u32) -> Probe {
         period: Duration::from_secs(10),
         success_threshold,
         failure_threshold,
-        termination_grace_period: None,
+        termination_grace_period: Some(GRACE),
     }
 }
 
@@ -34,7 +40,7 @@ fn found(probes: &Probes, known: Option<Findings>, results: &str) -> Vec<String>
         let mut text = String::new();
         text.push(if *started { 's' } else { '-' });
         text.push(if *ready { 'r' } else { '-' });
-        text.push_str(failed.map_or("", ProbeKind::as_str));
+        text.push_str(failed.map_or("", |failed| failed.kind.as_str()));
         text
     };
     let mut all = vec![shown(&state)];
@@ -97,7 +103,7 @@ fn what_is_found_of_which_results() {
 
 #[test]
 fn what_failed_before_a_restart_of_the_agent_stays_failed() {
-    let known = Findings { started: true, ready: true, failed: Some(ProbeKind::Liveness) };
+    let known = Findings { started: true, ready: true, failed: Some(failed_by(ProbeKind::Liveness)) };
     let state = ContainerState::new(&probes(None, Some(3), Some((1, 1))), Some(known));
     assert!(!state.may_run(ProbeKind::Liveness));
     assert!(state.may_run(ProbeKind::Readiness));
@@ -136,8 +142,8 @@ proptest! {
                 ran[at].push(success);
                 match kind {
                     ProbeKind::Startup if success => ready = readiness.is_none(),
-                    ProbeKind::Startup if row(&ran[0], false, startup.unwrap()) => failed = Some(kind),
-                    ProbeKind::Liveness if row(&ran[1], false, liveness.unwrap()) => failed = Some(kind),
+                    ProbeKind::Startup if row(&ran[0], false, startup.unwrap()) => failed = Some(failed_by(kind)),
+                    ProbeKind::Liveness if row(&ran[1], false, liveness.unwrap()) => failed = Some(failed_by(kind)),
                     ProbeKind::Readiness if row(&ran[2], true, readiness.unwrap().0) => ready = true,
                     ProbeKind::Readiness if row(&ran[2], false, readiness.unwrap().1) => ready = false,
                     _ => {}

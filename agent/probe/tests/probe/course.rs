@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coracle_model::{Name, Pod, Probe, ProbeKind, Probes};
-use coracle_probe::{Findings, Probed, Prober};
+use coracle_probe::{Failed, Findings, Probed, Prober};
 
 use crate::node::{Answer, Seen, TestNode, exec, id, pod, probe};
 
@@ -48,6 +48,10 @@ fn found(prober: &Prober<TestNode>, pod: &Pod) -> Findings {
 
 fn is(started: bool, ready: bool) -> Findings {
     Findings { started, ready, failed: None }
+}
+
+fn failed(kind: ProbeKind) -> Option<Failed> {
+    Some(Failed { kind, termination_grace_period: None })
 }
 
 /// Lets so much time pass; what is due by its end has been done.
@@ -119,7 +123,7 @@ async fn startup_protects_a_slow_start_and_hands_over() {
     // Readiness at once, liveness on its beat.
     assert_eq!(prober.node().executed("ready"), [19.0]);
     assert_eq!(prober.node().executed("live"), [20.0, 24.0, 28.0], "and no more once it failed");
-    let failed = Some(ProbeKind::Liveness);
+    let failed = failed(ProbeKind::Liveness);
     assert_eq!(found(&prober, &pod), Findings { started: true, ready: true, failed });
 }
 
@@ -135,7 +139,7 @@ async fn a_startup_that_never_succeeds_fails_at_its_threshold() {
     pass(7.9).await;
     assert_eq!(found(&prober, &pod).failed, None);
     pass(60.0).await;
-    assert_eq!(found(&prober, &pod), Findings { failed: Some(ProbeKind::Startup), ..is(false, false) });
+    assert_eq!(found(&prober, &pod), Findings { failed: failed(ProbeKind::Startup), ..is(false, false) });
     assert_eq!(prober.node().executed("up"), [0.0, 2.0, 4.0, 6.0, 8.0], "on hold until it is replaced");
     assert!(prober.node().executed("live").is_empty());
     // The container that replaces it begins anew.
@@ -155,7 +159,7 @@ async fn what_takes_too_long_fails_and_is_given_up() {
     let ends = prober.node().seen().into_iter().filter(|(_, seen)| matches!(seen, Seen::Ended(_)));
     let given_up = |at| (seconds(at), Seen::Ended(false));
     assert_eq!(ends.collect::<Vec<_>>(), [given_up(1.0), given_up(11.0), given_up(21.0)]);
-    assert_eq!(found(&prober, &pod).failed, Some(ProbeKind::Liveness));
+    assert_eq!(found(&prober, &pod).failed, failed(ProbeKind::Liveness));
 }
 
 #[tokio::test(start_paused = true)]

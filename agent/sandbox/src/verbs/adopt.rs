@@ -8,6 +8,7 @@ use std::sync::Arc;
 use coracle_cgroup::PodCgroup;
 use coracle_model::{ContainerId, Pod, PodUid, qos_class};
 
+use super::exec_sync::end_execs;
 use super::remove::{remove_links, remove_tree};
 use super::start;
 use super::stop::{KILL_LIMIT, end_processes};
@@ -153,6 +154,8 @@ impl Inner {
         if let (Some(progress), false) = (progress, to_start) {
             start::complete(&container, progress);
         }
+        // Nobody waits any more for what the agent before this one has executed.
+        end_execs(&container).await;
         // One that is neither listed nor ended was released, so its end is on record, or pause is gone and
         // `adopt_dead` looks into the ledger.
         if let Some(Listed { exit: Some(exit), .. }) = known {

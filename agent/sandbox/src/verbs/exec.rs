@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use coracle_cgroup::Cgroup;
 use coracle_init::protocol::{Config, ExecConfig, Namespace, Seccomp, Setup};
 use coracle_model::{ContainerId, Pod};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -62,6 +63,15 @@ impl Runtime {
     /// # Errors
     /// When the container does not run, or the program cannot be executed.
     pub async fn exec(&self, request: ExecRequest) -> Result<ExecHandle, Error> {
+        self.exec_into(request, None).await
+    }
+
+    /// [`Runtime::exec`], into a cgroup below the container's where one is given.
+    pub(super) async fn exec_into(
+        &self,
+        request: ExecRequest,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<ExecHandle, Error> {
         let (pod, id) = (&request.pod, request.id);
         let state = self.inner.pod(&pod.uid).ok_or_else(|| Error::NoSandbox(pod.uid.clone()))?;
         let _verb = state.verbs.read().await;
@@ -85,7 +95,7 @@ impl Runtime {
             granted: &granted,
         })?;
         process.set_oom_score_adj(Some(spec::oom_score_adj(pod, specified, &self.inner.facts)));
-        let attachment = container.cgroup.attachment()?;
+        let attachment = cgroup.unwrap_or(&container.cgroup).attachment()?;
         let streams = Streams::new(request.tty, request.stdin)?;
         let (control, init_end) = Control::pair()?;
         let spawned = sandbox

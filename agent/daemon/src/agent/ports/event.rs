@@ -7,6 +7,7 @@ use coracle_pod::ports::{Events, PodEvent};
 use crate::agent::event::COMPONENT;
 
 /// The node's events, as pods tell them.
+#[derive(Clone)]
 pub(crate) struct EventPort {
     log: EventLog,
 }
