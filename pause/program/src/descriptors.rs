@@ -54,6 +54,14 @@ impl<const N: usize> Descriptors<N> {
         }
     }
 
+    /// Takes one out; those behind it move up.
+    pub(crate) fn remove(&mut self, position: usize) -> Option<Descriptor> {
+        let fd = *self.as_slice().get(position)?;
+        self.fds.get_mut(position..self.count)?.rotate_left(1);
+        self.count -= 1;
+        Some(Descriptor::from_raw(fd))
+    }
+
     /// Appends the last descriptors of `other`, from position `first` on.
     pub(crate) fn take_from<const M: usize>(&mut self, other: &mut Descriptors<M>, first: usize) {
         let first = first.min(other.count);

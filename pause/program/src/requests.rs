@@ -78,6 +78,7 @@ fn act(
         Request::Spawn(request) => reply.child(spawn::spawn(sandbox, &request, descriptors)),
         Request::Register { pid, id } => reply.child(register(sandbox, pid, id, descriptors)),
         Request::Hold { id } => reply.answer(hold(sandbox, &id, descriptors)),
+        Request::Unhold { id, position } => reply.answer(unhold(sandbox, &id, position)),
         Request::List { start } => list(sandbox, start, reply),
         Request::Take { id } => take(sandbox, &id, reply),
         Request::Release { id } => reply.answer(release(sandbox, &id)),
@@ -151,6 +152,15 @@ fn hold(sandbox: &mut Sandbox, id: &Id, mut descriptors: Received) -> Answer {
         return Err((Step::PassedDescriptors, sys::EINVAL));
     }
     child.held.take_from(&mut descriptors, 0);
+    Ok(Message::Done)
+}
+
+fn unhold(sandbox: &mut Sandbox, id: &Id, position: u16) -> Answer {
+    let (_, child) = sandbox.children.container(id).ok_or((Step::Container, sys::ENOENT))?;
+    match child.held.remove(position.into()) {
+        Some(closed) => drop(closed),
+        None => return Err((Step::Held, sys::EINVAL)),
+    }
     Ok(Message::Done)
 }
 

@@ -26,6 +26,7 @@
 //! | 7 | Release | `[u8; 32]` container | |
 //! | 8 | Shutdown | | |
 //! | 9 | SharedPid | | |
+//! | 10 | Unhold | `[u8; 32]` container, `u16` position among its held | |
 //!
 //! | kind | reply | body | descriptors |
 //! |---|---|---|---|
@@ -34,7 +35,7 @@
 //! | 0x83 | Page | `u16` position of the next page or 0, `u16` count, then as many [`Entry`] of 64 bytes (to List) | |
 //! | 0x84 | Taken | `u8` 1 if a pidfd comes first (the child lives), `u8` count of held | pidfd, held in the order they were given |
 //! | 0x85 | SharedPid | | pidfd of the namespace's pid 1, a fresh detached mount of its /proc |
-//! | 0x86 | Done (to Hold, Release, Shutdown) | | |
+//! | 0x86 | Done (to Hold, Unhold, Release, Shutdown) | | |
 //! | 0xff | Error | `u16` [`Step`], `u16` zero, `i32` errno | |
 //!
 //! | kind | event | body |

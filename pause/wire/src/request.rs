@@ -46,6 +46,13 @@ pub enum Request {
     Shutdown,
     /// The shared pid namespace's pid 1 and /proc.
     SharedPid,
+    /// Close one of the descriptors kept for a container; those behind it move up.
+    Unhold {
+        /// The container.
+        id: Id,
+        /// Its position among those kept.
+        position: u16,
+    },
 }
 
 /// A child to start.
@@ -77,6 +84,7 @@ const TAKE: u16 = 6;
 const RELEASE: u16 = 7;
 const SHUTDOWN: u16 = 8;
 const SHARED_PID: u16 = 9;
+const UNHOLD: u16 = 10;
 
 // === impl Request ===
 
@@ -93,6 +101,7 @@ impl Request {
             Self::Release { .. } => RELEASE,
             Self::Shutdown => SHUTDOWN,
             Self::SharedPid => SHARED_PID,
+            Self::Unhold { .. } => UNHOLD,
         };
         let mut to = Writer::new(buffer);
         to.u16(kind).u16(0).u32(sequence);
@@ -103,6 +112,7 @@ impl Request {
             Self::Hold { id } | Self::Take { id } | Self::Release { id } => to.bytes(id),
             Self::List { start } => to.u16(*start),
             Self::Shutdown | Self::SharedPid => &mut to,
+            Self::Unhold { id, position } => to.bytes(id).u16(*position),
         };
         to.finish()
     }
@@ -128,6 +138,7 @@ impl Request {
             RELEASE => from.id().map(|id| Self::Release { id }),
             SHUTDOWN => Some(Self::Shutdown),
             SHARED_PID => Some(Self::SharedPid),
+            UNHOLD => from.id().zip(from.u16()).map(|(id, position)| Self::Unhold { id, position }),
             _ => return Err(Malformed::Kind),
         };
         match body.ok_or(Malformed::Short)? {

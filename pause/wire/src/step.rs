@@ -99,6 +99,8 @@ steps! {
     Clone = 50, "clone the child";
     /// `pidfd_open`.
     Pidfd = 51, "open a pidfd of the child";
+    /// Nothing is kept at this position.
+    Held = 52, "find what is held";
 
     /// Signal mask and limits of the child.
     ChildSignals = 60, "restore the child's signal mask and limits";

@@ -21,6 +21,7 @@ fn request() -> impl Strategy<Value = Request> {
         any::<[u8; 32]>().prop_map(|id| Request::Release { id }),
         Just(Request::Shutdown),
         Just(Request::SharedPid),
+        any::<([u8; 32], u16)>().prop_map(|(id, position)| Request::Unhold { id, position }),
     ]
 }
 

@@ -244,6 +244,11 @@ impl PauseClient {
         self.done("hold", &Request::Hold { id: *container.as_bytes() }, held).await
     }
 
+    /// Has pause close one of the descriptors it keeps for a container; those behind it move up.
+    pub async fn unhold(&self, container: ContainerId, position: u16) -> Result<(), PauseError> {
+        self.done("unhold", &Request::Unhold { id: *container.as_bytes(), position }, &[]).await
+    }
+
     /// Every container pause knows, those that ended and were not released included.
     pub async fn list(&self) -> Result<Vec<Listed>, PauseError> {
         let request = "list";

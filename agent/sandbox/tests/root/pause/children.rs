@@ -193,6 +193,34 @@ async fn what_is_held_outlives_the_agent() {
 }
 
 #[tokio::test]
+async fn what_is_held_can_be_closed_alone() {
+    let pod = Pod::plain().await;
+    let agent = pod.connect().await;
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (first, last) = (file_of(b"first"), file_of(b"last"));
+    let held = [first.as_fd(), writer.as_fd(), last.as_fd()];
+    let id = ContainerId::random();
+    let _shell = agent.shell_with(Some(id), WAIT_THEN_7, Wishes { held: &held, ..Wishes::default() }).await;
+    drop(writer);
+    agent.client.unhold(id, 1).await.unwrap();
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the last writing end is closed");
+    let taken = agent.client.take(id).await.unwrap();
+    let texts = taken.held.into_iter().map(|held| {
+        let (mut file, mut text) = (File::from(held), String::new());
+        std::io::Seek::rewind(&mut file).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(texts.collect::<Vec<_>>(), ["first", "last"]);
+    assert_eq!(refused(agent.client.unhold(id, 2).await), (Step::Held, Errno::INVAL));
+    agent.client.unhold(id, 1).await.unwrap();
+    agent.client.unhold(id, 0).await.unwrap();
+    assert_eq!(agent.client.list().await.unwrap()[0].held, 0);
+    let stranger = ContainerId::random();
+    assert_eq!(refused(agent.client.unhold(stranger, 0).await), (Step::Container, Errno::NOENT));
+}
+
+#[tokio::test]
 async fn a_living_container_is_taken_with_its_pidfd() {
     let pod = Pod::plain().await;
     let mut agent = pod.connect().await;
