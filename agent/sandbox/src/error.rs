@@ -102,6 +102,12 @@ pub enum Error {
     /// The container's output cannot be followed.
     #[error("{0}")]
     Output(String),
+    /// A client of a container's output was cut off.
+    #[error(
+        "the output of container {0} was not read as fast as it came, and more than {most} MiB of it are not kept: attach again",
+        most = crate::logs::MOST_BEHIND >> 20
+    )]
+    ClientBehind(ContainerId),
     /// Processes outlive SIGKILL.
     #[error("processes of {what} do not end after SIGKILL; one may hang in the kernel (state D)")]
     Unkillable {

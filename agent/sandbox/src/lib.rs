@@ -25,11 +25,11 @@ mod verbs;
 mod warm;
 
 pub use error::Error;
-pub use logs::{LogError, LogLimits};
+pub use logs::{LiveOutput, LogError, LogLimits};
 pub use request::{ContainerRequest, ExecUser, RequestMount};
 pub use runtime::{Runtime, RuntimeConfig};
 pub use termination::TERMINATION_MESSAGE_FILE;
 pub use verbs::{
-    ContainerSnapshot, ContainerStage, ExecHandle, ExecRequest, ExecSyncOutput, ExecSyncRequest, PodSnapshot,
-    ProgramExit, SandboxStage, Terminal,
+    AttachRequest, Attachment, ContainerEnd, ContainerSnapshot, ContainerStage, ExecHandle, ExecRequest,
+    ExecSyncOutput, ExecSyncRequest, PodSnapshot, ProgramExit, SandboxStage, Terminal,
 };

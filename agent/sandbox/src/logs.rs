@@ -15,6 +15,9 @@
 //! journal: empty, and the last chunk was either finished or never begun; not empty, and the file's
 //! length says whether its lines were written (drain the journal) or not (cut the file back to the noted
 //! length and write them again). See [`Pump::recover`].
+//!
+//! Whoever is attached to the container is shown what the pump looks at ([taps]), which takes nothing
+//! from the pipe, and for which nothing waits.
 
 mod beneath;
 mod cri;
@@ -24,8 +27,11 @@ mod last;
 mod peek;
 mod pump;
 mod remove;
+mod taps;
 
 pub use file::{LogError, LogLimits};
 pub(crate) use last::{end_of, last_lines};
-pub(crate) use pump::{ContainerEnds, OutputPipes, Pump, PumpError};
+pub(crate) use pump::{ContainerEnds, HELD_OUTPUT, OutputPipes, Pump, PumpError};
 pub(crate) use remove::{remove, remove_all};
+pub use taps::LiveOutput;
+pub(crate) use taps::{MOST_BEHIND, Tap, Taps};

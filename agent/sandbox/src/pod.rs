@@ -10,6 +10,7 @@ use coracle_model::{ContainerId, PodUid};
 use tokio::sync::{RwLock, Semaphore, oneshot, watch};
 
 use crate::control::Control;
+use crate::logs::Taps;
 use crate::pause::{Exit, PauseClient};
 use crate::record::{ContainerRecord, ExitRecord};
 
@@ -59,6 +60,10 @@ pub(crate) struct ContainerState {
     pub(crate) control: tokio::sync::Mutex<Option<Control>>,
     /// For each program executed in it that has a cgroup of its own.
     pub(crate) execs: Arc<Semaphore>,
+    /// Whoever is attached to its output.
+    pub(crate) taps: Arc<Taps>,
+    /// Held while standard input is taken from pause, so that one that is `stdinOnce` is taken once.
+    pub(crate) attaching: tokio::sync::Mutex<()>,
     /// Held by whoever completes the container, so that it is done once.
     pub(crate) completing: tokio::sync::Mutex<()>,
     /// Becomes true when the container ended and all it wrote is in its log.
@@ -146,6 +151,8 @@ impl ContainerState {
             data: Mutex::new(data),
             control: tokio::sync::Mutex::new(control),
             execs: Arc::new(Semaphore::new(MOST_EXECS)),
+            taps: Arc::default(),
+            attaching: tokio::sync::Mutex::default(),
             completing: tokio::sync::Mutex::default(),
             ended,
         }

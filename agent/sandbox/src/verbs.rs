@@ -1,6 +1,7 @@
 //! What the runtime does, one file per verb.
 
 mod adopt;
+mod attach;
 mod create;
 mod ensure;
 mod exec;
@@ -13,6 +14,7 @@ mod remove;
 mod start;
 mod stop;
 
+pub use attach::{AttachRequest, Attachment, ContainerEnd};
 pub use exec::{ExecHandle, ExecRequest, ProgramExit, Terminal};
 pub use exec_sync::{ExecSyncOutput, ExecSyncRequest};
 pub use observe::{ContainerSnapshot, ContainerStage, PodSnapshot, SandboxStage};

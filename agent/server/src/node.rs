@@ -46,6 +46,9 @@ pub trait Node: Send + Sync + 'static {
     /// Starts a program in a running container. The answer comes once the program was executed.
     fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>>;
 
+    /// Attaches to a running container. Dropping the session detaches; the container runs on.
+    fn attach(&self, request: AttachRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>>;
+
     /// Connects to a port on the loopback of a pod.
     fn port_forward(
         &self,
@@ -106,10 +109,28 @@ pub struct ExecRequest {
     pub tty: bool,
 }
 
-/// A started program.
+/// A container to be attached to.
+#[derive(Clone, Debug)]
+pub struct AttachRequest {
+    /// The container's pod.
+    pub pod: Arc<Pod>,
+    /// The container's name in the pod's specification.
+    pub container: String,
+    /// The container, which ran when the request came.
+    pub container_id: ContainerId,
+    /// The client sends standard input; a container that has none does not get it.
+    pub stdin: bool,
+    /// The client wants standard output.
+    pub stdout: bool,
+    /// The client wants standard error. Never set for a container with a terminal.
+    pub stderr: bool,
+}
+
+/// A started program, or a container attached to, which may have been started long before.
 ///
-/// **Dropping it is the client's disconnect**: standard input reaches its end, the output pipes close and
-/// a terminal hangs up, which ends most programs; one that minds none of it runs on, as with the kubelet.
+/// **Dropping it is the client's disconnect.** Of a program: standard input reaches its end, the output pipes
+/// close and a terminal hangs up, which ends most programs; one that minds none of it runs on, as with the
+/// kubelet. Of a container: its standard input reaches its end if it is `stdinOnce`.
 pub struct ExecSession {
     /// Standard input, when asked for. Dropping it is the end of the input. With a terminal it is the
     /// terminal, and dropping it must not hang up what `stdout` still reads.
@@ -120,7 +141,8 @@ pub struct ExecSession {
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Sets the terminal's size; `None` without a terminal.
     pub resize: Option<Box<dyn Resize>>,
-    /// Resolves when the program ended. Output may still be read afterwards.
+    /// Resolves when the program ended. Output may still be read afterwards. Of a container attached to,
+    /// the code is 0, as with the kubelet: how it ended is in the pod's status.
     pub exit: BoxFuture<'static, Result<ExecExit, ExecError>>,
 }
 

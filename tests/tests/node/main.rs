@@ -10,6 +10,7 @@
     reason = "a test whose surroundings fail has failed, and says where"
 )]
 
+mod attach;
 mod command_line;
 mod events;
 mod exec;

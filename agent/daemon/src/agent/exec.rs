@@ -1,4 +1,4 @@
-//! From the runtime's exec to the server's: descriptors become streams.
+//! From the runtime's exec and attach to the server's: descriptors become streams.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,12 +8,55 @@ use std::task::{Context, Poll, ready};
 
 use coracle_linux::ReadinessFd;
 use coracle_sandbox::pause::ExitStatus;
-use coracle_sandbox::{Error, ExecHandle, ProgramExit, Runtime, Terminal};
-use coracle_server::{ExecError, ExecExit, ExecRequest, ExecSession, TerminalSize};
+use coracle_sandbox::{Error, ExecHandle, LiveOutput, ProgramExit, Runtime, Terminal};
+use coracle_server::{AttachRequest, ExecError, ExecExit, ExecRequest, ExecSession, TerminalSize};
 use futures_util::FutureExt;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::unix::pipe;
+
+/// The size of a container's terminal is set, and its input written, by duplicates of a master that pause
+/// holds.
+pub(super) async fn attach(runtime: Runtime, request: AttachRequest) -> Result<ExecSession, ExecError> {
+    let AttachRequest { pod, container, container_id: id, stdin, stdout, stderr } = request;
+    let wanted = coracle_sandbox::AttachRequest { pod, container: container.clone(), id, stdin };
+    let attached = runtime.attach(wanted).await.map_err(|error| refused(container, error))?;
+    let failed =
+        |error: io::Error| ExecError::Failed(format!("cannot watch the container's streams: {error}"));
+    let terminal = attached.terminal.map(|terminal| Shared::new(terminal.into_master())).transpose();
+    let terminal = terminal.map_err(failed)?.map(Arc::new);
+    let input: Option<Box<dyn AsyncWrite + Send + Unpin>> = match (&terminal, attached.stdin) {
+        (Some(terminal), _) if stdin => Some(Box::new(End(Arc::clone(terminal)))),
+        (None, Some(pipe)) => Some(Box::new(pipe::Sender::from_owned_fd(pipe).map_err(failed)?)),
+        _ => None,
+    };
+    let output = |output: LiveOutput, wanted: bool| -> Option<Box<dyn AsyncRead + Send + Unpin>> {
+        if wanted { Some(Box::new(output)) } else { None }
+    };
+    let end = attached.end;
+    let exit = async move {
+        match end.wait().await {
+            Ok(()) => Ok(ExecExit { code: 0 }),
+            Err(error) => Err(ExecError::Failed(error.to_string())),
+        }
+    };
+    Ok(ExecSession {
+        stdin: input,
+        stdout: output(attached.stdout, stdout),
+        stderr: output(attached.stderr, stderr),
+        resize: terminal.map(|terminal| Box::new(move |size| terminal.resize(size)) as _),
+        exit: exit.boxed(),
+    })
+}
+
+fn refused(container: String, error: Error) -> ExecError {
+    match error {
+        Error::NotRunning(_) | Error::NoContainer(_) | Error::NoSandbox(_) => {
+            ExecError::NotRunning(container)
+        }
+        error => ExecError::Failed(error.to_string()),
+    }
+}
 
 /// Starts a program and gives its streams.
 pub(super) async fn exec(runtime: Runtime, request: ExecRequest) -> Result<ExecSession, ExecError> {
@@ -28,12 +71,7 @@ pub(super) async fn exec(runtime: Runtime, request: ExecRequest) -> Result<ExecS
             stdin: request.stdin,
         })
         .await
-        .map_err(|error| match error {
-            Error::NotRunning(_) | Error::NoContainer(_) | Error::NoSandbox(_) => {
-                ExecError::NotRunning(container)
-            }
-            error => ExecError::Failed(error.to_string()),
-        })?;
+        .map_err(|error| refused(container, error))?;
     let ExecHandle { stdin, stdout, stderr, terminal, exit } = handle;
     let failed = |error: io::Error| ExecError::Failed(format!("cannot watch the program's streams: {error}"));
     let exit = wait(exit).boxed();
@@ -44,9 +82,7 @@ pub(super) async fn exec(runtime: Runtime, request: ExecRequest) -> Result<ExecS
             stdin: request.stdin.then(|| Box::new(End(Arc::clone(&shared))) as _),
             stdout: request.stdout.then(|| Box::new(End(shared)) as _),
             stderr: None,
-            resize: Some(Box::new(move |size: TerminalSize| {
-                Terminal::resize(resized.0.get_ref().as_fd(), size.width, size.height)
-            })),
+            resize: Some(Box::new(move |size| resized.resize(size))),
             exit,
         });
     }
@@ -91,6 +127,10 @@ impl Shared {
     fn new(master: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
         ReadinessFd::new(master, Interest::READABLE | Interest::WRITABLE).map(Self)
+    }
+
+    fn resize(&self, size: TerminalSize) -> io::Result<()> {
+        Terminal::resize(self.0.get_ref().as_fd(), size.width, size.height)
     }
 }
 

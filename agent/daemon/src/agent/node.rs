@@ -10,7 +10,7 @@ use coracle_model::{Event, PodKey};
 use coracle_pod::{PodSnapshot, Pods};
 use coracle_sandbox::Runtime;
 use coracle_server::{
-    Deletion, ExecError, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
+    AttachRequest, Deletion, ExecError, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
     PortForwardRequest, Problem,
 };
 use futures_util::FutureExt;
@@ -73,6 +73,10 @@ impl Node for AgentNode {
 
     fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {
         exec::exec(self.runtime.clone(), request).boxed()
+    }
+
+    fn attach(&self, request: AttachRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {
+        exec::attach(self.runtime.clone(), request).boxed()
     }
 
     fn port_forward(

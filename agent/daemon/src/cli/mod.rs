@@ -1,8 +1,10 @@
 //! The command line: one file per verb.
 
 mod age;
+mod attach;
 mod check;
 mod describe;
+mod detach;
 mod escape;
 mod exec;
 mod get;
@@ -10,6 +12,7 @@ mod image;
 mod logs;
 mod port_forward;
 pub(crate) mod prefix;
+mod session;
 pub(crate) mod stream;
 pub(crate) mod style;
 mod summary;
@@ -58,6 +61,7 @@ enum Command {
     Describe(describe::Describe),
     Logs(logs::Logs),
     Exec(exec::Exec),
+    Attach(attach::Attach),
     PortForward(port_forward::PortForward),
     Image(image::Image),
     Check(check::Check),
@@ -86,6 +90,7 @@ impl Cli {
             Command::Describe(describe) => block_on(describe.execute(&client()?)),
             Command::Logs(logs) => block_on(logs.execute(&client()?)),
             Command::Exec(exec) => block_on(exec.execute(&client()?)),
+            Command::Attach(attach) => block_on(attach.execute(&client()?)),
             Command::PortForward(forward) => block_on(forward.execute(&client()?)),
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),

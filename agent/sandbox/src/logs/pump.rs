@@ -15,6 +15,10 @@ use super::cri::{self, Stream};
 use super::cursor::{Chunk, Cursor};
 use super::file::{LogError, LogFile, LogLimits};
 use super::peek;
+use super::taps::Taps;
+
+/// How many descriptors [`OutputPipes`] are. pause holds them before any other of a container.
+pub(crate) const HELD_OUTPUT: usize = 4;
 
 /// The agent's ends of a container's output, in the order in which pause holds them.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ pub(crate) struct ContainerEnds {
 /// Moves a container's output to its log until both streams ended.
 pub(crate) struct Pump {
     writer: Writer,
+    taps: Arc<Taps>,
     stdout: OwnedFd,
     stderr: OwnedFd,
 }
@@ -52,6 +57,9 @@ struct Writer {
     records: Vec<u8>,
     /// Bytes given up because the log could not be written.
     lost: u64,
+    taps: Arc<Taps>,
+    /// Of each stream, how much of what lies ready was looked at before: the beginning of a line.
+    seen: [usize; 2],
 }
 
 /// Why a stream is no longer followed.
@@ -91,14 +99,14 @@ impl OutputPipes {
     }
 
     /// The descriptors that pause is to hold.
-    pub(crate) fn held(&self) -> [BorrowedFd<'_>; 4] {
+    pub(crate) fn held(&self) -> [BorrowedFd<'_>; HELD_OUTPUT] {
         [self.stdout.as_fd(), self.stderr.as_fd(), self.journal_read.as_fd(), self.journal_write.as_fd()]
     }
 
     /// The pipes again, taken from the front of what pause held.
     pub(crate) fn from_held(held: &mut Vec<OwnedFd>) -> Option<Self> {
-        let rest = held.split_off(held.len().min(4));
-        let pipes = <[OwnedFd; 4]>::try_from(std::mem::replace(held, rest)).ok()?;
+        let rest = held.split_off(held.len().min(HELD_OUTPUT));
+        let pipes = <[OwnedFd; HELD_OUTPUT]>::try_from(std::mem::replace(held, rest)).ok()?;
         let [stdout, stderr, journal_read, journal_write] = pipes;
         Some(Self { stdout, stderr, journal_read, journal_write })
     }
@@ -114,6 +122,7 @@ impl Pump {
         cursor: &Path,
         log: PathBuf,
         limits: LogLimits,
+        taps: Arc<Taps>,
     ) -> Result<Self, PumpError> {
         let error = |step| move |source| PumpError::Cursor { step, path: cursor.to_owned(), source };
         let mut writer = Writer {
@@ -123,6 +132,8 @@ impl Pump {
             log: LogFile::open(log, limits)?,
             records: Vec::new(),
             lost: 0,
+            taps: Arc::clone(&taps),
+            seen: [0; 2],
         };
         let noted = writer.cursor.read().map_err(error("read"))?;
         let source = |stream| match stream {
@@ -130,7 +141,7 @@ impl Pump {
             Stream::Stderr => pipes.stderr.as_fd(),
         };
         writer.finish(noted, |chunk| source(chunk.stream))?;
-        Ok(Self { writer, stdout: pipes.stdout, stderr: pipes.stderr })
+        Ok(Self { writer, taps, stdout: pipes.stdout, stderr: pipes.stderr })
     }
 
     /// Follows both streams until their writers are gone.
@@ -138,8 +149,12 @@ impl Pump {
         let writer = Arc::new(Mutex::new(self.writer));
         let mut streams = JoinSet::new();
         for (pipe, stream) in [(self.stdout, Stream::Stdout), (self.stderr, Stream::Stderr)] {
-            let writer = Arc::clone(&writer);
-            streams.spawn(async move { follow(pipe, stream, &writer).await });
+            let (writer, taps) = (Arc::clone(&writer), Arc::clone(&self.taps));
+            streams.spawn(async move {
+                let followed = follow(pipe, stream, &writer).await;
+                taps.end(stream);
+                followed
+            });
         }
         let mut result = Ok(());
         while let Some(ended) = streams.join_next().await {
@@ -182,10 +197,14 @@ impl Writer {
         let now = Timestamp::now();
         self.rotate(now);
         self.records.clear();
-        let records = &mut self.records;
+        let (records, taps) = (&mut self.records, &self.taps);
+        let seen = &mut self.seen[usize::from(stream.index())];
         let taken = peek::peek(pipe, |ready| {
+            // Those who watch see the beginning of a line as well: it may be a prompt.
+            taps.show(stream, ready.get(*seen..).unwrap_or_default());
             let taken = cri::complete(ready, ended);
             cri::format(&ready[..taken], stream, now, records);
+            *seen = ready.len() - taken;
             taken
         })
         .map_err(failed("look at"))?;
@@ -290,7 +309,8 @@ mod tests {
             let held = self.pipes.held().map(|fd| fd.try_clone_to_owned().unwrap());
             let pipes = OutputPipes::from_held(&mut held.into()).unwrap();
             let log = self.dir.path().join("0.log");
-            Pump::recover(pipes, &self.dir.path().join("cursor"), log, LogLimits::default()).unwrap()
+            let (cursor, taps) = (self.dir.path().join("cursor"), Arc::default());
+            Pump::recover(pipes, &cursor, log, LogLimits::default(), taps).unwrap()
         }
 
         fn text(&self) -> Vec<String> {
@@ -359,6 +379,32 @@ mod tests {
         lines.sort_unstable();
         assert_eq!(lines, ["stderr F oops", "stdout F whole", "stdout P part"]);
         drop(pipes);
+    }
+
+    #[tokio::test]
+    async fn who_is_attached_sees_the_beginning_of_a_line_at_once_and_nothing_twice() {
+        use tokio::io::AsyncReadExt;
+        let scene = Scene::new();
+        let mut pump = scene.pump();
+        let mut output = pump.taps.attach().stdout;
+        let mut buffer = [0; 64];
+        for (written, taken) in [(&b"$ "[..], false), (b"ls\na b", true), (b" c\n", true), (b"$ ", false)] {
+            scene.write(written);
+            let mut any = false;
+            while pump.writer.take(scene.pipes.stdout.as_fd(), Stream::Stdout, false).unwrap() {
+                any = true;
+            }
+            assert_eq!(any, taken);
+            let count = output.read(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..count], written);
+        }
+        // What lay in the pipe when another came is not new.
+        let mut late = pump.taps.attach().stdout;
+        scene.write(b"exit\n");
+        assert!(pump.writer.take(scene.pipes.stdout.as_fd(), Stream::Stdout, false).unwrap());
+        let count = late.read(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..count], b"exit\n");
+        assert_eq!(scene.text(), ["stdout F $ ls", "stdout F a b c", "stdout F $ exit"]);
     }
 
     #[tokio::test]

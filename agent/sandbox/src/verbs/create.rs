@@ -199,7 +199,8 @@ impl Inner {
     /// Follows the container's output.
     pub(crate) fn pump(&self, container: &Arc<ContainerState>, pipes: OutputPipes) -> Result<(), Error> {
         let log = container.data().record.log.clone();
-        let pump = Pump::recover(pipes, &cursor_path(&container.dir), log, self.config.log_limits)?;
+        let (cursor, taps) = (cursor_path(&container.dir), Arc::clone(&container.taps));
+        let pump = Pump::recover(pipes, &cursor, log, self.config.log_limits, taps)?;
         let id = container.id;
         let task = tokio::spawn(async move {
             if let Err(error) = pump.run().await {

@@ -193,6 +193,10 @@ impl Streams {
 // === impl Terminal ===
 
 impl Terminal {
+    pub(super) fn new(master: OwnedFd) -> Self {
+        Self(master)
+    }
+
     /// The terminal's master.
     pub fn master(&self) -> &OwnedFd {
         &self.0

@@ -100,6 +100,8 @@ impl Inner {
         {
             tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
         }
+        // Also of a pump that never was, or that hangs.
+        container.taps.end_all();
         start::look_back(container).await;
         let mut exit = exit_record(exit, oom);
         if exit.message.is_none() {

@@ -1,4 +1,4 @@
-//! The client's end of an exec.
+//! The client's end of an exec, and of an attach.
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -19,6 +19,15 @@ pub struct ExecOptions {
     /// Standard input will be sent.
     pub stdin: bool,
     /// The program gets a terminal.
+    pub tty: bool,
+}
+
+/// Which of a container's streams are wanted, beside its output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Standard input will be sent.
+    pub stdin: bool,
+    /// The container has a terminal.
     pub tty: bool,
 }
 
@@ -48,12 +57,13 @@ pub enum ExecOutput {
 pub(super) async fn start(
     client: &Client,
     mut path: String,
-    options: &ExecOptions,
+    command: &[String],
+    AttachOptions { stdin, tty }: AttachOptions,
 ) -> Result<(ExecInput, ExecOutputs), ClientError> {
     let mut query = String::new();
-    options.command.iter().for_each(|word| append(&mut query, "command", word));
+    command.iter().for_each(|word| append(&mut query, "command", word));
     append(&mut query, "output", "1");
-    for (key, set) in [("input", options.stdin), ("error", !options.tty), ("tty", options.tty)] {
+    for (key, set) in [("input", stdin), ("error", !tty), ("tty", tty)] {
         if set {
             append(&mut query, key, "1");
         }

@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-pub use self::exec::{ExecInput, ExecOptions, ExecOutput, ExecOutputs};
+pub use self::exec::{AttachOptions, ExecInput, ExecOptions, ExecOutput, ExecOutputs};
 pub use self::object::{
     Condition, Container, ContainerState, ContainerStatus, EmptyDir, EnvVar, Event, EventSource, HostPath,
     InvolvedObject, Metadata, Object, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated, Volume,
@@ -210,7 +210,19 @@ impl Client {
         container: &str,
         options: &ExecOptions,
     ) -> Result<(ExecInput, ExecOutputs), ClientError> {
-        exec::start(self, path_of(&["exec", namespace, pod, container]), options).await
+        let streams = AttachOptions { stdin: options.stdin, tty: options.tty };
+        exec::start(self, path_of(&["exec", namespace, pod, container]), &options.command, streams).await
+    }
+
+    /// Attaches to a container that runs. Its end is told with the exit code 0, whatever its own is.
+    pub async fn attach(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        options: AttachOptions,
+    ) -> Result<(ExecInput, ExecOutputs), ClientError> {
+        exec::start(self, path_of(&["attach", namespace, pod, container]), &[], options).await
     }
 
     /// Asks for a connection to a port of a pod. That it could not be made is told once it is used.

@@ -96,6 +96,10 @@ objects! {
         volume_mounts: Vec<VolumeMount>,
         /// `Always` for an init container that runs beside the others.
         restart_policy: Option<String>,
+        /// It has a standard input.
+        stdin: bool,
+        /// It has a terminal.
+        tty: bool,
     }
 
     /// `ports[]`.

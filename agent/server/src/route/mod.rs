@@ -1,10 +1,12 @@
 //! The paths of the API.
 
+mod attach;
 mod events;
 mod exec;
 mod logs;
 mod pods;
 mod port_forward;
+mod remote_command;
 mod watch;
 
 use std::future::Future;
@@ -46,6 +48,8 @@ fn router(node: Shared) -> Router {
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::get))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::get))
         .route("/exec/{namespace}/{pod}/{uid}/{container}", get(exec::get_with_uid))
+        .route("/attach/{namespace}/{pod}/{container}", get(attach::get))
+        .route("/attach/{namespace}/{pod}/{uid}/{container}", get(attach::get_with_uid))
         .route("/portForward/{namespace}/{pod}", get(port_forward::get))
         .route("/portForward/{namespace}/{pod}/{uid}", get(port_forward::get_with_uid))
         .route("/coracle/v1/events", get(events::list))

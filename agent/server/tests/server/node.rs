@@ -16,7 +16,7 @@ use coracle_model::{
     PodStatus, QosClass, Running, Terminated, Waiting,
 };
 use coracle_server::{
-    ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
+    AttachRequest, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
     PortForwardRequest, Problem, TerminalSize,
 };
 use futures_util::future::{BoxFuture, FutureExt};
@@ -229,6 +229,14 @@ impl Node for TestNode {
             started.map_err(|error| ExecError::Failed(format!("exec: {:?}: {error}", request.command[0])))
         }
         .boxed()
+    }
+
+    /// A container says that it was attached to, and then what it is told.
+    fn attach(&self, request: AttachRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {
+        let AttachRequest { pod, container, container_id, stdin, stdout, stderr } = request;
+        let script = "echo attached; echo errors >&2; cat";
+        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        self.exec(ExecRequest { pod, container, container_id, command, stdin, stdout, stderr, tty: false })
     }
 
     /// The pods' loopback is this machine's.
