@@ -1,20 +1,23 @@
 //! What the manifests say, and who of several claimants has a namespace and name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use coracle_model::{Pod, PodKey, PodUid};
+use coracle_model::{ConfigObject, Pod, PodKey, PodUid};
 use jiff::Timestamp;
 
-use crate::{Desired, DesiredState, Problem};
+use crate::claims::{Claim, Definitions, Faults, Owners, settle};
+use crate::immutable;
+use crate::{Desired, DesiredState, Found, Problem};
 
 /// All manifests of a source, as they were last understood.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     files: BTreeMap<Arc<Path>, File>,
     /// Who has a namespace and name now.
-    owners: BTreeMap<PodKey, Desired>,
+    pods: Owners<Pod>,
+    configs: Owners<ConfigObject>,
     /// What was wrong when it was last resolved, so that a lasting problem keeps its time.
     problems: BTreeMap<Arc<Path>, Problem>,
     /// What is wrong with the directory itself.
@@ -24,10 +27,9 @@ pub(crate) struct Catalog {
 
 #[derive(Debug, Default)]
 struct File {
-    /// Its pods when it was last valid.
-    pods: Vec<Arc<Pod>>,
-    /// When it first claimed each of them: the earlier claimant has precedence.
-    since: BTreeMap<PodKey, u64>,
+    /// What it held when it was last valid.
+    pods: Definitions<Pod>,
+    configs: Definitions<ConfigObject>,
     /// What is wrong with it now.
     fault: Option<String>,
 }
@@ -37,36 +39,32 @@ impl Catalog {
     pub(crate) fn from_known(known: impl IntoIterator<Item = Desired>) -> Self {
         let mut catalog = Self::default();
         for Desired { pod, source } in known {
-            let file = catalog.files.entry(Arc::clone(&source)).or_default();
-            file.since.insert(pod.key.clone(), 0);
-            file.pods.push(Arc::clone(&pod));
-            catalog.owners.insert(pod.key.clone(), Desired { pod, source });
+            catalog.files.entry(Arc::clone(&source)).or_default().pods.add_known(Arc::clone(&pod));
+            catalog.pods.insert(pod.key.clone(), Claim { object: pod, source });
         }
         catalog
     }
 
     /// Takes in what a file holds now; `None` when it is not there.
-    pub(crate) fn update(&mut self, path: &Arc<Path>, found: Option<Result<Vec<Arc<Pod>>, String>>) {
+    pub(crate) fn update(&mut self, path: &Arc<Path>, found: Option<Result<Found, String>>) {
         self.turn += 1;
-        let turn = self.turn;
         let Some(found) = found else {
             self.files.remove(path);
             return;
         };
         let file = self.files.entry(Arc::clone(path)).or_default();
         match found {
-            Ok(pods) if pods.is_empty() && !file.pods.is_empty() => {
+            Ok(found) if found.is_empty() && file.holds_something() => {
                 file.fault = Some(format!(
-                    "{}: the file holds no pod any more; its pods are left alone (remove the file to end them)",
+                    "{}: the file is empty now; what it held is left alone (remove the file to end its pods)",
                     path.display()
                 ));
             }
-            Ok(pods) => {
-                file.fault = pods.is_empty().then(|| format!("{}: the file holds no pod", path.display()));
-                let since =
-                    |pod: &Arc<Pod>| (pod.key.clone(), file.since.get(&pod.key).copied().unwrap_or(turn));
-                file.since = pods.iter().map(since).collect();
-                file.pods = pods;
+            Ok(found) => {
+                file.fault =
+                    found.is_empty().then(|| format!("{}: the file holds no object", path.display()));
+                file.pods.replace(found.pods, self.turn);
+                file.configs.replace(found.configs, self.turn);
             }
             Err(message) => file.fault = Some(message),
         }
@@ -82,9 +80,9 @@ impl Catalog {
         self.files.contains_key(path)
     }
 
-    /// Whether some pod is claimed.
-    pub(crate) fn has_pods(&self) -> bool {
-        self.files.values().any(|file| !file.pods.is_empty())
+    /// Whether anything is defined.
+    pub(crate) fn holds_something(&self) -> bool {
+        self.files.values().any(File::holds_something)
     }
 
     /// Says what is wrong with the directory as a whole.
@@ -97,65 +95,32 @@ impl Catalog {
 
     /// What is wanted, all claims weighed.
     pub(crate) fn resolve(&mut self, now: Timestamp) -> DesiredState {
-        let mut faults: BTreeMap<Arc<Path>, Vec<String>> = BTreeMap::new();
+        let mut faults = Faults::new();
         for (path, file) in &self.files {
             if let Some(fault) = &file.fault {
                 faults.entry(Arc::clone(path)).or_default().push(fault.clone());
             }
         }
-        let mut owners: BTreeMap<PodKey, Desired> = BTreeMap::new();
-        for (key, claims) in self.claims() {
-            let owner = match &claims[..] {
-                [only] => only.clone(),
-                all => {
-                    let owner = self.settle(&key, all);
-                    for claim in all {
-                        let text = conflict(&key, claim, all, &owner);
-                        faults.entry(Arc::clone(&claim.source)).or_default().push(text);
-                    }
-                    owner
-                }
-            };
-            owners.insert(key, owner);
-        }
-        let pods = unique(&self.owners, &owners, &mut faults);
-        owners.retain(|_, owner| pods.get(&owner.pod.uid) == Some(owner));
-        self.owners = owners;
+        let mut owners =
+            settle(self.files.iter().map(|(path, file)| (path, &file.pods)), &self.pods, &mut faults);
+        let pods = unique(&self.pods, &owners, &mut faults);
+        owners.retain(|_, owner| {
+            pods.get(&owner.object.uid).is_some_and(|one| one.pod.key == owner.object.key)
+        });
+        self.pods = owners;
+
+        let files = self.files.iter().map(|(path, file)| (path, &file.configs));
+        let mut owners = settle(files, &self.configs, &mut faults);
+        immutable::keep(&self.configs, &mut owners, &mut faults);
+        let configs = owners.iter().map(|(key, owner)| (key.clone(), Arc::clone(&owner.object))).collect();
+        self.configs = owners;
+
         self.problems = self.dated(faults, now);
         let problems = self.place.iter().chain(self.problems.values()).cloned().collect();
-        DesiredState { pods, problems }
+        DesiredState { pods, configs, problems }
     }
 
-    /// Who claims what, the earliest first.
-    fn claims(&self) -> BTreeMap<PodKey, Vec<Desired>> {
-        let mut claims: BTreeMap<PodKey, Vec<(u64, Desired)>> = BTreeMap::new();
-        for (path, file) in &self.files {
-            for pod in &file.pods {
-                let since = file.since.get(&pod.key).copied().unwrap_or(u64::MAX);
-                let claim = Desired { pod: Arc::clone(pod), source: Arc::clone(path) };
-                claims.entry(pod.key.clone()).or_default().push((since, claim));
-            }
-        }
-        let ordered = |mut all: Vec<(u64, Desired)>| {
-            // Stable: of one time, in order of path and of place in the file.
-            all.sort_by_key(|(since, _)| *since);
-            all.into_iter().map(|(_, claim)| claim).collect()
-        };
-        claims.into_iter().map(|(key, all)| (key, ordered(all))).collect()
-    }
-
-    /// Who has a key that several claim: who has it already, as it is, as long as its file claims it;
-    /// else the earliest.
-    fn settle(&self, key: &PodKey, claims: &[Desired]) -> Desired {
-        let stays = self.owners.get(key).filter(|owner| claims.iter().any(|one| one.source == owner.source));
-        stays.unwrap_or(&claims[0]).clone()
-    }
-
-    fn dated(
-        &self,
-        faults: BTreeMap<Arc<Path>, Vec<String>>,
-        now: Timestamp,
-    ) -> BTreeMap<Arc<Path>, Problem> {
+    fn dated(&self, faults: Faults, now: Timestamp) -> BTreeMap<Arc<Path>, Problem> {
         let dated = |(path, messages): (Arc<Path>, Vec<String>)| {
             let message = messages.join("\n");
             let before = self.problems.get(&path).filter(|before| before.message == message);
@@ -166,39 +131,29 @@ impl Catalog {
     }
 }
 
-fn conflict(key: &PodKey, claim: &Desired, all: &[Desired], owner: &Desired) -> String {
-    let others: BTreeSet<_> =
-        all.iter().map(|one| &one.source).filter(|path| **path != claim.source).collect();
-    let elsewhere = match others.is_empty() {
-        true => "more than once in this file".to_owned(),
-        false => {
-            let paths: Vec<_> = others.iter().map(|path| path.display().to_string()).collect();
-            format!("also in {}", paths.join(", "))
-        }
-    };
-    format!(
-        "{}: pod {key} is defined {elsewhere}; the pod from {} stays as it is until only one defines it",
-        claim.source.display(),
-        owner.source.display()
-    )
+impl File {
+    fn holds_something(&self) -> bool {
+        !self.pods.objects.is_empty() || !self.configs.objects.is_empty()
+    }
 }
 
 /// The pods by UID. Two pods of different names may not have one `metadata.uid`; who has it keeps it.
-fn unique(
-    before: &BTreeMap<PodKey, Desired>,
-    owners: &BTreeMap<PodKey, Desired>,
-    faults: &mut BTreeMap<Arc<Path>, Vec<String>>,
-) -> BTreeMap<PodUid, Desired> {
+fn unique(before: &Owners<Pod>, owners: &Owners<Pod>, faults: &mut Faults) -> BTreeMap<PodUid, Desired> {
     let mut pods: BTreeMap<PodUid, Desired> = BTreeMap::new();
-    let held = |owner: &&Desired| before.get(&owner.pod.key).is_some_and(|one| one.pod.uid == owner.pod.uid);
-    let (first, then): (Vec<_>, Vec<_>) = owners.values().partition(held);
-    for owner in first.into_iter().chain(then) {
-        match pods.get(&owner.pod.uid) {
-            None => drop(pods.insert(owner.pod.uid.clone(), owner.clone())),
-            Some(holder) => faults.entry(Arc::clone(&owner.source)).or_default().push(format!(
+    let held = |(key, owner): &(&PodKey, &Claim<Pod>)| {
+        before.get(*key).is_some_and(|one| one.object.uid == owner.object.uid)
+    };
+    let (first, then): (Vec<_>, Vec<_>) = owners.iter().partition(held);
+    for (_, Claim { object: pod, source }) in first.into_iter().chain(then) {
+        match pods.get(&pod.uid) {
+            None => {
+                let desired = Desired { pod: Arc::clone(pod), source: Arc::clone(source) };
+                pods.insert(pod.uid.clone(), desired);
+            }
+            Some(holder) => faults.entry(Arc::clone(source)).or_default().push(format!(
                 "{}: metadata.uid: Duplicate value: {:?}: pod {} in {} has it",
-                owner.source.display(),
-                owner.pod.uid.as_str(),
+                source.display(),
+                pod.uid.as_str(),
                 holder.pod.key,
                 holder.source.display()
             )),
@@ -209,7 +164,7 @@ fn unique(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use coracle_model::{Name, PodSpec};
+    use coracle_model::{ConfigKey, ConfigKind, Name, PodSpec};
 
     use super::*;
 
@@ -244,10 +199,15 @@ pub(crate) mod tests {
 
     impl Test {
         fn holds(&mut self, file: &str, pods: &[Arc<Pod>]) -> DesiredState {
-            self.found(file, Some(Ok(pods.to_vec())))
+            self.found(file, Some(Ok(Found { pods: pods.to_vec(), configs: Vec::new() })))
         }
 
-        fn found(&mut self, file: &str, found: Option<Result<Vec<Arc<Pod>>, String>>) -> DesiredState {
+        fn configures(&mut self, file: &str, configs: &[ConfigObject]) -> DesiredState {
+            let configs = configs.iter().cloned().map(Arc::new).collect();
+            self.found(file, Some(Ok(Found { pods: Vec::new(), configs })))
+        }
+
+        fn found(&mut self, file: &str, found: Option<Result<Found, String>>) -> DesiredState {
             self.0.update(&path(file), found);
             self.0.resolve(at(0))
         }
@@ -257,7 +217,7 @@ pub(crate) mod tests {
     fn an_invalid_file_takes_nothing_from_its_pods() {
         let mut test = Test(Catalog::default());
         assert_eq!(uids(&test.holds("a", &[pod("1", "web")])), ["1"]);
-        for found in [Err("a.yaml:3: wrong".to_owned()), Ok(vec![])] {
+        for found in [Err("a.yaml:3: wrong".to_owned()), Ok(Found::default())] {
             let state = test.found("a", Some(found));
             assert_eq!((uids(&state), state.problems.len()), (vec!["1"], 1));
         }
@@ -305,6 +265,92 @@ pub(crate) mod tests {
         assert_eq!(state.pods.values().next().unwrap().pod.key.name.as_str(), "web");
         assert_eq!(state.problems.len(), 1);
         assert_eq!(state.problems[0].path, path("a"));
+    }
+
+    fn config(name: &str, value: &str) -> ConfigObject {
+        ConfigObject {
+            key: ConfigKey {
+                kind: ConfigKind::ConfigMap,
+                namespace: Name::label("default").unwrap(),
+                name: Name::label(name).unwrap(),
+            },
+            data: [("key".to_owned(), Arc::from(value.as_bytes()))].into(),
+            binary_data: BTreeMap::new(),
+            immutable: false,
+        }
+    }
+
+    fn values(state: &DesiredState) -> Vec<&str> {
+        state.configs.values().map(|object| std::str::from_utf8(&object.data["key"]).unwrap()).collect()
+    }
+
+    #[test]
+    fn objects_are_claimed_as_pods_are() {
+        let mut test = Test(Catalog::default());
+        assert_eq!(values(&test.configures("b", &[config("web", "1")])), ["1"]);
+        let state = test.configures("a", &[config("web", "2"), config("db", "3")]);
+        assert_eq!(values(&state), ["3", "1"], "the earlier claimant has it");
+        assert_eq!(state.problems.len(), 2);
+        for (problem, other) in state.problems.iter().zip(["/m/b.yaml", "/m/a.yaml"]) {
+            let expected = format!(
+                "ConfigMap default/web is defined also in {other}; the ConfigMap from /m/b.yaml stays"
+            );
+            assert!(problem.message.contains(&expected), "{problem:?}");
+        }
+        assert_eq!(
+            values(&test.found("a", Some(Err("wrong".to_owned())))),
+            ["3", "1"],
+            "invalid takes nothing"
+        );
+        assert_eq!(values(&test.found("b", None)), ["3", "2"]);
+        assert_eq!(values(&test.found("a", Some(Ok(Found::default())))), ["3", "2"], "emptied takes nothing");
+        let mut secret = config("web", "5");
+        secret.key.kind = ConfigKind::Secret;
+        let state = test.configures("b", &[secret]);
+        assert_eq!(
+            (values(&state), state.problems.len()),
+            (vec!["3", "2", "5"], 1),
+            "another kind, other names"
+        );
+    }
+
+    #[test]
+    fn a_file_may_hold_both_and_lose_its_pods() {
+        let mut test = Test(Catalog::default());
+        let both = Found { pods: vec![pod("1", "web")], configs: vec![Arc::new(config("web", "1"))] };
+        let state = test.found("a", Some(Ok(both)));
+        assert_eq!((uids(&state), values(&state)), (vec!["1"], vec!["1"]));
+        let state = test.configures("a", &[config("web", "2")]);
+        assert_eq!((uids(&state), values(&state), state.problems.len()), (vec![], vec!["2"], 0));
+    }
+
+    #[test]
+    fn what_is_immutable_stays_until_it_is_removed() {
+        let fixed = |value: &str| ConfigObject { immutable: true, ..config("web", value) };
+        let mut test = Test(Catalog::default());
+        test.configures("a", &[fixed("1")]);
+        assert!(test.configures("a", &[fixed("1"), config("db", "2")]).problems.is_empty());
+        let mut binary = fixed("1");
+        binary.binary_data = [("more".to_owned(), Arc::from(&b"x"[..]))].into();
+        for (changed, field) in [
+            (fixed("3"), "data"),
+            (binary, "binaryData"),
+            (config("web", "1"), "immutable"),
+            (config("web", "3"), "immutable"),
+        ] {
+            let state = test.configures("a", &[changed, config("db", "4")]);
+            assert_eq!(values(&state), ["4", "1"], "the others of the file count");
+            let expected = format!(
+                "/m/a.yaml: ConfigMap default/web: {field}: Forbidden: field is immutable when `immutable` is set"
+            );
+            assert!(state.problems[0].message.starts_with(&expected), "{:?}", state.problems);
+        }
+        let state = test.configures("a", &[fixed("1")]);
+        assert_eq!((values(&state), state.problems.len()), (vec!["1"], 0));
+        test.found("a", None);
+        assert_eq!(values(&test.configures("a", &[fixed("5")])), ["5"]);
+        assert_eq!(values(&test.configures("a", &[config("db", "4")])), ["4"], "left out is removed");
+        assert_eq!(values(&test.configures("a", &[fixed("6")])), ["6"]);
     }
 
     #[test]

@@ -44,7 +44,7 @@ mod tests {
     fn what_is_added_and_what_goes() {
         let state = DesiredState {
             pods: ["new", "kept", "again"].map(|uid| (uid.parse().unwrap(), desired(uid, uid))).into(),
-            problems: Vec::new(),
+            ..DesiredState::default()
         };
         let known = [("kept", false), ("again", true), ("old", false), ("going", true)];
         let changes = diff(&state, known.map(|(uid, going)| (uid.parse().unwrap(), going)));

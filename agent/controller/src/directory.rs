@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use coracle_model::Pod;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::catalog::Catalog;
 use crate::place::{FileEvent, Happened, Mounts, Place, is_manifest};
-use crate::{ControllerError, Decode, Desired, DesiredState, Problem};
+use crate::{ControllerError, Decode, Desired, DesiredState, Found, Problem};
 
 /// Events this close together are handled as one.
 const QUIET: Duration = Duration::from_millis(10);
@@ -137,7 +136,8 @@ impl<D: Decode> DirectorySource<D> {
     async fn scan(&mut self, place: &Place, occasion: Occasion) {
         let now = Timestamp::now();
         let text = self.directory.display();
-        let left_alone = if self.catalog.has_pods() { "; the pods from it are left alone" } else { "" };
+        let left_alone =
+            if self.catalog.holds_something() { "; the pods from it are left alone" } else { "" };
         if !place.is_there() {
             let message = format!("{text}: there is no such directory{left_alone}");
             self.catalog.set_place_problem(&self.directory, Some(message), now);
@@ -154,7 +154,7 @@ impl<D: Decode> DirectorySource<D> {
                 return;
             }
         };
-        self.doubted = found.is_empty() && self.catalog.has_pods() && occasion == Occasion::Replaced;
+        self.doubted = found.is_empty() && self.catalog.holds_something() && occasion == Occasion::Replaced;
         if self.doubted {
             // An empty directory in the place of a full one is rather a lost mount than a wish.
             let message = format!("{text}: is empty since it was replaced{left_alone}");
@@ -238,7 +238,7 @@ pub(crate) fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// What a file holds; `None` when it is not there. A link that leads nowhere is there.
-fn read(decode: &impl Decode, path: &Path) -> Option<Result<Vec<Arc<Pod>>, String>> {
+fn read(decode: &impl Decode, path: &Path) -> Option<Result<Found, String>> {
     match fs::symlink_metadata(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
         _ => Some(decode(path)),

@@ -6,8 +6,11 @@
 //! touch a pod that runs.
 
 mod catalog;
+mod claims;
+mod config_store;
 mod diff;
 mod directory;
+mod immutable;
 mod place;
 
 use std::collections::BTreeMap;
@@ -15,9 +18,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_model::{Pod, PodUid};
+use coracle_model::{ConfigObject, Pod, PodUid};
 use jiff::Timestamp;
 
+pub use config_store::{ConfigStore, Configs};
 pub use diff::{Changes, diff};
 pub use directory::DirectorySource;
 
@@ -48,6 +52,8 @@ pub struct Problem {
 pub struct DesiredState {
     /// The pods, by UID.
     pub pods: BTreeMap<PodUid, Desired>,
+    /// The ConfigMaps and Secrets they may be made of.
+    pub configs: Configs,
     /// What is wrong, in order of path.
     pub problems: Vec<Problem>,
 }
@@ -72,16 +78,34 @@ pub enum ControllerError {
     Mounts(#[source] io::Error),
 }
 
-/// Decodes the pods of a manifest; the error is a message for users that names file, line and field.
-pub trait Decode: Fn(&Path) -> Result<Vec<Arc<Pod>>, String> + Send + Sync + 'static {}
+/// What a manifest holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Its pods.
+    pub pods: Vec<Arc<Pod>>,
+    /// Its ConfigMaps and Secrets.
+    pub configs: Vec<Arc<ConfigObject>>,
+}
 
-impl<F: Fn(&Path) -> Result<Vec<Arc<Pod>>, String> + Send + Sync + 'static> Decode for F {}
+/// Decodes a manifest; the error is a message for users that names file, line and field.
+pub trait Decode: Fn(&Path) -> Result<Found, String> + Send + Sync + 'static {}
+
+impl<F: Fn(&Path) -> Result<Found, String> + Send + Sync + 'static> Decode for F {}
 
 /// Decodes a manifest as Kubernetes does: see [`coracle_manifest::decode_file`].
-pub fn decode_manifest(path: &Path) -> Result<Vec<Arc<Pod>>, String> {
+pub fn decode_manifest(path: &Path) -> Result<Found, String> {
     let decoded = coracle_manifest::decode_file(path).map_err(|error| error.to_string())?;
-    // It refuses the kinds of objects that the node does not serve yet.
-    Ok(decoded.pods.into_iter().map(Arc::new).collect())
+    Ok(Found {
+        pods: decoded.pods.into_iter().map(Arc::new).collect(),
+        configs: decoded.configs.into_iter().map(Arc::new).collect(),
+    })
+}
+
+impl Found {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty() && self.configs.is_empty()
+    }
 }
 
 /// The pods of these files, read once. A directory stands for the manifests in it.

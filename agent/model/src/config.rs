@@ -26,8 +26,10 @@ pub struct ConfigKey {
 pub struct ConfigObject {
     /// Kind, namespace and name.
     pub key: ConfigKey,
-    /// By key: `data` and `binaryData` of a ConfigMap, `data` and `stringData` of a Secret, decoded.
+    /// By key: `data` of a ConfigMap, `data` and `stringData` of a Secret, decoded.
     pub data: BTreeMap<String, Arc<[u8]>>,
+    /// By key: `binaryData` of a ConfigMap, decoded. Files are made of it, variables never.
+    pub binary_data: BTreeMap<String, Arc<[u8]>>,
     /// `immutable`: the data may not change while the object is there.
     pub immutable: bool,
 }
@@ -42,9 +44,16 @@ impl fmt::Display for ConfigKey {
 
 // === impl ConfigObject ===
 
+impl ConfigObject {
+    /// Everything it holds, by key. No key is in both kinds of data.
+    pub fn values(&self) -> impl Iterator<Item = (&String, &Arc<[u8]>)> {
+        self.data.iter().chain(&self.binary_data)
+    }
+}
+
 impl fmt::Debug for ConfigObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes = self.data.iter().map(|(key, value)| (key, value.len()));
+        let sizes = self.values().map(|(key, value)| (key, value.len()));
         f.debug_struct("ConfigObject")
             .field("key", &self.key)
             .field("bytes", &sizes.collect::<BTreeMap<_, _>>())

@@ -45,8 +45,8 @@ fn config_map(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> 
     }
     let v1::ConfigMap { binary_data: _, data: _, immutable, mut metadata } = *object?;
     let metadata = metadata::convert(&mut metadata, &Path::ROOT.child("metadata"), faults)?;
-    let data = data?.into_iter().chain(binary?).map(|(key, (value, _))| (key, value)).collect();
-    Some(finish(ConfigKind::ConfigMap, metadata, data, immutable))
+    let (data, binary_data) = (without_places(data?), without_places(binary?));
+    Some(finish(ConfigKind::ConfigMap, metadata, data, binary_data, immutable))
 }
 
 fn secret(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> {
@@ -60,21 +60,26 @@ fn secret(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> {
     }
     let v1::Secret { data: _, immutable, mut metadata, string_data: _, type_ } = *object?;
     let metadata = metadata::convert(&mut metadata, &Path::ROOT.child("metadata"), faults)?;
-    let data: BTreeMap<_, _> = data?.into_iter().map(|(key, (value, _))| (key, value)).collect();
+    let data = without_places(data?);
     secret::check(type_.as_deref().unwrap_or_default(), &data, &metadata.annotations, faults);
-    Some(finish(ConfigKind::Secret, metadata, data, immutable))
+    Some(finish(ConfigKind::Secret, metadata, data, BTreeMap::new(), immutable))
 }
 
 fn size(values: &data::Values) -> usize {
     values.values().map(|(value, _)| value.len()).sum()
 }
 
+fn without_places(values: data::Values) -> BTreeMap<String, Arc<[u8]>> {
+    values.into_iter().map(|(key, (value, _))| (key, value)).collect()
+}
+
 fn finish(
     kind: ConfigKind,
     metadata: Metadata,
     data: BTreeMap<String, Arc<[u8]>>,
+    binary_data: BTreeMap<String, Arc<[u8]>>,
     immutable: Option<bool>,
 ) -> ConfigObject {
     let key = ConfigKey { kind, namespace: metadata.namespace, name: metadata.name };
-    ConfigObject { key, data, immutable: immutable.unwrap_or(false) }
+    ConfigObject { key, data, binary_data, immutable: immutable.unwrap_or(false) }
 }
