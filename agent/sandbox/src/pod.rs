@@ -52,6 +52,8 @@ pub(crate) struct ContainerState {
     pub(crate) cgroup: Cgroup,
     /// Names the first process for as long as it is referred to.
     pub(crate) pidfd: Option<OwnedFd>,
+    /// What exec'd programs inherit, as [`crate::environment`] keeps it; pause holds it, too.
+    pub(crate) environment: Option<OwnedFd>,
     /// The container's processes are not all in a pid namespace that ends with the first of them.
     pub(crate) shares_pids: bool,
     data: Mutex<ContainerData>,
@@ -134,6 +136,7 @@ impl ContainerState {
         dir: PathBuf,
         cgroup: Cgroup,
         pidfd: Option<OwnedFd>,
+        environment: Option<OwnedFd>,
         shares_pids: bool,
         record: ContainerRecord,
         control: Option<Control>,
@@ -147,6 +150,7 @@ impl ContainerState {
             dir,
             cgroup,
             pidfd,
+            environment,
             shares_pids,
             data: Mutex::new(data),
             control: tokio::sync::Mutex::new(control),

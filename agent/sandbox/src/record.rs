@@ -25,7 +25,8 @@ pub(crate) struct SandboxRecord {
     pub(crate) attempt: u32,
 }
 
-/// A container whose creation succeeded.
+/// A container whose creation succeeded. **Invariant:** nothing of its environment is in it, which may
+/// hold values of Secrets: the run directory may lie on a disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerRecord {
@@ -44,8 +45,6 @@ pub(crate) struct ContainerRecord {
     pub(crate) tty: bool,
     pub(crate) stop_signal: i32,
     pub(crate) user: ExecUser,
-    /// What exec'd programs inherit.
-    pub(crate) env: Vec<(String, String)>,
     pub(crate) cwd: String,
     pub(crate) message: MessageSource,
 }

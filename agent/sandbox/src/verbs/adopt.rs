@@ -141,8 +141,13 @@ impl Inner {
         let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid).container(&id);
         let shares_pids = pod.spec.host.pid || pod.spec.share_process_namespace;
         let dir = state.container_dir(id);
-        let container = Arc::new(ContainerState::new(dir, cgroup, taken.pidfd, shares_pids, record, control));
-        if let Err(error) = self.follow_held(&container, taken.held) {
+        let Taken { pidfd, mut held } = taken;
+        let pipes = OutputPipes::from_held(&mut held);
+        let mut held = held.into_iter();
+        let environment = held.next();
+        let container =
+            Arc::new(ContainerState::new(dir, cgroup, pidfd, environment, shares_pids, record, control));
+        if let Err(error) = self.follow_held(&container, pipes, held.next_back()) {
             // A log that cannot be written (a full disk) is no reason to end a container that runs.
             tracing::error!(pod = %pod.key, container = %id, %error, "container output is no longer followed");
         }
@@ -165,10 +170,15 @@ impl Inner {
     }
 
     /// Follows the output of a container through what pause held for it.
-    fn follow_held(&self, container: &Arc<ContainerState>, mut held: Vec<OwnedFd>) -> Result<(), Error> {
+    fn follow_held(
+        &self,
+        container: &Arc<ContainerState>,
+        pipes: Option<OutputPipes>,
+        last: Option<OwnedFd>,
+    ) -> Result<(), Error> {
         let tty = container.data().record.tty;
-        let Some(pipes) = OutputPipes::from_held(&mut held) else { return Ok(()) };
-        if let (true, Some(master)) = (tty, held.pop()) {
+        let Some(pipes) = pipes else { return Ok(()) };
+        if let (true, Some(master)) = (tty, last) {
             tty::forward(master, tty::writing_end(pipes.held()[0])?)?;
         }
         self.pump(container, pipes)

@@ -16,6 +16,7 @@ use super::remove::remove_tree;
 use super::stop::end_processes;
 use crate::blocking::blocking;
 use crate::control::Control;
+use crate::environment;
 use crate::error::{Error, file, system};
 use crate::host;
 use crate::logs::{ContainerEnds, OutputPipes, Pump};
@@ -89,7 +90,9 @@ impl Inner {
             true => Some(sandbox.client.shared_pid().await?),
             false => None,
         };
-        let held = held(&pipes, stdin.as_ref());
+        let environment =
+            environment::keep(&request.env).map_err(system("keep the container's environment"))?;
+        let held = held(&pipes, &environment, stdin.as_ref());
         // A container born by CLONE_PARENT is known to pause only once it is registered, with what is
         // held for it; the process that is spawned is none.
         let spawned_as = if shared.is_some() { None } else { Some(request.id) };
@@ -159,6 +162,7 @@ impl Inner {
             attempt.dir.clone(),
             attempt.cgroup.clone(),
             Some(first.pidfd),
+            Some(environment),
             shares_pids,
             record,
             Some(control),
@@ -190,7 +194,6 @@ impl Inner {
             tty: request.container.tty,
             stop_signal: request.stop_signal,
             user: request.user.clone(),
-            env: request.env.clone(),
             cwd: request.cwd.clone(),
             message,
         }
@@ -286,10 +289,16 @@ impl Drop for Attempt {
     }
 }
 
-/// The descriptors pause keeps from the start: output and journal, then the agent's end of standard input. Once
-/// the container is prepared, the agent's end of the control socket and a terminal's master follow.
-fn held<'a>(pipes: &'a OutputPipes, stdin: Option<&'a (OwnedFd, OwnedFd)>) -> Vec<BorrowedFd<'a>> {
+/// The descriptors pause keeps from the start: output and journal, the environment, then the agent's end of
+/// standard input. Once the container is prepared, the agent's end of the control socket and a terminal's
+/// master follow.
+fn held<'a>(
+    pipes: &'a OutputPipes,
+    environment: &'a OwnedFd,
+    stdin: Option<&'a (OwnedFd, OwnedFd)>,
+) -> Vec<BorrowedFd<'a>> {
     let mut held = pipes.held().to_vec();
+    held.push(environment.as_fd());
     held.extend(stdin.map(|(_, write)| write.as_fd()));
     held
 }

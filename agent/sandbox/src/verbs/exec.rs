@@ -11,6 +11,7 @@ use rustix::termios::Winsize;
 use tokio::sync::oneshot;
 
 use crate::control::Control;
+use crate::environment;
 use crate::error::{Error, system};
 use crate::pause::{Exit, ExitStatus, Spawn};
 use crate::runtime::Runtime;
@@ -83,11 +84,15 @@ impl Runtime {
             container.pidfd.as_ref().filter(|_| record.started_at.is_some() && !container.has_ended());
         let pidfd = pidfd.ok_or(Error::NotRunning(id))?;
 
+        let kept = container.environment.as_ref().map(environment::read);
+        let kept = kept.unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
+        let env = inherited(kept.map_err(system("read the container's environment"))?, request.tty);
+
         let granted = spec::granted(&specified.security, &self.inner.facts.capabilities);
         let seccomp = self.inner.seccomp.of(pod, specified, &granted, self.inner.facts.seccomp_default)?;
         let mut process = spec::process(ProcessRequest {
             args: request.command.clone(),
-            env: &environment(&record.env, request.tty),
+            env: &env,
             cwd: &record.cwd,
             user: &record.user,
             tty: request.tty,
@@ -148,8 +153,7 @@ fn joined(pod: &Pod) -> Vec<Namespace> {
     joined
 }
 
-fn environment(of_container: &[(String, String)], tty: bool) -> Vec<(String, String)> {
-    let mut environment = of_container.to_vec();
+fn inherited(mut environment: Vec<(String, String)>, tty: bool) -> Vec<(String, String)> {
     if tty && !environment.iter().any(|(name, _)| name == "TERM") {
         environment.push(("TERM".to_owned(), "xterm".to_owned()));
     }
