@@ -412,7 +412,9 @@ impl Node {
         // A descriptor of a pod keeps what it names: a namespace, a pipe, a process, a deleted file.
         for (number, target) in agent.map(processes::descriptors).unwrap_or_default() {
             let of_pod = ["/pods/", "(deleted)", "net:[", "mnt:[", "pid:[", "anon_inode:[pidfd]"];
-            if of_pod.iter().any(|mark| target.contains(mark)) && !target.starts_with("/memfd:") {
+            // A memfd is a program's, but for containers' environments.
+            let own = target.starts_with("/memfd:") && !target.contains("environment");
+            if of_pod.iter().any(|mark| target.contains(mark)) && !own {
                 leaks.push(format!("descriptor {number} of the agent: {target}"));
             }
         }

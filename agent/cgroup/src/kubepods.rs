@@ -106,6 +106,11 @@ impl Kubepods {
         Ok(())
     }
 
+    /// Relative to the mounts.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The host.
     pub fn host(&self) -> &Arc<Host> {
         &self.host

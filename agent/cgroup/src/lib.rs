@@ -22,6 +22,7 @@
 //! [`Cgroup::wait_empty`] is asynchronous.
 
 mod attach;
+mod capacity;
 mod device;
 mod error;
 mod exec;
@@ -39,6 +40,7 @@ mod wait;
 mod write_limits;
 
 pub use attach::Attachment;
+pub use capacity::Capacity;
 pub use device::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use error::{Error, RemoveError};
 pub use group::Cgroup;

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod root {
+    mod capacity;
     mod cost;
     mod exec;
     mod kill;

@@ -4,6 +4,7 @@ mod abandoned;
 mod dial;
 mod event;
 mod exec;
+mod facts;
 mod lock;
 mod node;
 mod port_forward;

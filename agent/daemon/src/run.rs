@@ -44,6 +44,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
         let printing = tokio::spawn(stream::print_logs(client, async move {
             let _ = finished.await;
         }));
+        agent.configs.replace(desired.configs);
         for wanted in desired.pods.into_values() {
             pods.set_desired(wanted.pod, None)?;
         }

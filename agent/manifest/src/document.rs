@@ -5,7 +5,6 @@ use coracle_model::ConfigKind;
 use crate::error::{Fault, Faults, quote};
 use crate::node::{Node, Value};
 use crate::path::{FieldPath, Segment};
-use crate::unserved;
 
 /// One object's document.
 pub(crate) struct Document<'a> {
@@ -105,10 +104,16 @@ fn take<'a>(
         }
         (version, None, _) => {
             let what = quote(&format!("{version} {kind}"));
-            let message = format!("{what} is not accepted: {}", unserved::accepted_kinds());
+            let message = format!("{what} is not accepted: {}", accepted_kinds());
             refuse(Some("kind"), message, &node);
         }
     }
+}
+
+/// Which kinds the node takes, for a message.
+fn accepted_kinds() -> String {
+    let words = Kind::ALL.map(|kind| format!("v1 {}", kind.as_str()));
+    format!("this node accepts {} and v1 List", words.join(", "))
 }
 
 fn take_list<'a>(list: Node<'a>, of: Option<Kind>, documents: &mut Vec<Document<'a>>, faults: &mut Faults) {

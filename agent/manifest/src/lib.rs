@@ -144,9 +144,6 @@ impl Decoder<'_> {
         let roots =
             if json::looks_like(text) { read_braced(text, faults)? } else { yaml::read(text, faults)? };
         for document in document::split(roots, faults) {
-            if self.served_only {
-                unserved::check_kind(&document, &mut self.faults);
-            }
             match document.kind {
                 Kind::Pod => self.pod(document),
                 Kind::Config(kind) => self.config(kind, document),

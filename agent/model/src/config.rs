@@ -1,12 +1,12 @@
 //! ConfigMaps and Secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigKind, Name};
+use crate::{ConfigKind, Container, EnvValue, Name, Pod, Projection, Volume, VolumeSource};
 
 /// What identifies a ConfigMap or Secret on the node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,6 +32,48 @@ pub struct ConfigObject {
     pub binary_data: BTreeMap<String, Arc<[u8]>>,
     /// `immutable`: the data may not change while the object is there.
     pub immutable: bool,
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// The ConfigMaps and Secrets its variables and volumes are made of, whether they are there or not.
+    pub fn configs(&self) -> BTreeSet<ConfigKey> {
+        let of_containers = self.all_containers().flat_map(Container::configs);
+        let of_volumes = self.spec.volumes.iter().flat_map(Volume::configs);
+        let key = |(kind, name): (ConfigKind, &Name)| ConfigKey {
+            kind,
+            namespace: self.key.namespace.clone(),
+            name: name.clone(),
+        };
+        of_containers.chain(of_volumes).map(key).collect()
+    }
+}
+
+impl Container {
+    /// The objects its variables are made of.
+    fn configs(&self) -> impl Iterator<Item = (ConfigKind, &Name)> {
+        let of_keys = self.env.iter().filter_map(|variable| match &variable.value {
+            EnvValue::ConfigMapKey(selector) => Some((ConfigKind::ConfigMap, &selector.name)),
+            EnvValue::SecretKey(selector) => Some((ConfigKind::Secret, &selector.name)),
+            _ => None,
+        });
+        self.env_from.iter().map(|from| (from.kind, &from.name)).chain(of_keys)
+    }
+}
+
+impl Volume {
+    /// The objects its files are made of.
+    fn configs(&self) -> impl Iterator<Item = (ConfigKind, &Name)> {
+        let sources = match &self.source {
+            VolumeSource::Projected(volume) => &volume.sources[..],
+            _ => &[],
+        };
+        sources.iter().filter_map(|source| match source {
+            Projection::Object { kind, name, .. } => Some((*kind, name)),
+            Projection::Downward(_) => None,
+        })
+    }
 }
 
 // === impl ConfigKey ===

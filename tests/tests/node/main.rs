@@ -12,6 +12,7 @@
 
 mod attach;
 mod command_line;
+mod configuration;
 mod events;
 mod exec;
 mod harness;
@@ -26,6 +27,7 @@ mod port_forward;
 mod reconnect;
 mod restart;
 mod run;
+mod secrets;
 mod security;
 mod shm;
 mod storage;

@@ -17,12 +17,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::facts::NodeFacts;
 use super::ports::NodePorts;
 use super::{exec, port_forward};
 
 /// This node.
 pub(crate) struct AgentNode {
-    pub(crate) name: String,
+    pub(crate) facts: NodeFacts,
     pub(crate) log_dir: PathBuf,
     pub(crate) pods: Pods<NodePorts>,
     pub(crate) events: EventLog,
@@ -32,11 +33,11 @@ pub(crate) struct AgentNode {
 
 impl Node for AgentNode {
     fn name(&self) -> &str {
-        &self.name
+        self.facts.name()
     }
 
     fn address(&self) -> Option<IpAddr> {
-        None
+        self.facts.addresses().first().copied()
     }
 
     fn pods(&self) -> Vec<PodEntry> {

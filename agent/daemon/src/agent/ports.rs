@@ -1,6 +1,6 @@
 //! The pod workers' ports, made of the runtime, the image store, the volumes and the run directory.
 
-mod environment;
+mod configuration;
 mod event;
 mod failure;
 mod hook;
@@ -12,9 +12,10 @@ mod volume;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coracle_controller::{ConfigStore, Configs};
 use coracle_events::EventLog;
 use coracle_image::Store;
-use coracle_model::{ContainerId, PodUid};
+use coracle_model::{ContainerId, Pod, PodUid};
 use coracle_pod::RecordDir;
 use coracle_pod::ports::{Ports, SystemClock};
 use coracle_probe::Prober;
@@ -23,6 +24,8 @@ use coracle_volume::Volumes;
 use tokio::sync::mpsc;
 
 use self::probe::ProbedNode;
+
+use super::facts::NodeFacts;
 
 pub(crate) use event::EventPort;
 pub(crate) use hook::HookPort;
@@ -44,25 +47,58 @@ pub(crate) struct NodePorts {
     hooks: HookPort,
 }
 
+/// What the ports are made of.
+pub(crate) struct Parts {
+    /// The container runtime.
+    pub(crate) runtime: Runtime,
+    /// The images.
+    pub(crate) store: Arc<Store>,
+    /// The volumes.
+    pub(crate) volumes: Arc<Volumes>,
+    /// The directories of pods.
+    pub(crate) dirs: PodDirs,
+    /// The pods' records.
+    pub(crate) records: RecordDir,
+    /// The node's events.
+    pub(crate) events: EventLog,
+    /// What variables and files are made of.
+    pub(crate) configuration: Configuration,
+}
+
+/// What pods' variables and files are made of.
+#[derive(Clone)]
+pub(crate) struct Configuration {
+    /// The node's ConfigMaps and Secrets.
+    pub(crate) configs: ConfigStore,
+    /// The node itself.
+    pub(crate) node: NodeFacts,
+}
+
 /// The directories of pods: `<root>/pods/<uid>`.
 #[derive(Clone, Debug)]
 pub(crate) struct PodDirs {
     root: PathBuf,
 }
 
+// === impl Configuration ===
+
+impl Configuration {
+    /// The ConfigMaps and Secrets there are. One that is made of none waits for no manifests.
+    pub(crate) async fn of(&self, pod: &Pod) -> Arc<Configs> {
+        match pod.configs().is_empty() {
+            true => Arc::default(),
+            false => self.configs.current().await,
+        }
+    }
+}
+
 // === impl NodePorts ===
 
 impl NodePorts {
     /// `changes` is told of pods whose probes have found something new.
-    pub(crate) fn new(
-        runtime: Runtime,
-        store: Arc<Store>,
-        volumes: Arc<Volumes>,
-        dirs: PodDirs,
-        records: RecordDir,
-        events: EventLog,
-        changes: mpsc::UnboundedSender<PodUid>,
-    ) -> anyhow::Result<Self> {
+    /// `changes` are told of the pods whose probes have found something new.
+    pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
+        let Parts { runtime, store, volumes, dirs, records, events, configuration } = parts;
         let events = EventPort::new(events);
         let prober = Arc::new(Prober::new(ProbedNode::new(runtime.clone(), events.clone(), changes))?);
         Ok(Self {
@@ -71,9 +107,10 @@ impl NodePorts {
                 Arc::clone(&store),
                 Arc::clone(&volumes),
                 dirs.clone(),
+                configuration.clone(),
             ),
             images: ImagePort::new(store),
-            volumes: VolumePort::new(volumes, dirs, runtime),
+            volumes: VolumePort::new(volumes, dirs, runtime, configuration, events.clone()),
             records,
             events,
             probes: ProbePort::new(Arc::clone(&prober)),

@@ -1,11 +1,12 @@
 //! `coracle agent`: a node until it is told to stop.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use coracle_controller::{Changes, Desired, DesiredState, DirectorySource, decode_manifest, diff};
-use coracle_model::PodUid;
+use coracle_model::{ConfigKey, PodUid};
 use coracle_pod::Pods;
 use coracle_server::Problem;
 use tokio::sync::watch;
@@ -67,7 +68,7 @@ fn follow(
     manifests: &Path,
     agent: &Agent,
 ) -> impl Future<Output = ()> + use<> {
-    let (pods, problems) = (agent.pods.clone(), agent.problems.clone());
+    let (pods, configs, problems) = (agent.pods.clone(), agent.configs.clone(), agent.problems.clone());
     let events = Arc::clone(&agent.node_events);
     let manifests = manifests.to_owned();
     async move {
@@ -77,7 +78,10 @@ fn follow(
                 events.refused(&manifests, problem);
             }
             report(&problems, &state);
+            // Before the pods: a new one is to find what stands beside it.
+            let changed = configs.replace(state.configs.clone());
             apply(&pods, &state);
+            tell(&pods, &changed);
         }
         tracing::error!(directory = %manifests.display(), "manifests are no longer followed");
     }
@@ -102,6 +106,19 @@ pub(super) fn apply(pods: &Pods<NodePorts>, state: &DesiredState) {
             tracing::warn!(%error, "a pod is not taken up");
         }
     }
+}
+
+/// Has the pods that are made of them act on objects that came, went or changed.
+fn tell(pods: &Pods<NodePorts>, changed: &BTreeSet<ConfigKey>) {
+    if changed.is_empty() {
+        return;
+    }
+    for key in changed {
+        tracing::info!(object = %key, "came, went or has changed");
+    }
+    let concerned =
+        pods.snapshot().into_iter().filter(|snapshot| !snapshot.pod.configs().is_disjoint(changed));
+    concerned.for_each(|snapshot| pods.config_changed(&snapshot.pod.uid));
 }
 
 /// What is wrong with the manifests that was not wrong before.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use coracle_cgroup::{Host, Kubepods};
+use coracle_controller::ConfigStore;
 use coracle_events::EventLog;
 use coracle_image::Store;
 use coracle_model::PodUid;
@@ -19,15 +20,18 @@ use coracle_volume::Volumes;
 use tokio::sync::{mpsc, watch};
 
 use super::event::NodeEvents;
+use super::facts::NodeFacts;
 use super::lock::lock;
 use super::node::AgentNode;
-use super::ports::{NodePorts, PodDirs};
+use super::ports::{Configuration, NodePorts, Parts, PodDirs};
 use crate::config::Config;
 
 /// A node at work: its pods, and the socket to ask for them.
 pub(crate) struct Agent {
     /// The pods.
     pub(crate) pods: Pods<NodePorts>,
+    /// The ConfigMaps and Secrets they may be made of.
+    pub(crate) configs: ConfigStore,
     /// The pods that an agent before this one has left running, as they were accepted.
     pub(crate) adopted: Vec<PodRecord>,
     /// What is wrong with the manifests.
@@ -79,15 +83,18 @@ impl Agent {
         let node_events = NodeEvents::new(events.clone(), config);
         node_events.starting();
         let (probes_tell, found) = mpsc::unbounded_channel();
-        let ports = Arc::new(NodePorts::new(
-            runtime.clone(),
+        let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone());
+        let configs = ConfigStore::default();
+        let parts = Parts {
+            runtime: runtime.clone(),
             store,
             volumes,
-            dirs.clone(),
+            dirs: dirs.clone(),
             records,
-            events.clone(),
-            probes_tell,
-        )?);
+            events: events.clone(),
+            configuration: Configuration { configs: configs.clone(), node: facts.clone() },
+        };
+        let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
         let adopted = adopt(&runtime, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
         for record in &adopted {
@@ -106,7 +113,7 @@ impl Agent {
         tokio::spawn(forward(found, pods.clone()));
         let (problems, seen) = watch::channel(Arc::default());
         let node = Arc::new(AgentNode {
-            name: config.node_name.to_string(),
+            facts,
             log_dir: config.log_dir.clone(),
             pods: pods.clone(),
             events: events.clone(),
@@ -116,6 +123,7 @@ impl Agent {
         let socket = Some(Socket::bind(&config.socket())?);
         Ok(Self {
             pods,
+            configs,
             adopted,
             problems,
             events,
@@ -155,11 +163,20 @@ pub(super) async fn remove_all_pods(
 ) -> anyhow::Result<()> {
     let dirs = PodDirs::new(&config.root_dir);
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
+    let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone());
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = RecordDir::open(config.run_dir.join("records"))?;
     let (probes_tell, _found) = mpsc::unbounded_channel();
-    let events = EventLog::in_memory();
-    let ports = NodePorts::new(runtime.clone(), store, volumes, dirs.clone(), records, events, probes_tell)?;
+    let parts = Parts {
+        runtime: runtime.clone(),
+        store,
+        volumes,
+        dirs: dirs.clone(),
+        records,
+        events: EventLog::in_memory(),
+        configuration: Configuration { configs: ConfigStore::default(), node: facts },
+    };
+    let ports = NodePorts::new(parts, probes_tell)?;
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
     Ok(())
 }

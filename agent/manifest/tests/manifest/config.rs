@@ -1,10 +1,10 @@
 //! ConfigMaps and Secrets that are accepted.
 
-use coracle_manifest::{decode, decode_unserved};
+use coracle_manifest::decode;
 use coracle_model::{ConfigKind, ConfigObject};
 
 fn objects(text: &str) -> Vec<ConfigObject> {
-    match decode_unserved("test.yaml", text.as_bytes()) {
+    match decode("test.yaml", text.as_bytes()) {
         Ok(decoded) => decoded.configs,
         Err(error) => panic!("{error}"),
     }
@@ -28,7 +28,7 @@ fn the_data_of_every_object_reaches_the_model() {
     assert!(settings.immutable);
     assert_eq!(value(settings, "color"), b"blue");
     assert_eq!(value(settings, "shop.properties"), b"a = 1\nb = 2\n");
-    assert_eq!(value(settings, "logo"), [0xff, 0x00, 0x01]);
+    assert_eq!(*settings.binary_data["logo"], [0xff, 0x00, 0x01]);
     assert_eq!(value(settings, "null"), b"");
 
     assert_eq!(login.key.kind, ConfigKind::Secret);
@@ -79,31 +79,9 @@ fn the_values_of_one_object_have_a_mebibyte_together() {
         };
         let most = 1024 * 1024 - 2;
         assert_eq!(objects(&text(most))[0].data["a"].len(), most);
-        let error = decode_unserved("test.yaml", text(most + 1).as_bytes()).unwrap_err().to_string();
+        let error = decode("test.yaml", text(most + 1).as_bytes()).unwrap_err().to_string();
         assert!(error.ends_with(&format!(": {path}Too long: may not be more than 1048576 bytes")), "{error}");
     }
-}
-
-/// Until the node has a place for them.
-#[test]
-fn a_node_says_that_it_does_not_serve_configuration_yet() {
-    let text = include_str!("good/configuration.yaml");
-    let error = decode("test.yaml", text.as_bytes()).unwrap_err();
-    let lines: Vec<_> = error.diagnostics().iter().map(ToString::to_string).collect();
-    let words = |at: &str, path: &str, kind: &str| {
-        format!(
-            "test.yaml:{at}: {path}kind: {kind} manifests are not supported yet: this node accepts v1 Pod and v1 List"
-        )
-    };
-    assert_eq!(
-        lines,
-        [
-            words("2:7", "", "ConfigMap"),
-            words("20:9", "items[0].", "Secret"),
-            words("38:9", "items[1].", "Secret"),
-            words("50:3", "items[0].", "ConfigMap"),
-        ]
-    );
 }
 
 #[test]

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_controller::Configs;
 use coracle_image::{
-    Access, Digest, Image, ImageError, Store, effective_process, resolve_user, verify_non_root,
+    Access, Digest, EnvEntry, Image, ImageError, Store, effective_process, resolve_user, verify_non_root,
 };
-use coracle_model::{Container, ContainerId, Pod, PodUid, Signal};
+use coracle_model::{Container, ContainerId, FileKeySelector, Pod, PodUid, Signal};
 use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 use coracle_sandbox::{
     ContainerRequest, ContainerSnapshot, ContainerStage, ExecUser, RequestMount, Runtime, SandboxStage,
@@ -18,8 +19,9 @@ use coracle_sandbox::{
 };
 use coracle_volume::Volumes;
 
+use super::configuration::{self, Sources};
 use super::failure::{blocking, failure};
-use super::{PodDirs, environment};
+use super::{Configuration, PodDirs};
 
 /// The sandbox runtime, as pods need it.
 pub(crate) struct RuntimePort {
@@ -32,13 +34,23 @@ struct Composer {
     store: Arc<Store>,
     volumes: Arc<Volumes>,
     dirs: PodDirs,
+    configuration: Configuration,
 }
+
+/// The most a file of variables may have.
+const MAX_ENV_FILE: u64 = 1 << 20;
 
 // === impl RuntimePort ===
 
 impl RuntimePort {
-    pub(super) fn new(runtime: Runtime, store: Arc<Store>, volumes: Arc<Volumes>, dirs: PodDirs) -> Self {
-        Self { runtime, composer: Arc::new(Composer { store, volumes, dirs }) }
+    pub(super) fn new(
+        runtime: Runtime,
+        store: Arc<Store>,
+        volumes: Arc<Volumes>,
+        dirs: PodDirs,
+        configuration: Configuration,
+    ) -> Self {
+        Self { runtime, composer: Arc::new(Composer { store, volumes, dirs, configuration }) }
     }
 }
 
@@ -76,9 +88,10 @@ impl ports::Runtime for RuntimePort {
         let id = ContainerId::random();
         let (composer, pod, container) = (Arc::clone(&self.composer), Arc::clone(pod), container.clone());
         let (uid, image) = (pod.uid.clone(), image.clone());
+        let configs = composer.configuration.of(&pod).await;
         let composed = blocking({
             let composer = Arc::clone(&composer);
-            move || composer.compose(id, &pod, container, attempt, &image)
+            move || composer.compose(id, &pod, container, attempt, &image, &configs)
         })
         .await;
         let created = match composed {
@@ -163,11 +176,12 @@ impl Composer {
         container: Container,
         attempt: u32,
         image: &ImageRef,
+        configs: &Configs,
     ) -> Result<ContainerRequest, Failure> {
         let image = self.image(image)?;
         let config = &image.document.config;
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
-        let environment = environment::resolve(&container)?;
+        let environment = self.environment(pod, &container, configs)?;
         let process = effective_process(&container, &environment, config, pod.hostname()).map_err(created)?;
         let stop_signal = match process.stop_signal.as_deref() {
             None => Signal::TERM,
@@ -202,6 +216,21 @@ impl Composer {
             mounts,
             container,
         })
+    }
+
+    /// The container's variables, with the values their sources give now.
+    fn environment(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        configs: &Configs,
+    ) -> Result<Vec<EnvEntry>, Failure> {
+        let read_file = |selector: &FileKeySelector| {
+            let read = self.volumes.read_file(pod, &selector.volume, Path::new(&selector.path), MAX_ENV_FILE);
+            read.map_err(|error| error.to_string())
+        };
+        let sources = Sources { pod, configs, node: &self.configuration.node.now() };
+        configuration::resolve(container, sources, &read_file)
     }
 
     fn image(&self, image: &ImageRef) -> Result<Image, Failure> {
