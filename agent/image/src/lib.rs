@@ -2,6 +2,7 @@
 //!
 //! Everything here may block on the disk: an asynchronous caller uses `spawn_blocking`.
 
+mod archive;
 mod config;
 mod digest;
 mod error;
@@ -12,6 +13,7 @@ mod store;
 mod unpack;
 mod user;
 
+pub use archive::{Archive, ArchiveEntry, ArchiveKind};
 pub use config::{EffectiveProcess, EnvEntry, ImageConfig, ImageDocument, RootFs, effective_process};
 pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;

@@ -13,6 +13,7 @@
 mod attach;
 mod command_line;
 mod configuration;
+mod cp;
 mod events;
 mod exec;
 mod harness;

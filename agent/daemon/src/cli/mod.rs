@@ -3,6 +3,7 @@
 mod age;
 mod attach;
 mod check;
+mod cp;
 mod describe;
 mod detach;
 mod escape;
@@ -63,6 +64,7 @@ enum Command {
     Exec(exec::Exec),
     Attach(attach::Attach),
     PortForward(port_forward::PortForward),
+    Cp(cp::Cp),
     Image(image::Image),
     Check(check::Check),
     /// Print a completion script for a shell
@@ -92,6 +94,7 @@ impl Cli {
             Command::Exec(exec) => block_on(exec.execute(&client()?)),
             Command::Attach(attach) => block_on(attach.execute(&client()?)),
             Command::PortForward(forward) => block_on(forward.execute(&client()?)),
+            Command::Cp(cp) => block_on(cp.execute(&client()?)),
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),
             Command::Completion { shell } => {

@@ -9,7 +9,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
@@ -19,6 +18,8 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+
+pub use axum::body::Bytes;
 
 pub use self::exec::{AttachOptions, ExecInput, ExecOptions, ExecOutput, ExecOutputs};
 pub use self::object::{
