@@ -85,6 +85,12 @@ pub enum Error {
     /// The pod has no sandbox that could hold a container.
     #[error("pod {0} has no running sandbox")]
     NoSandbox(PodUid),
+    /// The pod's pause lives, as far as is known, and has told this agent nothing yet.
+    #[error(
+        "the pause of pod {0} has not answered this agent yet: the host may be busy, or the pod frozen; it is asked \
+         until it does"
+    )]
+    Unanswered(PodUid),
     /// The container is not known.
     #[error("no container {0}")]
     NoContainer(ContainerId),

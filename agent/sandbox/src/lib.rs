@@ -31,6 +31,6 @@ pub use request::{ContainerRequest, ExecUser, RequestMount};
 pub use runtime::{Runtime, RuntimeConfig};
 pub use termination::TERMINATION_MESSAGE_FILE;
 pub use verbs::{
-    AttachRequest, Attachment, ContainerEnd, ContainerSnapshot, ContainerStage, ExecHandle, ExecRequest,
-    ExecSyncOutput, ExecSyncRequest, PodSnapshot, ProgramExit, SandboxStage, Terminal,
+    Adoption, AttachRequest, Attachment, ContainerEnd, ContainerSnapshot, ContainerStage, ExecHandle,
+    ExecRequest, ExecSyncOutput, ExecSyncRequest, PodSnapshot, ProgramExit, SandboxStage, Terminal,
 };

@@ -1,17 +1,19 @@
 //! What the runtime knows of one pod, and how its containers are watched.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use coracle_cgroup::{Cgroup, PodCgroup};
 use coracle_model::{ContainerId, PodUid};
 use tokio::sync::{RwLock, Semaphore, oneshot, watch};
 
 use crate::control::Control;
+use crate::error::Error;
+use crate::host;
 use crate::logs::Taps;
-use crate::pause::{Exit, PauseClient};
+use crate::pause::{Exit, Ledger, PauseClient, read_ledger};
 use crate::record::{ContainerRecord, ExitRecord};
 
 /// A pod of the runtime.
@@ -29,6 +31,9 @@ pub(crate) struct PodState {
 pub(crate) struct PodData {
     /// What was made, while it is not removed.
     pub(crate) sandbox: Option<Sandbox>,
+    /// pause has not told this agent what it holds: it is asked until it does, or is dead. What is known of the
+    /// sandbox is what is on record.
+    pub(crate) unanswered: bool,
     /// pause died: nothing can be started any more.
     pub(crate) dead: bool,
     /// How often the sandbox was made again.
@@ -51,9 +56,9 @@ pub(crate) struct ContainerState {
     pub(crate) dir: PathBuf,
     pub(crate) cgroup: Cgroup,
     /// Names the first process for as long as it is referred to.
-    pub(crate) pidfd: Option<OwnedFd>,
+    pidfd: OnceLock<OwnedFd>,
     /// What exec'd programs inherit, as [`crate::environment`] keeps it; pause holds it, too.
-    pub(crate) environment: Option<OwnedFd>,
+    environment: OnceLock<OwnedFd>,
     /// The container's processes are not all in a pid namespace that ends with the first of them.
     pub(crate) shares_pids: bool,
     data: Mutex<ContainerData>,
@@ -115,6 +120,26 @@ impl PodState {
         data.sandbox.clone().filter(|_| !data.dead)
     }
 
+    /// The sandbox, for what cannot be done without it.
+    pub(crate) fn sandbox(&self) -> Result<Sandbox, Error> {
+        match self.live_sandbox() {
+            Some(sandbox) => Ok(sandbox),
+            None if self.data().unanswered => Err(Error::Unanswered(self.uid.clone())),
+            None => Err(Error::NoSandbox(self.uid.clone())),
+        }
+    }
+
+    /// How a container ended, if pause has written it down.
+    pub(crate) fn recorded_exit(&self, id: ContainerId) -> Option<Exit> {
+        self.ledger().exits.iter().find(|exit| exit.container == id).map(|exit| exit.exit)
+    }
+
+    /// What pause has written down. Without a ledger (no pause was ever started) nobody has ended either.
+    pub(crate) fn ledger(&self) -> Ledger {
+        let Ok(dir) = host::open_dir(&self.dir) else { return Ledger::default() };
+        read_ledger(dir.as_fd()).unwrap_or_default()
+    }
+
     pub(crate) fn container(&self, id: ContainerId) -> Option<Arc<ContainerState>> {
         self.data().containers.iter().find(|container| container.id == id).cloned()
     }
@@ -149,8 +174,8 @@ impl ContainerState {
             id,
             dir,
             cgroup,
-            pidfd,
-            environment,
+            pidfd: pidfd.map_or_else(OnceLock::new, OnceLock::from),
+            environment: environment.map_or_else(OnceLock::new, OnceLock::from),
             shares_pids,
             data: Mutex::new(data),
             control: tokio::sync::Mutex::new(control),
@@ -164,6 +189,28 @@ impl ContainerState {
 
     pub(crate) fn data(&self) -> MutexGuard<'_, ContainerData> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first process, if it was alive when pause was asked for it.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.get().map(AsFd::as_fd)
+    }
+
+    /// What exec'd programs inherit, unless the container had ended when pause was asked for it.
+    pub(crate) fn environment(&self) -> Option<&OwnedFd> {
+        self.environment.get()
+    }
+
+    /// What pause had of a container that is taken over, which is done once.
+    pub(crate) fn taken_over(&self, pidfd: Option<OwnedFd>, environment: Option<OwnedFd>) {
+        pidfd.into_iter().for_each(|pidfd| drop(self.pidfd.set(pidfd)));
+        environment.into_iter().for_each(|environment| drop(self.environment.set(environment)));
+    }
+
+    /// Whether it was never ordered to start, and has not ended either.
+    pub(crate) fn is_to_start(&self) -> bool {
+        let data = self.data();
+        data.record.exit.is_none() && data.record.started_at.is_none()
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -81,6 +81,12 @@ pub(crate) fn write(path: &Path, record: &impl Serialize) -> Result<(), Error> {
     fs::rename(&temporary, path).map_err(failed)
 }
 
+/// Whether a record was read and is none: it would be no other if it were read again.
+pub(crate) fn is_malformed(error: &Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error, Error::File { source, .. } if matches!(source.kind(), InvalidData | UnexpectedEof))
+}
+
 /// Reads a record; `None` when there is none.
 pub(crate) fn read<R: DeserializeOwned>(path: &Path) -> Result<Option<R>, Error> {
     match fs::read(path) {

@@ -13,7 +13,9 @@ mod reconnect;
 mod remove;
 mod start;
 mod stop;
+mod take_over;
 
+pub use adopt::Adoption;
 pub use attach::{AttachRequest, Attachment, ContainerEnd};
 pub use exec::{ExecHandle, ExecRequest, ProgramExit, Terminal};
 pub use exec_sync::{ExecSyncOutput, ExecSyncRequest};

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::{descendants, is_alive, kill};
+use coracle_tests::processes::{descendants, is_alive, kill, signal};
 use coracle_tests::wait::{SOON, wait_until};
+use rustix::process::Signal;
 use serde_json::json;
 
 #[test]
@@ -186,6 +187,55 @@ fn a_pause_that_dies_takes_its_pod_with_it_and_the_pod_comes_back() {
     });
     assert!(Instant::now() < deadline);
     assert!(is_alive(node.pause_pid(&after)));
+    node.finish();
+}
+
+#[test]
+fn a_pause_that_does_not_answer_costs_nothing_and_holds_up_no_other_pod() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("stopped", vec![idle("c")]));
+    node.run(&pod("other", vec![idle("c")]));
+    let before = ["stopped", "other"].map(|name| node.wait_running(name));
+    let pause = node.pause_pid(&before[0]);
+    let pids = before.each_ref().map(|pod| node.container_pid(pod, "c"));
+    signal(pause, Signal::STOP);
+    node.kill_agent();
+    node.start_agent();
+    let exec = |pod: &str| node.coracle(&["exec", pod, "--", "echo", "there"]);
+    assert_eq!(exec("other").stdout, "there\n");
+    // It is seen as it was, and what needs its pause says why it cannot be done.
+    let seen = node.wait_running("stopped");
+    assert_eq!(container_id(&seen, "c"), container_id(&before[0], "c"));
+    let answer = exec("stopped");
+    assert!(
+        answer.code != 0 && answer.stderr.contains("has not answered this agent yet"),
+        "{}",
+        answer.stderr
+    );
+
+    signal(pause, Signal::CONT);
+    wait_until("the pod to be taken over", SOON, || exec("stopped").stdout == "there\n");
+    for (before, pid) in before.iter().zip(pids) {
+        let after = node.wait_running(before["metadata"]["name"].as_str().unwrap());
+        assert_eq!(node.container_pid(&after, "c"), pid);
+        assert_eq!(container_status(&after, "c")["restartCount"], 0);
+    }
+    assert_eq!(node.pause_pid(&before[0]), pause);
+    node.finish();
+}
+
+#[test]
+fn a_pod_whose_pause_does_not_answer_is_removed() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("stopped", vec![idle("c")]));
+    let seen = node.wait_running("stopped");
+    signal(node.pause_pid(&seen), Signal::STOP);
+    node.kill_agent();
+    node.remove("stopped");
+    node.start_agent();
+    node.wait_gone("stopped");
     node.finish();
 }
 

@@ -14,7 +14,7 @@ use coracle_image::Store;
 use coracle_model::PodUid;
 use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
 use coracle_pod::{PodRecord, Pods, RecordDir};
-use coracle_sandbox::{LogLimits, Runtime, RuntimeConfig};
+use coracle_sandbox::{Adoption, LogLimits, Runtime, RuntimeConfig};
 use coracle_server::{Problem, Socket};
 use coracle_volume::Volumes;
 use tokio::sync::{mpsc, watch};
@@ -95,13 +95,8 @@ impl Agent {
             configuration: Configuration { configs: configs.clone(), node: facts.clone() },
         };
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
-        let adopted = adopt(&runtime, known).await;
+        let adopted = adopt(&runtime, &ports, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
-        for record in &adopted {
-            if let Err(error) = ports.runtime().clear_layers(&record.pod.uid).await {
-                tracing::error!(pod = %record.pod.key, %error, "cannot remove what containers have left");
-            }
-        }
 
         let pods = Pods::new(ports);
         for record in &adopted {
@@ -203,18 +198,31 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make directory {}", path.display()))
 }
 
-/// Connects to everything that runs. A pod that cannot be taken over is taken up again from nothing.
-async fn adopt(runtime: &Runtime, known: Vec<PodRecord>) -> Vec<PodRecord> {
-    let adoptions = known.into_iter().map(|record| async {
-        if let Err(error) = runtime.adopt(&record.pod).await {
-            tracing::error!(pod = %record.pod.key, %error, "a pod cannot be taken over; it is started anew");
-            if let Err(error) = runtime.remove_sandbox(&record.pod.uid).await {
-                tracing::error!(pod = %record.pod.key, %error, "its remains cannot be removed");
+/// Connects to everything that runs. A pod of which nobody can tell whether it does is taken up again from
+/// nothing.
+async fn adopt(runtime: &Runtime, ports: &NodePorts, known: Vec<PodRecord>) -> Vec<PodRecord> {
+    let adoptions = known.iter().map(|record| async {
+        let pod = &record.pod;
+        match runtime.adopt(pod).await {
+            Ok(Adoption::Complete) => {}
+            Ok(Adoption::Pending) => {
+                tracing::warn!(pod = %pod.key, "the pod's pause does not answer yet");
+                // Which of its containers are left is not known: their layers go with the pod.
+                return;
+            }
+            Err(error) => {
+                tracing::error!(pod = %pod.key, %error, "a pod cannot be taken over; it is started anew");
+                if let Err(error) = runtime.remove_sandbox(&pod.uid).await {
+                    tracing::error!(pod = %pod.key, %error, "its remains cannot be removed");
+                }
             }
         }
-        record
+        if let Err(error) = ports.runtime().clear_layers(&pod.uid).await {
+            tracing::error!(pod = %pod.key, %error, "cannot remove what containers have left");
+        }
     });
-    futures_util::future::join_all(adoptions).await
+    futures_util::future::join_all(adoptions).await;
+    known
 }
 
 /// Removes what no record speaks of: the remains of pods whose removal was cut off at its last step.

@@ -18,6 +18,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::error::CONNECT;
 use super::launch::socket_address;
 use super::packet::{self, Packet};
 use super::{Exit, PauseError};
@@ -148,11 +149,11 @@ impl PauseClient {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(PauseError::at("make a socket"))?;
         let connected = socket_address(directory).and_then(|address| connect(&socket, &address));
-        connected.map_err(PauseError::at("connect to pause"))?;
+        connected.map_err(PauseError::at(CONNECT))?;
         // pause itself called listen, so this is pause.
         let peer = socket_peercred(&socket).map_err(PauseError::at("ask who the peer is"))?;
         if peer.uid != geteuid() {
-            return Err(PauseError::at("connect to pause")(Errno::PERM));
+            return Err(PauseError::at(CONNECT)(Errno::PERM));
         }
         let pidfd =
             pidfd_open(peer.pid, PidfdFlags::empty()).map_err(PauseError::at("open a pidfd of pause"))?;

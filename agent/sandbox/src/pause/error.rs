@@ -5,6 +5,9 @@ use std::time::Duration;
 use coracle_pause_wire::Step;
 use rustix::io::Errno;
 
+/// The agent's step that finds out whether a pause listens.
+pub(super) const CONNECT: &str = "connect to pause";
+
 /// A step with pause that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PauseError {
@@ -62,6 +65,18 @@ pub enum PauseError {
 }
 
 impl PauseError {
+    /// Whether to connect and ask again is in vain: nobody listens, which a pause does as long as it lives, or
+    /// what listens is no pause this agent can work with.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Agent { step: CONNECT, errno } => {
+                matches!(*errno, Errno::CONNREFUSED | Errno::NOENT | Errno::PERM)
+            }
+            Self::Protocol { .. } | Self::Refused { step: Step::Version, .. } => true,
+            _ => false,
+        }
+    }
+
     /// Names the agent's step that failed.
     pub(super) fn at(step: &'static str) -> impl Fn(Errno) -> Self {
         move |errno| Self::Agent { step, errno }

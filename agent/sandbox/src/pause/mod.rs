@@ -1,5 +1,6 @@
 //! pause, from the agent's side: starting it, speaking with it, reading what it wrote down.
 
+mod again;
 mod client;
 mod error;
 mod exit;
@@ -7,6 +8,7 @@ mod launch;
 mod ledger;
 mod packet;
 
+pub(crate) use again::ask_again;
 pub use client::{Event, Exited, Listed, PauseClient, SharedPid, Spawn, Spawned, Taken};
 pub use coracle_pause_wire::Step;
 pub use error::PauseError;

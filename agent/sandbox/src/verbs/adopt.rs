@@ -1,26 +1,41 @@
 //! Taking over what an agent before this one has left running.
+//!
+//! A pause that lives is asked until it answers, however long that takes: what runs in its sandbox is not given up
+//! for a starved host, a frozen pod or a connection that broke. Meanwhile the pod is seen as its records say, what
+//! needs its pause is refused, and no other pod waits.
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_cgroup::PodCgroup;
 use coracle_model::{ContainerId, Pod, PodUid, qos_class};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
-use super::exec_sync::end_execs;
 use super::remove::{remove_links, remove_tree};
-use super::start;
 use super::stop::{KILL_LIMIT, end_processes};
+use super::take_over::Found;
 use crate::blocking::blocking;
-use crate::control::{Control, Progress};
 use crate::error::{Error, file};
-use crate::logs::OutputPipes;
-use crate::pause::{Listed, PauseError, Taken};
+use crate::pause::{Event, Listed, PauseError, ask_again};
 use crate::pod::{ContainerState, PodState, Sandbox};
 use crate::record::{self, ContainerRecord, SandboxRecord};
 use crate::runtime::{Inner, Runtime};
-use crate::tty;
+
+/// How long an agent that starts waits for one pod. Most of it is for a busy host: pause answers in microseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How far the adoption of a pod has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// What there is of the pod is known.
+    Complete,
+    /// Its pause has not answered yet and is asked again until it does, or is dead. A change of the pod tells
+    /// that it did.
+    Pending,
+}
 
 impl Runtime {
     /// Takes over the sandbox of a pod and all containers in it, touching none that runs.
@@ -29,17 +44,30 @@ impl Runtime {
     /// sandbox whose pause is gone is observed as dead, its containers as ended.
     ///
     /// # Errors
-    /// When the pod's state cannot be read. Other pods are not affected.
-    pub async fn adopt(&self, pod: &Arc<Pod>) -> Result<(), Error> {
+    /// When it cannot be read whether the pod had a sandbox. Other pods are not affected.
+    pub async fn adopt(&self, pod: &Arc<Pod>) -> Result<Adoption, Error> {
         let dir = self.inner.pod_dir(&pod.uid);
         let Some(sandbox) = record::read::<SandboxRecord>(&dir.join(record::SANDBOX))? else {
             // Nothing was started, or everything was removed; what is left of it is not in use.
-            return Ok(());
+            return Ok(Adoption::Complete);
         };
         let state = self.inner.pod_or_new(&pod.uid);
-        let _verb = state.verbs.write().await;
-        state.data().attempt = sandbox.attempt;
-        self.inner.adopt(pod, &state).await
+        {
+            let mut data = state.data();
+            data.attempt = sandbox.attempt;
+            data.unanswered = true;
+        }
+        let (inner, pod, adopted) = (Arc::clone(&self.inner), Arc::clone(pod), Arc::clone(&state));
+        let (done, completed) = oneshot::channel();
+        tokio::spawn(async move {
+            inner.take_over(&pod, &adopted).await;
+            // Nobody waits any more where it took long.
+            let _ = done.send(());
+        });
+        match tokio::time::timeout(PATIENCE, completed).await {
+            Ok(_) => Ok(Adoption::Complete),
+            Err(_) => Ok(Adoption::Pending),
+        }
     }
 
     /// Every pod that has a directory, known or not. What is not known is a leak. Cgroups are not asked:
@@ -54,46 +82,119 @@ impl Runtime {
     }
 }
 
+/// What pause has told.
+struct Answers {
+    sandbox: Sandbox,
+    events: UnboundedReceiver<Event>,
+    listed: Vec<Listed>,
+    found: Vec<Found>,
+}
+
 impl Inner {
-    async fn adopt(self: &Arc<Self>, pod: &Arc<Pod>, state: &Arc<PodState>) -> Result<(), Error> {
-        let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid);
-        let records = self.read_records(state)?;
-        match self.connect(state, cgroup.clone()).await {
-            Ok((sandbox, events)) => {
-                let listed = sandbox.client.list().await?;
-                state.data().sandbox = Some(sandbox.clone());
-                for record in records {
-                    let known = listed.iter().find(|entry| entry.container == record.id).copied();
-                    let taken = match known {
-                        Some(_) if record.exit.is_none() => sandbox.client.take(record.id).await?,
-                        _ => Taken::default(),
-                    };
-                    self.adopt_container(pod, state, record, known, taken).await?;
+    /// Asks pause until it answers, is dead, or nobody wants to know any more.
+    async fn take_over(self: &Arc<Self>, pod: &Arc<Pod>, state: &Arc<PodState>) {
+        let mut delays = ask_again();
+        loop {
+            let answers = match self.know(pod, state).await {
+                Ok(containers) => self.ask(pod, state, &containers).await,
+                Err(error) => Err(error),
+            };
+            match answers {
+                Ok(answers) => self.connected(pod, state, answers).await,
+                Err(error) if is_gone(&error) => {
+                    tracing::warn!(pod = %pod.key, %error, "the pod's pause is gone; it gets a new sandbox");
+                    self.gone(pod, state).await;
                 }
-                self.give_up_unrecorded(state, &cgroup).await?;
-                self.release_ended(state, &sandbox, &listed).await;
-                // Only now: what ended after the list was made is among the events, and found.
-                tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
-                Ok(())
+                Err(error) => {
+                    tracing::warn!(pod = %pod.key, %error, "the pod cannot be taken over yet; it is tried again");
+                    tokio::time::sleep(delays.next().unwrap_or_default()).await;
+                }
             }
-            Err(error) => {
-                tracing::warn!(pod = %pod.key, %error, "the pod's pause is gone; it gets a new sandbox");
-                for record in records {
-                    self.adopt_container(pod, state, record, None, Taken::default()).await?;
-                }
-                self.give_up_unrecorded(state, &cgroup).await?;
-                self.adopt_dead(state, cgroup).await
+            if !state.data().unanswered {
+                return;
             }
         }
     }
 
+    /// Makes the containers on record known, and removes what has no record: its creation was cut off.
+    async fn know(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+        state: &Arc<PodState>,
+    ) -> Result<Vec<Arc<ContainerState>>, Error> {
+        let _verb = state.verbs.write().await;
+        if !state.data().unanswered {
+            return Ok(Vec::new());
+        }
+        for record in self.read_records(state)? {
+            if state.container(record.id).is_none() {
+                let container = self.recorded(pod, state, record);
+                state.data().containers.push(Arc::new(container));
+            }
+        }
+        self.give_up_unknown(pod, state).await;
+        Ok(state.data().containers.clone())
+    }
+
+    async fn ask(
+        &self,
+        pod: &Pod,
+        state: &PodState,
+        containers: &[Arc<ContainerState>],
+    ) -> Result<Answers, Error> {
+        let (sandbox, events) = self.connect(state, self.cgroup(pod)).await?;
+        let listed = sandbox.client.list().await?;
+        let mut found = Vec::with_capacity(containers.len());
+        for container in containers {
+            found.push(Found::ask(&sandbox.client, container, &listed).await?);
+        }
+        Ok(Answers { sandbox, events, listed, found })
+    }
+
+    /// pause has answered.
+    async fn connected(self: &Arc<Self>, pod: &Arc<Pod>, state: &Arc<PodState>, answers: Answers) {
+        let Answers { sandbox, events, listed, found } = answers;
+        let _verb = state.verbs.write().await;
+        {
+            let mut data = state.data();
+            // Removed meanwhile.
+            if !std::mem::take(&mut data.unanswered) {
+                return;
+            }
+            data.sandbox = Some(sandbox.clone());
+        }
+        for found in found {
+            self.take_over_container(pod, state, found).await;
+        }
+        self.give_up_unknown(pod, state).await;
+        self.release_ended(state, &sandbox, &listed).await;
+        // Only now: what ended after the list was made is among the events, and found.
+        tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
+        self.changed(&state.uid);
+    }
+
     /// pause is gone: what it wrote down is all there is.
-    async fn adopt_dead(self: &Arc<Self>, state: &Arc<PodState>, cgroup: PodCgroup) -> Result<(), Error> {
-        let group = cgroup.cgroup().clone();
-        let what = format!("pod {}", state.uid);
-        blocking(move || end_processes(&group, KILL_LIMIT, what)).await?;
-        // Completes the containers from the ledger.
-        self.end_all(state).await
+    async fn gone(self: &Arc<Self>, pod: &Pod, state: &Arc<PodState>) {
+        let _verb = state.verbs.write().await;
+        {
+            let mut data = state.data();
+            if !data.unanswered {
+                return;
+            }
+            // One that was never to start has not ended either.
+            data.containers.retain(|container| !container.is_to_start());
+        }
+        // Completes the containers from the ledger. What cannot be ended now is ended before there is a new
+        // sandbox.
+        if let Err(error) = self.end_all(state).await {
+            tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pause is gone");
+        }
+        self.give_up_unknown(pod, state).await;
+        self.changed(&state.uid);
+    }
+
+    fn cgroup(&self, pod: &Pod) -> PodCgroup {
+        self.kubepods.pod(qos_class(&pod.spec), &pod.uid)
     }
 
     /// The records of completed creations, in order of creation.
@@ -109,99 +210,38 @@ impl Inner {
             let path = entry.path().join(record::CONTAINER);
             match record::read::<ContainerRecord>(&path) {
                 Ok(Some(record)) => records.push(record),
-                // Its creation was cut off; `give_up_unrecorded` removes it.
+                // Its creation was cut off; `give_up_unknown` removes it.
                 Ok(None) => {}
-                Err(error) => tracing::error!(%error, "a container's record is unreadable; it is given up"),
+                Err(error) if record::is_malformed(&error) => {
+                    tracing::error!(%error, "a container's record is unreadable; it is given up");
+                }
+                Err(error) => return Err(error),
             }
         }
         records.sort_by_key(|record| record.created_at);
         Ok(records)
     }
 
-    async fn adopt_container(
-        self: &Arc<Self>,
-        pod: &Arc<Pod>,
-        state: &Arc<PodState>,
-        record: ContainerRecord,
-        known: Option<Listed>,
-        mut taken: Taken,
-    ) -> Result<(), Error> {
-        let control = Control::from_held(&mut taken.held)?;
-        let progress = match &control {
-            Some(control) if record.exit.is_none() => start::progress(record.id, control),
-            _ => None,
-        };
-        let to_start = record.exit.is_none() && record.started_at.is_none();
-        if to_start && !matches!(progress, Some(Progress::Waiting)) {
-            // It was never told to start, and is gone: how is not the pod's business. Without an owner it is
-            // given up with what has no record.
-            return Ok(());
-        }
-        let id = record.id;
-        let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid).container(&id);
-        let shares_pids = pod.spec.host.pid || pod.spec.share_process_namespace;
-        let dir = state.container_dir(id);
-        let Taken { pidfd, mut held } = taken;
-        let pipes = OutputPipes::from_held(&mut held);
-        let mut held = held.into_iter();
-        let environment = held.next();
-        let container =
-            Arc::new(ContainerState::new(dir, cgroup, pidfd, environment, shares_pids, record, control));
-        if let Err(error) = self.follow_held(&container, pipes, held.next_back()) {
-            // A log that cannot be written (a full disk) is no reason to end a container that runs.
-            tracing::error!(pod = %pod.key, container = %id, %error, "container output is no longer followed");
-        }
-        if to_start {
-            // The agent that created it may not have come to make it.
-            self.link_log(pod, &container);
-        }
-        state.data().containers.push(Arc::clone(&container));
-        if let (Some(progress), false) = (progress, to_start) {
-            start::complete(&container, progress);
-        }
-        // Nobody waits any more for what the agent before this one has executed.
-        end_execs(&container).await;
-        // One that is neither listed nor ended was released, so its end is on record, or pause is gone and
-        // `adopt_dead` looks into the ledger.
-        if let Some(Listed { exit: Some(exit), .. }) = known {
-            self.finish(state, &container, Some(exit)).await;
-        }
-        Ok(())
-    }
-
-    /// Follows the output of a container through what pause held for it.
-    fn follow_held(
-        &self,
-        container: &Arc<ContainerState>,
-        pipes: Option<OutputPipes>,
-        last: Option<OwnedFd>,
-    ) -> Result<(), Error> {
-        let tty = container.data().record.tty;
-        let Some(pipes) = pipes else { return Ok(()) };
-        if let (true, Some(master)) = (tty, last) {
-            tty::forward(master, tty::writing_end(pipes.held()[0])?)?;
-        }
-        self.pump(container, pipes)
-    }
-
-    /// Removes what the directory has of containers that were not taken over: their creation was cut off, or
-    /// they ended before they were to start.
-    async fn give_up_unrecorded(&self, state: &Arc<PodState>, cgroup: &PodCgroup) -> Result<(), Error> {
-        let Ok(entries) = fs::read_dir(state.containers_dir()) else { return Ok(()) };
+    /// Removes what the directory has of containers that are not known: their creation was cut off, or they
+    /// ended before they were to start. What cannot be removed now goes with the sandbox.
+    async fn give_up_unknown(&self, pod: &Pod, state: &Arc<PodState>) {
+        let pod = self.cgroup(pod);
+        let Ok(entries) = fs::read_dir(state.containers_dir()) else { return };
         let ids =
             entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok());
         for id in ids.filter(|id| state.container(*id).is_none()) {
-            let (cgroup, dir) = (cgroup.container(&id), state.container_dir(id));
+            let (cgroup, dir) = (pod.container(&id), state.container_dir(id));
             let links_dir = self.config.log_links_dir.clone();
-            blocking(move || {
+            let removed = blocking(move || {
                 end_processes(&cgroup, KILL_LIMIT, format!("container {id}"))?;
                 cgroup.remove()?;
                 remove_links(&links_dir, id)?;
                 remove_tree(dir)
-            })
-            .await?;
+            });
+            if let Err(error) = removed.await {
+                tracing::error!(container = %id, %error, "cannot remove what is left of a container");
+            }
         }
-        Ok(())
     }
 
     /// Has pause forget the containers that ended and that nobody will ask for.
@@ -220,5 +260,15 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// Whether to ask again is in vain.
+pub(super) fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Pause(error) => error.is_final(),
+        // The sandbox's directory was removed.
+        Error::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        _ => false,
     }
 }

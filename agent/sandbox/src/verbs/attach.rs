@@ -63,7 +63,7 @@ impl Runtime {
         let (pod, id) = (&request.pod, request.id);
         let state = self.inner.pod(&pod.uid).ok_or_else(|| Error::NoSandbox(pod.uid.clone()))?;
         let _verb = state.verbs.read().await;
-        let sandbox = state.live_sandbox().ok_or_else(|| Error::NoSandbox(pod.uid.clone()))?;
+        let sandbox = state.sandbox()?;
         let container = state.container(id).ok_or(Error::NoContainer(id))?;
         let specified = pod.container(&request.container).ok_or(Error::NoContainer(id))?;
         let (tty, started) = {

@@ -45,7 +45,7 @@ impl Runtime {
         let uid = request.pod.uid.clone();
         let state = self.inner.pod(&uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
         let verb = Arc::new(Arc::clone(&state.verbs).read_owned().await);
-        let sandbox = state.live_sandbox().ok_or(Error::NoSandbox(uid))?;
+        let sandbox = state.sandbox()?;
         let attempt = Attempt {
             id: request.id,
             cgroup: sandbox.cgroup.container(&request.id),

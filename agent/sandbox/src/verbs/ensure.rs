@@ -35,8 +35,11 @@ impl Runtime {
             return Ok(());
         }
         let _verb = Arc::clone(&state.verbs).write_owned().await;
-        if state.live_sandbox().is_some() {
-            return Ok(());
+        match state.sandbox() {
+            Ok(_) => return Ok(()),
+            // It is there, and none is made beside it.
+            Err(error @ Error::Unanswered(_)) => return Err(error),
+            Err(_) => {}
         }
         let remade = state.data().dead;
         if remade {

@@ -76,15 +76,14 @@ impl Runtime {
         let (pod, id) = (&request.pod, request.id);
         let state = self.inner.pod(&pod.uid).ok_or_else(|| Error::NoSandbox(pod.uid.clone()))?;
         let _verb = state.verbs.read().await;
-        let sandbox = state.live_sandbox().ok_or_else(|| Error::NoSandbox(pod.uid.clone()))?;
+        let sandbox = state.sandbox()?;
         let container = state.container(id).ok_or(Error::NoContainer(id))?;
         let specified = pod.container(&request.container).ok_or(Error::NoContainer(id))?;
         let record = container.data().record.clone();
-        let pidfd =
-            container.pidfd.as_ref().filter(|_| record.started_at.is_some() && !container.has_ended());
+        let pidfd = container.pidfd().filter(|_| record.started_at.is_some() && !container.has_ended());
         let pidfd = pidfd.ok_or(Error::NotRunning(id))?;
 
-        let kept = container.environment.as_ref().map(environment::read);
+        let kept = container.environment().map(environment::read);
         let kept = kept.unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
         let env = inherited(kept.map_err(system("read the container's environment"))?, request.tty);
 

@@ -1,6 +1,5 @@
 //! What follows when a process of a pod ends.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,7 @@ use super::start;
 use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
-use crate::host;
-use crate::pause::{Event, Exit, ExitStatus, Exited, Ledger, read_ledger};
+use crate::pause::{Event, Exit, ExitStatus, Exited};
 use crate::pod::{ContainerState, PodState};
 use crate::record::{self, ExitRecord};
 use crate::runtime::Inner;
@@ -165,21 +163,17 @@ impl Inner {
 
     /// Kills whatever runs in the pod and completes its containers.
     pub(crate) async fn end_all(self: &Arc<Self>, state: &Arc<PodState>) -> Result<(), Error> {
-        let (sandbox, containers) = {
+        let containers = {
             let mut data = state.data();
             data.dead = true;
-            (data.sandbox.clone(), data.containers.clone())
+            data.unanswered = false;
+            data.containers.clone()
         };
-        if let Some(sandbox) = sandbox {
-            let cgroup = sandbox.cgroup.cgroup().clone();
-            let what = format!("pod {}", state.uid);
-            blocking(move || end_processes(&cgroup, KILL_LIMIT, what)).await?;
-        }
-        // Without a ledger (no pause was ever started) nobody has ended either.
-        let ledger = match host::open_dir(&state.dir) {
-            Ok(dir) => read_ledger(dir.as_fd()).unwrap_or_default(),
-            Err(_) => Ledger::default(),
-        };
+        let cgroups = self.pod_cgroups(&state.uid)?;
+        let what = format!("pod {}", state.uid);
+        blocking(move || cgroups.iter().try_for_each(|cgroup| end_processes(cgroup, KILL_LIMIT, &what)))
+            .await?;
+        let ledger = state.ledger();
         for container in containers {
             let exit = ledger.exits.iter().find(|exit| exit.container == container.id).map(|exit| exit.exit);
             self.finish(state, &container, exit).await;
@@ -204,7 +198,10 @@ fn exit_record(exit: Option<Exit>, oom: bool) -> ExitRecord {
             exit_code: 137,
             signal: None,
             reason: "ContainerStatusUnknown".to_owned(),
-            message: Some("the container's exit could not be learned: its pause process is gone".to_owned()),
+            message: Some(
+                "the container's exit could not be learned: its pause process is gone, or does not answer"
+                    .to_owned(),
+            ),
             finished_at: Timestamp::now(),
         };
     };

@@ -21,8 +21,8 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoSandbox`] when the pod has none, or its pause is dead.
     pub fn network_namespace(&self, uid: &PodUid) -> Result<OwnedFd, Error> {
-        let sandbox = self.inner.pod(uid).and_then(|state| state.live_sandbox());
-        let sandbox = sandbox.ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        let state = self.inner.pod(uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        let sandbox = state.sandbox()?;
         match open(&sandbox.client) {
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)) => {
                 Err(Error::NoSandbox(uid.clone()))
@@ -36,8 +36,8 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoSandbox`] when the pod has none.
     pub fn sandbox_end(&self, uid: &PodUid) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
-        let sandbox = self.inner.pod(uid).and_then(|state| state.live_sandbox());
-        let sandbox = sandbox.ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        let state = self.inner.pod(uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        let sandbox = state.sandbox()?;
         let pidfd = sandbox.client.pidfd().try_clone_to_owned();
         let pidfd = pidfd.and_then(|pidfd| ReadinessFd::new(pidfd, Interest::READABLE));
         let pidfd = pidfd.map_err(system("watch the pod's pause"))?;

@@ -87,6 +87,8 @@ fn snapshot(state: &PodState) -> PodSnapshot {
     let sandbox = match (&data.sandbox, data.dead) {
         (_, true) => SandboxStage::Dead,
         (Some(_), false) => SandboxStage::Ready,
+        // Nobody has seen it die.
+        (None, false) if data.unanswered => SandboxStage::Ready,
         (None, false) => SandboxStage::Absent,
     };
     let containers = data.containers.iter().map(|container| container_snapshot(container)).collect();

@@ -3,32 +3,24 @@
 //! pause waits for no agent: one that reads too slowly is disconnected, and has missed what ended since.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::adopt::is_gone;
 use crate::error::Error;
-use crate::pause::{Event, Listed};
+use crate::pause::{Event, Listed, ask_again};
 use crate::pod::{PodState, Sandbox};
 use crate::runtime::Inner;
 
-/// How long is waited before each further attempt. A pause that answers none of them is as good as dead.
-const DELAYS: [Duration; 4] = [
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-];
-
 impl Inner {
     /// Connects to the pod's pause once more and catches up on what ended meanwhile; what it tells from
-    /// now on. `None` when it is dead, or cannot be reached.
+    /// now on. `None` when it is dead.
     pub(super) async fn reconnect(
         self: &Arc<Self>,
         state: &Arc<PodState>,
         events: &mut UnboundedReceiver<Event>,
     ) -> Option<UnboundedReceiver<Event>> {
-        for delay in DELAYS {
+        for delay in ask_again() {
             // A pause that dies closes its connection a moment before it is seen to be dead.
             if let Ok(Some(Event::Died) | None) = tokio::time::timeout(delay, events.recv()).await {
                 return None;
@@ -40,7 +32,12 @@ impl Inner {
                     self.catch_up(state, listed);
                     return Some(again);
                 }
-                Err(error) => tracing::warn!(pod = %state.uid, %error, "lost the connection to pause"),
+                Err(error) => {
+                    tracing::warn!(pod = %state.uid, %error, "lost the connection to pause");
+                    if is_gone(&error) {
+                        return None;
+                    }
+                }
             }
         }
         None

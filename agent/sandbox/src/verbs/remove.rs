@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use coracle_cgroup::Cgroup;
 use coracle_model::{ContainerId, Pod, PodUid};
 
-use super::stop::{KILL_LIMIT, end_processes, kill};
+use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::{Error, file};
 use crate::logs;
@@ -25,7 +26,7 @@ impl Runtime {
         let _verb = state.verbs.read().await;
         let Some(container) = state.container(id) else { return Ok(()) };
         if !container.has_ended() {
-            kill(&container).await?;
+            self.inner.kill(&state, &container).await?;
         }
         self.inner.remove(&container).await?;
         state.data().containers.retain(|other| other.id != id);
@@ -81,13 +82,15 @@ impl Inner {
         .await
     }
 
+    /// The cgroups of a pod, whatever became of it.
+    pub(super) fn pod_cgroups(&self, uid: &PodUid) -> Result<Vec<Cgroup>, Error> {
+        let all = self.kubepods.list_pods()?.into_iter();
+        let mine = all.filter(|(_, other)| other == uid);
+        Ok(mine.map(|(class, uid)| self.kubepods.pod(class, &uid).cgroup().clone()).collect())
+    }
+
     async fn clear(&self, state: &Arc<PodState>) -> Result<(), Error> {
-        let cgroups: Vec<_> = self.kubepods.list_pods()?;
-        let mine: Vec<_> = cgroups
-            .into_iter()
-            .filter(|(_, uid)| *uid == state.uid)
-            .map(|(class, uid)| self.kubepods.pod(class, &uid).cgroup().clone())
-            .collect();
+        let mine = self.pod_cgroups(&state.uid)?;
         let dir = state.dir.clone();
         blocking(move || {
             for cgroup in mine {

@@ -21,9 +21,9 @@ use jiff::Timestamp;
 use super::exit::note_exit;
 use crate::control::{Control, Progress};
 use crate::error::Error;
-use crate::pod::ContainerState;
+use crate::pod::{ContainerState, PodState};
 use crate::record::{self, ExitRecord};
-use crate::runtime::Runtime;
+use crate::runtime::{Inner, Runtime};
 
 /// The exit code shown for a program that could not be executed, as containerd shows it.
 const START_ERROR: i32 = 128;
@@ -38,6 +38,9 @@ impl Runtime {
         let state = self.inner.pod(uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
         let _verb = state.verbs.read().await;
         let container = state.container(id).ok_or(Error::NoContainer(id))?;
+        if state.data().unanswered {
+            return Err(Error::Unanswered(uid.clone()));
+        }
         let started = {
             let mut control = container.control.lock().await;
             let ordered = {
@@ -56,7 +59,7 @@ impl Runtime {
             }
             execute(&container, &mut control, ordered.is_some()).await
         };
-        conclude(&container, started).await
+        self.inner.conclude(&state, &container, started).await
     }
 }
 
@@ -70,7 +73,12 @@ pub(super) fn progress(id: ContainerId, control: &Control) -> Option<Progress> {
 
 /// Completes what an agent before this one has ordered, for a container that is taken over and whose init is
 /// that far.
-pub(super) fn complete(container: &Arc<ContainerState>, progress: Progress) {
+pub(super) fn complete(
+    inner: &Arc<Inner>,
+    state: &Arc<PodState>,
+    container: &Arc<ContainerState>,
+    progress: Progress,
+) {
     match progress {
         Progress::Waiting => {}
         Progress::Executed => return,
@@ -80,11 +88,11 @@ pub(super) fn complete(container: &Arc<ContainerState>, progress: Progress) {
     if let Err(error) = order(container) {
         tracing::warn!(container = %container.id, %error, "the time of a container's start is not on record");
     }
-    let container = Arc::clone(container);
+    let (inner, state, container) = (Arc::clone(inner), Arc::clone(state), Arc::clone(container));
     // The program may lie on a slow disk: nobody waits for it.
     tokio::spawn(async move {
         let started = execute(&container, &mut *container.control.lock().await, true).await;
-        if let Err(error) = conclude(&container, started).await {
+        if let Err(error) = inner.conclude(&state, &container, started).await {
             tracing::error!(container = %container.id, %error, "a container that was taken over cannot be started");
         }
     });
@@ -127,14 +135,22 @@ async fn execute(
     started
 }
 
-/// Sees to it that what could not be executed ends.
-async fn conclude(container: &Arc<ContainerState>, started: Result<(), Error>) -> Result<(), Error> {
-    // Init ends by itself after it has reported; one that hangs is killed.
-    if started.is_err() && tokio::time::timeout(Duration::from_secs(5), container.wait_ended()).await.is_err()
-    {
-        super::stop::kill(container).await?;
+impl Inner {
+    /// Sees to it that what could not be executed ends.
+    async fn conclude(
+        self: &Arc<Self>,
+        state: &Arc<PodState>,
+        container: &Arc<ContainerState>,
+        started: Result<(), Error>,
+    ) -> Result<(), Error> {
+        // Init ends by itself after it has reported; one that hangs is killed.
+        if started.is_err()
+            && tokio::time::timeout(Duration::from_secs(5), container.wait_ended()).await.is_err()
+        {
+            self.kill(state, container).await?;
+        }
+        started
     }
-    started
 }
 
 /// Notes that the program was not executed, before how init ended is noted.

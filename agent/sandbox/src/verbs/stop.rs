@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use crate::blocking::blocking;
 use crate::error::{Error, system};
-use crate::pod::ContainerState;
-use crate::runtime::Runtime;
+use crate::pod::{ContainerState, PodState};
+use crate::runtime::{Inner, Runtime};
 
 /// How long processes have to be gone after SIGKILL.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -41,17 +41,27 @@ impl Runtime {
                 return Ok(());
             }
         }
-        kill(&container).await
+        self.inner.kill(&state, &container).await
     }
 }
 
-/// Kills a container and waits for its end.
-pub(super) async fn kill(container: &Arc<ContainerState>) -> Result<(), Error> {
-    let cgroup = container.cgroup.clone();
-    blocking(move || Ok(cgroup.kill()?)).await?;
-    match tokio::time::timeout(KILL_LIMIT * 2, container.wait_ended()).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err(Error::Unkillable { what: format!("container {}", container.id) }),
+impl Inner {
+    /// Kills a container and waits for its end. One whose pause does not tell is completed without it.
+    pub(super) async fn kill(
+        self: &Arc<Self>,
+        state: &Arc<PodState>,
+        container: &Arc<ContainerState>,
+    ) -> Result<(), Error> {
+        let cgroup = container.cgroup.clone();
+        blocking(move || Ok(cgroup.kill()?)).await?;
+        let told = if state.data().unanswered { Duration::ZERO } else { KILL_LIMIT };
+        if tokio::time::timeout(told, container.wait_ended()).await.is_ok() {
+            return Ok(());
+        }
+        let (cgroup, what) = (container.cgroup.clone(), format!("container {}", container.id));
+        blocking(move || end_processes(&cgroup, KILL_LIMIT, what)).await?;
+        self.finish(state, container, state.recorded_exit(container.id)).await;
+        Ok(())
     }
 }
 
@@ -65,8 +75,9 @@ pub(super) fn end_processes(cgroup: &Cgroup, limit: Duration, what: impl Into<St
     }
 }
 
-fn send_stop_signal(container: &ContainerState) -> Result<(), Error> {
-    let Some(pidfd) = &container.pidfd else { return Ok(()) };
+/// Sends the stop signal. A container that is still to be taken over gets it when it is.
+pub(super) fn send_stop_signal(container: &ContainerState) -> Result<(), Error> {
+    let Some(pidfd) = container.pidfd() else { return Ok(()) };
     let number = container.data().record.stop_signal;
     match coracle_linux::pidfd_send_signal_number(pidfd, number) {
         // Ended meanwhile.

@@ -3,3 +3,4 @@
 mod killed;
 mod place;
 mod starts;
+mod unanswered;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use coracle_cgroup::{Host, Kubepods, Mode, PodCgroup};
 use coracle_model::{Container, ContainerId, Name, Pod, PodKey, PodSpec, PodUid, RestartPolicy, qos_class};
 use coracle_sandbox::{
-    ContainerRequest, ContainerStage, Error, ExecUser, LogLimits, PodSnapshot, RequestMount, Runtime,
-    RuntimeConfig, SandboxStage,
+    Adoption, ContainerRequest, ContainerStage, Error, ExecUser, LogLimits, PodSnapshot, RequestMount,
+    Runtime, RuntimeConfig, SandboxStage,
 };
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -194,6 +194,11 @@ impl Place {
         self.dir.join("run/pods").join(self.pod().uid.as_str())
     }
 
+    /// Lets a program go on that waits for it.
+    pub(crate) fn go(&self) {
+        fs::write(self.dir.join("out/go"), "").unwrap();
+    }
+
     /// How often the program ran, by what it noted itself.
     pub(crate) fn runs(&self) -> usize {
         fs::read_to_string(self.dir.join("out/runs")).unwrap_or_default().lines().count()
@@ -229,6 +234,13 @@ fn detached(path: &Path) -> OwnedFd {
 impl Agent {
     pub(crate) fn see(&self, place: &Place) -> PodSnapshot {
         self.runtime.observe(&place.pod().uid)
+    }
+
+    /// Takes over what there is of the pod, however busy the host is.
+    pub(crate) async fn take_over(&mut self, place: &Place) {
+        if self.runtime.adopt(&place.pod()).await.unwrap() == Adoption::Pending {
+            self.change().await;
+        }
     }
 
     /// Does what a worker does for a pod that is never restarted, until its container has ended: creates it

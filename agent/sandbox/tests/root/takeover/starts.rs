@@ -15,7 +15,7 @@ async fn runs_once(kind: Kind, cut: Cut) {
     let place = &owned.place;
     let id = run_agent_until(place, cut);
     let mut agent = place.agent();
-    agent.runtime.adopt(&place.pod()).await.unwrap();
+    agent.take_over(place).await;
 
     let seen = agent.see(place);
     assert_eq!((seen.sandbox, seen.sandbox_attempt), (SandboxStage::Ready, 0));
@@ -52,7 +52,7 @@ async fn fails_to_start(kind: Kind, cut: Cut) {
     let place = &owned.place;
     run_agent_until(place, cut);
     let mut agent = place.agent();
-    agent.runtime.adopt(&place.pod()).await.unwrap();
+    agent.take_over(place).await;
     let ended = agent.run(place).await;
     let ContainerStage::Exited { exit_code, reason, started_at, message, .. } = ended else { unreachable!() };
     assert_eq!((exit_code, reason.as_str(), started_at), (128, "StartError", None));
@@ -98,8 +98,8 @@ fn agents_one_after_another_start_a_program_once() {
     kill_process(init, Signal::STOP).unwrap();
     for _ in 0..10 {
         with_an_agent(async {
-            let agent = place.agent();
-            agent.runtime.adopt(&place.pod()).await.unwrap();
+            let mut agent = place.agent();
+            agent.take_over(place).await;
             assert!(matches!(agent.see(place).containers[0].stage, ContainerStage::Running { .. }));
             // It is told by a task of its own.
             tokio::task::yield_now().await;
@@ -107,7 +107,7 @@ fn agents_one_after_another_start_a_program_once() {
     }
     with_an_agent(async {
         let mut agent = place.agent();
-        agent.runtime.adopt(&place.pod()).await.unwrap();
+        agent.take_over(place).await;
         kill_process(init, Signal::CONT).unwrap();
         let ended = agent.run(place).await;
         assert!(matches!(ended, ContainerStage::Exited { exit_code: 0, .. }), "{ended:?}");
