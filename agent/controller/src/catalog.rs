@@ -276,6 +276,7 @@ pub(crate) mod tests {
             },
             data: [("key".to_owned(), Arc::from(value.as_bytes()))].into(),
             binary_data: BTreeMap::new(),
+            secret_type: String::new(),
             immutable: false,
         }
     }

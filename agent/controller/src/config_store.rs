@@ -66,8 +66,13 @@ mod tests {
             let namespace = Name::label("default").unwrap();
             let key = ConfigKey { kind: ConfigKind::Secret, namespace, name: Name::label(*name).unwrap() };
             let data = [("key".to_owned(), Arc::from(value.as_bytes()))].into();
-            let object =
-                ConfigObject { key: key.clone(), data, binary_data: BTreeMap::new(), immutable: false };
+            let object = ConfigObject {
+                key: key.clone(),
+                data,
+                binary_data: BTreeMap::new(),
+                secret_type: String::new(),
+                immutable: false,
+            };
             (key, Arc::new(object))
         };
         objects.iter().map(object).collect()

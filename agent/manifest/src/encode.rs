@@ -1,9 +1,14 @@
 //! The model as Kubernetes objects.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use coracle_model::{
-    ContainerState, ContainerStatus, Pod, PodCondition, PodStatus, Running, Terminated, Waiting,
+    ConfigKind, ConfigObject, ContainerState, ContainerStatus, Pod, PodCondition, PodStatus, Running,
+    Terminated, Waiting,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -42,6 +47,34 @@ pub fn pod(pod: &Pod, status: &PodStatus, node: &Node<'_>) -> Value {
 pub fn pod_list(pods: impl IntoIterator<Item = Value>) -> Value {
     let items: Vec<_> = pods.into_iter().collect();
     json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items })
+}
+
+/// A `v1 ConfigMap`, or a `v1 Secret` without its values: its keys have none.
+pub fn config(object: &ConfigObject) -> Value {
+    let mut encoded = json!({
+        "apiVersion": "v1",
+        "kind": object.key.kind.as_str(),
+        "metadata": { "name": object.key.name.as_str(), "namespace": object.key.namespace.as_str() },
+    });
+    let is_secret = object.key.kind == ConfigKind::Secret;
+    let map = |values: &BTreeMap<String, Arc<[u8]>>, encode: fn(&[u8]) -> Value| {
+        let shown = |value: &[u8]| if is_secret { Value::Null } else { encode(value) };
+        let entries = values.iter().map(|(key, value)| (key.clone(), shown(value)));
+        Value::Object(entries.collect())
+    };
+    if !object.data.is_empty() {
+        encoded["data"] = map(&object.data, |value| String::from_utf8_lossy(value).into());
+    }
+    if !object.binary_data.is_empty() {
+        encoded["binaryData"] = map(&object.binary_data, |value| STANDARD.encode(value).into());
+    }
+    if is_secret {
+        encoded["type"] = object.secret_type.as_str().into();
+    }
+    if object.immutable {
+        encoded["immutable"] = true.into();
+    }
+    encoded
 }
 
 fn bare(pod: &Pod) -> Map<String, Value> {

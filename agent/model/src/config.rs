@@ -30,6 +30,8 @@ pub struct ConfigObject {
     pub data: BTreeMap<String, Arc<[u8]>>,
     /// By key: `binaryData` of a ConfigMap, decoded. Files are made of it, variables never.
     pub binary_data: BTreeMap<String, Arc<[u8]>>,
+    /// `type` of a Secret, `Opaque` where it says none; empty for a ConfigMap.
+    pub secret_type: String,
     /// `immutable`: the data may not change while the object is there.
     pub immutable: bool,
 }

@@ -7,6 +7,7 @@
 
 mod config;
 mod container;
+mod env_file;
 mod environment;
 mod event;
 mod expand;
@@ -27,6 +28,7 @@ pub use container::{
     Container, ContainerPort, ImagePullPolicy, MountPropagation, Protocol, ResourceList, Resources,
     TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
 };
+pub use env_file::env_file_value;
 pub use environment::{
     ConfigKind, EnvFrom, EnvValue, EnvVar, FileKeySelector, KeySelector, PodField, ResourceField,
 };

@@ -55,6 +55,16 @@ impl Quantity {
         u64::try_from(self.milli).unwrap_or(u64::MAX)
     }
 
+    /// How many times a divisor, rounded up: in thousandths as CPUs are divided, else in whole units. A divisor
+    /// that is nothing, or less than a unit, counts as the least there is.
+    pub fn divide(self, divisor: Self, in_milli: bool) -> u64 {
+        let (amount, divisor) = match in_milli {
+            true => (self.milli(), divisor.milli()),
+            false => (self.units(), divisor.units()),
+        };
+        amount.div_ceil(divisor.max(1))
+    }
+
     /// Nothing at all.
     pub fn is_zero(self) -> bool {
         self.milli == 0
@@ -182,6 +192,25 @@ impl fmt::Display for Quantity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_are_divided_and_rounded_up() {
+        for (in_milli, amount, divisor, expected) in [
+            (true, "250m", "1", 1),
+            (true, "250m", "1m", 250),
+            (true, "1500m", "1", 2),
+            (true, "0", "1", 0),
+            (false, "64Mi", "1", 67_108_864),
+            (false, "64Mi", "1Mi", 64),
+            (false, "65M", "1Mi", 62),
+            (false, "1", "1Gi", 1),
+            (false, "5", "0", 5),
+        ] {
+            let parse = |text: &str| text.parse::<Quantity>().unwrap();
+            let divided = parse(amount).divide(parse(divisor), in_milli);
+            assert_eq!(divided, expected, "{amount} / {divisor}");
+        }
+    }
 
     #[test]
     fn the_forms_kubernetes_documents() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{ContainerId, Event, Pod, PodStatus};
+use coracle_model::{ConfigObject, ContainerId, Event, Pod, PodStatus};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Changes with every change of [`Node::events`], after it.
     fn event_changes(&self) -> watch::Receiver<u64>;
+
+    /// The ConfigMaps and Secrets there are, in order of kind, namespace and name.
+    fn configs(&self) -> Vec<Arc<ConfigObject>>;
 
     /// What is wrong with the manifests, now.
     fn problems(&self) -> Vec<Problem>;

@@ -113,10 +113,14 @@ fn a_secret_is_in_its_containers_and_on_no_disk() {
         &["get", "pods", "-o", "json"],
         &["describe", "pod", "plain"],
         &["get", "events", "-o", "json"],
+        &["get", "secrets"],
+        &["get", "secrets", "-o", "yaml"],
     ] {
         let answer = node.coracle_ok(arguments);
         assert!(!answer.contains(VALUE) && !answer.contains(ENCODED), "{arguments:?}: {answer}");
     }
+    let table = node.coracle_ok(&["get", "secret/login", "--no-headers"]);
+    assert_eq!(table.split_whitespace().collect::<Vec<_>>(), ["login", "Opaque", "1"]);
     // A Secret that is wrong is told without its values.
     let text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: bad}}\ndata: {{a: {VALUE}}}\n");
     node.write_manifest_text("bad.yaml", text.as_bytes());

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use coracle_controller::ConfigStore;
 use coracle_events::EventLog;
-use coracle_model::{Event, PodKey};
+use coracle_model::{ConfigObject, Event, PodKey};
 use coracle_pod::{PodSnapshot, Pods};
 use coracle_sandbox::Runtime;
 use coracle_server::{
@@ -26,6 +27,7 @@ pub(crate) struct AgentNode {
     pub(crate) facts: NodeFacts,
     pub(crate) log_dir: PathBuf,
     pub(crate) pods: Pods<NodePorts>,
+    pub(crate) configs: ConfigStore,
     pub(crate) events: EventLog,
     pub(crate) runtime: Runtime,
     pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
@@ -66,6 +68,10 @@ impl Node for AgentNode {
 
     fn event_changes(&self) -> watch::Receiver<u64> {
         self.events.changes()
+    }
+
+    fn configs(&self) -> Vec<Arc<ConfigObject>> {
+        self.configs.now().values().cloned().collect()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -111,6 +111,7 @@ impl Agent {
             facts,
             log_dir: config.log_dir.clone(),
             pods: pods.clone(),
+            configs: configs.clone(),
             events: events.clone(),
             runtime,
             problems: seen,

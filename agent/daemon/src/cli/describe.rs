@@ -1,5 +1,7 @@
 //! `coracle describe`.
 
+mod configuration;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -120,7 +122,7 @@ fn describe(pod: &Pod, events: &[Event], now: Timestamp) -> String {
         page.line(0, &format!("{title}:"));
         for container in containers {
             let status = statuses.iter().find(|status| status.name == container.name);
-            page.container(container, status);
+            page.container(pod, container, status);
         }
     }
     page.line(0, "Conditions:");
@@ -155,7 +157,7 @@ impl Page {
         }
     }
 
-    fn container(&mut self, container: &Container, status: Option<&ContainerStatus>) {
+    fn container(&mut self, pod: &Pod, container: &Container, status: Option<&ContainerStatus>) {
         const INDENT: usize = 4;
         const WIDTH: usize = 16;
         self.line(2, &format!("{}:", container.name));
@@ -201,8 +203,12 @@ impl Page {
                 }
             }
         }
-        let env: Vec<_> = container.env.iter().map(|it| (it.name.as_str(), it.value.clone())).collect();
-        self.block(INDENT, WIDTH, "Environment", &env);
+        let from = configuration::environment_from(container);
+        if !from.is_empty() {
+            self.line(INDENT, "Environment Variables from:");
+            from.iter().for_each(|line| self.line(INDENT + 2, line));
+        }
+        self.block(INDENT, WIDTH, "Environment", &configuration::environment(pod, container));
         let mounts = container.volume_mounts.iter().map(|mount| {
             let mode = if mount.read_only { "ro" } else { "rw" };
             let part =
@@ -254,6 +260,7 @@ impl Page {
         for volume in volumes {
             self.line(2, &format!("{}:", volume.name));
             let fields = match (&volume.host_path, &volume.empty_dir) {
+                _ if configuration::is_source(volume) => configuration::volume(volume),
                 (Some(path), _) => vec![
                     ("Type", "HostPath (bare host directory volume)".to_owned()),
                     ("Path", path.path.clone()),
@@ -335,7 +342,23 @@ mod tests {
                 "containers": [{
                     "name": "web", "image": "nginx:1", "args": ["-g", "daemon off;"],
                     "ports": [{"containerPort": 80, "protocol": "TCP"}],
-                    "env": [{"name": "A", "value": "1"}, {"name": "LONGER", "value": "two"}],
+                    "envFrom": [
+                        {"configMapRef": {"name": "settings"}},
+                        {"prefix": "DB_", "secretRef": {"name": "login", "optional": true}},
+                    ],
+                    "env": [
+                        {"name": "A", "value": "1"},
+                        {"name": "LONGER", "value": "two"},
+                        {"name": "NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+                        {"name": "APP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels['app']"}}},
+                        {"name": "IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
+                        {"name": "MIB", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+                        {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu", "divisor": "0"}}},
+                        {"name": "DISK", "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "0"}}},
+                        {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "color", "optional": true}}},
+                        {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}},
+                        {"name": "TOKEN", "valueFrom": {"fileKeyRef": {"volumeName": "tmp", "path": "env", "key": "TOKEN"}}},
+                    ],
                     "resources": {"limits": {"cpu": "1", "memory": "64Mi"}},
                     "volumeMounts": [
                         {"name": "data", "mountPath": "/data", "readOnly": true, "subPath": "a"},
@@ -345,6 +368,17 @@ mod tests {
                 "volumes": [
                     {"name": "data", "hostPath": {"path": "/srv/data", "type": "Directory"}},
                     {"name": "tmp", "emptyDir": {}},
+                    {"name": "conf", "configMap": {"name": "settings", "optional": true}},
+                    {"name": "login", "secret": {"secretName": "login"}},
+                    {"name": "pod", "downwardAPI": {"items": [
+                        {"path": "labels", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels"}},
+                        {"path": "cpu", "resourceFieldRef": {"containerName": "web", "resource": "limits.cpu"}},
+                    ]}},
+                    {"name": "all", "projected": {"sources": [
+                        {"configMap": {"name": "settings"}},
+                        {"secret": {"name": "login", "optional": true}},
+                        {"downwardAPI": {"items": []}},
+                    ]}},
                 ],
             },
             "status": {

@@ -1,5 +1,6 @@
 //! `coracle get`.
 
+mod configs;
 mod events;
 mod pods;
 mod print;
@@ -17,7 +18,7 @@ use self::events::EventType;
 use self::print::{Printer, Shown};
 use super::target::{Involved, Kind, Resource, Scope, not_found};
 
-/// Show pods, or what happened
+/// Show pods, what happened, ConfigMaps and Secrets
 ///
 /// Prints one line per object; with -o, whole objects.
 #[derive(Debug, Args)]
@@ -28,9 +29,11 @@ use super::target::{Involved, Kind, Resource, Scope, not_found};
   coracle get pod web -o yaml       One pod, with all that is known of it
   coracle get events -A             What happened to pods and to the node within the last hour
   coracle get events --for pod/web -w
-                                    What happened to a pod, and what happens from now on")]
+                                    What happened to a pod, and what happens from now on
+  coracle get configmaps -o yaml    The ConfigMaps pods can be made of
+  coracle get secrets               The Secrets, without their values")]
 pub(super) struct Get {
-    /// pods, pod/NAME, or events
+    /// pods, pod/NAME, events, configmaps, or secrets
     #[arg(value_name = "RESOURCE", value_parser = Resource::parse)]
     resource: Resource,
     /// Only these
@@ -85,9 +88,16 @@ impl Get {
     pub(super) async fn execute(mut self, client: &Client) -> anyhow::Result<ExitCode> {
         self.names.extend(self.resource.name.take());
         match self.resource.kind {
-            Kind::Pods if self.involved.is_some() || !self.types.is_empty() => {
+            Kind::Pods | Kind::ConfigMaps | Kind::Secrets
+                if self.involved.is_some() || !self.types.is_empty() =>
+            {
                 bail!("--for and --types choose among events: coracle get events");
             }
+            Kind::ConfigMaps | Kind::Secrets if self.print.watch => {
+                bail!("--watch is for pods and events");
+            }
+            Kind::ConfigMaps => self.configs(client.config_maps().await?),
+            Kind::Secrets => self.configs(client.secrets().await?),
             Kind::Pods => self.pods(client).await,
             Kind::Events => self.events(client).await,
         }

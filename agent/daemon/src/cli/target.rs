@@ -19,9 +19,11 @@ pub(super) struct Scope {
 pub(super) enum Kind {
     Pods,
     Events,
+    ConfigMaps,
+    Secrets,
 }
 
-/// `pods`, `pod/NAME`, `events`.
+/// `pods`, `pod/NAME`, `events`, `configmaps`, `secrets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resource {
     pub(super) kind: Kind,
@@ -47,14 +49,21 @@ impl Resource {
             Some((kind, name)) => (kind, Some(name)),
             None => (text, None),
         };
-        match (kind.to_ascii_lowercase().as_str(), name) {
-            (_, Some("")) => Err(format!("{text:?} names nothing after the slash")),
-            ("pods" | "pod" | "po", name) => Ok(Self { kind: Kind::Pods, name: name.map(str::to_owned) }),
-            ("events" | "event" | "ev", name) => {
-                Ok(Self { kind: Kind::Events, name: name.map(str::to_owned) })
-            }
-            _ => Err(format!("this node has no resource type {kind:?}; it has pods and events")),
+        if name == Some("") {
+            return Err(format!("{text:?} names nothing after the slash"));
         }
+        let kind = match kind.to_ascii_lowercase().as_str() {
+            "pods" | "pod" | "po" => Kind::Pods,
+            "events" | "event" | "ev" => Kind::Events,
+            "configmaps" | "configmap" | "cm" => Kind::ConfigMaps,
+            "secrets" | "secret" => Kind::Secrets,
+            _ => {
+                return Err(format!(
+                    "this node has no resource type {kind:?}; it has pods, events, configmaps and secrets"
+                ));
+            }
+        };
+        Ok(Self { kind, name: name.map(str::to_owned) })
     }
 
     /// Where only pods are meant.
@@ -62,7 +71,7 @@ impl Resource {
         let resource = Self::parse(text)?;
         match resource.kind {
             Kind::Pods => Ok(resource),
-            Kind::Events => Err("only pods can be meant here".to_owned()),
+            _ => Err("only pods can be meant here".to_owned()),
         }
     }
 }
@@ -143,13 +152,20 @@ mod tests {
         }
         assert_eq!(
             Resource::parse("nodes").unwrap_err(),
-            "this node has no resource type \"nodes\"; it has pods and events"
+            "this node has no resource type \"nodes\"; it has pods, events, configmaps and secrets"
         );
         assert!(Resource::parse("pod/").is_err() && Resource::parse("deploy/web").is_err());
         for text in ["events", "event", "ev"] {
             assert_eq!(Resource::parse(text).unwrap(), Resource { kind: Kind::Events, name: None });
         }
-        assert!(Resource::parse_pods("events").is_err());
+        for (text, kind, name) in [
+            ("configmaps", Kind::ConfigMaps, None),
+            ("cm/web", Kind::ConfigMaps, Some("web")),
+            ("Secret/login", Kind::Secrets, Some("login")),
+        ] {
+            assert_eq!(Resource::parse(text).unwrap(), Resource { kind, name: name.map(str::to_owned) });
+        }
+        assert!(Resource::parse_pods("events").is_err() && Resource::parse_pods("secrets").is_err());
         for (text, kind) in [("pod/web", "Pod"), ("po/web", "Pod"), ("Node/web", "Node")] {
             assert_eq!(Involved::parse(text).unwrap(), Involved { kind, name: "web".to_owned() });
         }

@@ -46,7 +46,8 @@ fn config_map(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> 
     let v1::ConfigMap { binary_data: _, data: _, immutable, mut metadata } = *object?;
     let metadata = metadata::convert(&mut metadata, &Path::ROOT.child("metadata"), faults)?;
     let (data, binary_data) = (without_places(data?), without_places(binary?));
-    Some(finish(ConfigKind::ConfigMap, metadata, data, binary_data, immutable))
+    let kind = ConfigKind::ConfigMap;
+    Some(ConfigObject { binary_data, ..finish(kind, metadata, data, immutable) })
 }
 
 fn secret(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> {
@@ -62,7 +63,8 @@ fn secret(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> {
     let metadata = metadata::convert(&mut metadata, &Path::ROOT.child("metadata"), faults)?;
     let data = without_places(data?);
     secret::check(type_.as_deref().unwrap_or_default(), &data, &metadata.annotations, faults);
-    Some(finish(ConfigKind::Secret, metadata, data, BTreeMap::new(), immutable))
+    let secret_type = type_.filter(|text| !text.is_empty()).unwrap_or_else(|| "Opaque".to_owned());
+    Some(ConfigObject { secret_type, ..finish(ConfigKind::Secret, metadata, data, immutable) })
 }
 
 fn size(values: &data::Values) -> usize {
@@ -77,9 +79,14 @@ fn finish(
     kind: ConfigKind,
     metadata: Metadata,
     data: BTreeMap<String, Arc<[u8]>>,
-    binary_data: BTreeMap<String, Arc<[u8]>>,
     immutable: Option<bool>,
 ) -> ConfigObject {
     let key = ConfigKey { kind, namespace: metadata.namespace, name: metadata.name };
-    ConfigObject { key, data, binary_data, immutable: immutable.unwrap_or(false) }
+    ConfigObject {
+        key,
+        data,
+        binary_data: BTreeMap::new(),
+        secret_type: String::new(),
+        immutable: immutable.unwrap_or(false),
+    }
 }

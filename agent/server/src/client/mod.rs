@@ -23,9 +23,11 @@ pub use axum::body::Bytes;
 
 pub use self::exec::{AttachOptions, ExecInput, ExecOptions, ExecOutput, ExecOutputs};
 pub use self::object::{
-    Condition, Container, ContainerState, ContainerStatus, EmptyDir, EnvVar, Event, EventSource, HostPath,
-    InvolvedObject, Metadata, Object, Pod, PodSpec, PodStatus, Port, Resources, Running, Terminated, Volume,
-    VolumeMount, Waiting, WatchEvent, WatchEventType,
+    Condition, ConfigMap, Container, ContainerState, ContainerStatus, DownwardApi, DownwardFile, EmptyDir,
+    EnvFromSource, EnvVar, EnvVarSource, Event, EventSource, FieldRef, FileKeyRef, HostPath, InvolvedObject,
+    KeyRef, Metadata, Object, ObjectRef, Pod, PodSpec, PodStatus, Port, Projected, ProjectedSource,
+    ResourceFieldRef, Resources, Running, Secret, SecretVolume, Terminated, Volume, VolumeMount, Waiting,
+    WatchEvent, WatchEventType,
 };
 pub use self::port_forward::{ForwardFailure, PortForward};
 use crate::query::{append, encode};
@@ -174,6 +176,16 @@ impl Client {
     ) -> Result<impl Stream<Item = Result<WatchEvent<Event>, ClientError>> + Send + Unpin + use<>, ClientError>
     {
         self.watch(&options.path(true)).await
+    }
+
+    /// The node's ConfigMaps.
+    pub async fn config_maps(&self) -> Result<Vec<ConfigMap>, ClientError> {
+        self.list("/coracle/v1/configmaps").await
+    }
+
+    /// The node's Secrets, without their values.
+    pub async fn secrets(&self) -> Result<Vec<Secret>, ClientError> {
+        self.list("/coracle/v1/secrets").await
     }
 
     /// What is wrong with the node's manifests.

@@ -32,6 +32,32 @@ objects! {
         object: Value,
     }
 
+    /// `v1 ConfigMap`.
+    ConfigMap {
+        /// Which.
+        metadata: Metadata,
+        /// Text by key.
+        data: BTreeMap<String, Value>,
+        /// What is no text, by key.
+        binary_data: BTreeMap<String, Value>,
+        /// All of it, as it came.
+        #[serde(skip)]
+        object: Value,
+    }
+
+    /// `v1 Secret`, without its values.
+    Secret {
+        /// Which.
+        metadata: Metadata,
+        /// What it is for.
+        r#type: String,
+        /// Its keys.
+        data: BTreeMap<String, Value>,
+        /// All of it, as it came.
+        #[serde(skip)]
+        object: Value,
+    }
+
     /// `metadata`.
     Metadata {
         /// Unique in its namespace.
@@ -88,6 +114,8 @@ objects! {
         args: Vec<String>,
         /// Declared.
         ports: Vec<Port>,
+        /// Objects whose every key is a variable.
+        env_from: Vec<EnvFromSource>,
         /// Variables.
         env: Vec<EnvVar>,
         /// Requests and limits.
@@ -120,6 +148,78 @@ objects! {
         name: String,
         /// Its value.
         value: String,
+        /// Where else its value comes from.
+        value_from: Option<EnvVarSource>,
+    }
+
+    /// `valueFrom`.
+    EnvVarSource {
+        /// Of the pod.
+        field_ref: Option<FieldRef>,
+        /// Of a container's resources.
+        resource_field_ref: Option<ResourceFieldRef>,
+        /// Of a ConfigMap.
+        config_map_key_ref: Option<KeyRef>,
+        /// Of a Secret.
+        secret_key_ref: Option<KeyRef>,
+        /// Of a file in a volume.
+        file_key_ref: Option<FileKeyRef>,
+    }
+
+    /// `envFrom[]`.
+    EnvFromSource {
+        /// Before each name.
+        prefix: String,
+        /// A ConfigMap.
+        config_map_ref: Option<ObjectRef>,
+        /// A Secret.
+        secret_ref: Option<ObjectRef>,
+    }
+
+    /// `fieldRef`.
+    FieldRef {
+        /// `v1`.
+        api_version: String,
+        /// Such as `metadata.name`.
+        field_path: String,
+    }
+
+    /// `resourceFieldRef`.
+    ResourceFieldRef {
+        /// Such as `limits.memory`.
+        resource: String,
+        /// By what it is divided; 1 when `0`.
+        divisor: String,
+    }
+
+    /// `configMapKeyRef` and `secretKeyRef`.
+    KeyRef {
+        /// The object.
+        name: String,
+        /// The key.
+        key: String,
+        /// May be missing.
+        optional: bool,
+    }
+
+    /// `fileKeyRef`.
+    FileKeyRef {
+        /// The volume.
+        volume_name: String,
+        /// The file in it.
+        path: String,
+        /// The variable in the file.
+        key: String,
+        /// May be missing.
+        optional: bool,
+    }
+
+    /// `configMapRef`, `secretRef`, and what a projected volume's sources name.
+    ObjectRef {
+        /// The object.
+        name: String,
+        /// May be missing.
+        optional: bool,
     }
 
     /// `resources`.
@@ -150,6 +250,56 @@ objects! {
         host_path: Option<HostPath>,
         /// Of the pod.
         empty_dir: Option<EmptyDir>,
+        /// Of a ConfigMap.
+        config_map: Option<ObjectRef>,
+        /// Of a Secret.
+        secret: Option<SecretVolume>,
+        /// Of the pod's own fields.
+        #[serde(rename = "downwardAPI")]
+        downward_api: Option<DownwardApi>,
+        /// Of several of these.
+        projected: Option<Projected>,
+    }
+
+    /// `secret`.
+    SecretVolume {
+        /// The object.
+        secret_name: String,
+        /// May be missing.
+        optional: bool,
+    }
+
+    /// `downwardAPI`.
+    DownwardApi {
+        /// Its files.
+        items: Vec<DownwardFile>,
+    }
+
+    /// `downwardAPI.items[]`.
+    DownwardFile {
+        /// The file in the volume.
+        path: String,
+        /// Of the pod.
+        field_ref: Option<FieldRef>,
+        /// Of a container's resources.
+        resource_field_ref: Option<ResourceFieldRef>,
+    }
+
+    /// `projected`.
+    Projected {
+        /// Later over earlier.
+        sources: Vec<ProjectedSource>,
+    }
+
+    /// `projected.sources[]`.
+    ProjectedSource {
+        /// A ConfigMap.
+        config_map: Option<ObjectRef>,
+        /// A Secret.
+        secret: Option<ObjectRef>,
+        /// The pod's own fields.
+        #[serde(rename = "downwardAPI")]
+        downward_api: Option<DownwardApi>,
     }
 
     /// `hostPath`.
@@ -369,6 +519,8 @@ macro_rules! object {
 }
 
 object!(Pod);
+object!(ConfigMap);
+object!(Secret);
 object!(Event);
 
 // === impl WatchEvent ===

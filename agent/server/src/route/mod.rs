@@ -1,6 +1,7 @@
 //! The paths of the API.
 
 mod attach;
+mod configs;
 mod events;
 mod exec;
 mod logs;
@@ -53,6 +54,8 @@ fn router(node: Shared) -> Router {
         .route("/portForward/{namespace}/{pod}", get(port_forward::get))
         .route("/portForward/{namespace}/{pod}/{uid}", get(port_forward::get_with_uid))
         .route("/coracle/v1/events", get(events::list))
+        .route("/coracle/v1/configmaps", get(configs::config_maps))
+        .route("/coracle/v1/secrets", get(configs::secrets))
         .route("/coracle/v1/problems", get(problems))
         .fallback(|| async {
             Status::failure(

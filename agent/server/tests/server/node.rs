@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use coracle_model::{
-    ContainerId, ContainerState, ContainerStatus, Event, EventType, ObjectReference, Pod, PodPhase,
-    PodStatus, QosClass, Running, Terminated, Waiting,
+    ConfigKey, ConfigKind, ConfigObject, ContainerId, ContainerState, ContainerStatus, Event, EventType,
+    Name, ObjectReference, Pod, PodPhase, PodStatus, QosClass, Running, Terminated, Waiting,
 };
 use coracle_server::{
     AttachRequest, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
@@ -216,6 +216,24 @@ impl Node for TestNode {
 
     fn event_changes(&self) -> watch::Receiver<u64> {
         self.event_changes.subscribe()
+    }
+
+    fn configs(&self) -> Vec<Arc<ConfigObject>> {
+        let name = |text: &str| Name::label(text).unwrap();
+        let object = |kind, data: &[u8], binary: &[(&str, &[u8])], secret_type: &str| {
+            let value = |(key, value): &(&str, &[u8])| ((*key).to_owned(), Arc::from(*value));
+            Arc::new(ConfigObject {
+                key: ConfigKey { kind, namespace: name("shop"), name: name("web") },
+                data: [("key".to_owned(), Arc::from(data))].into(),
+                binary_data: binary.iter().map(value).collect(),
+                secret_type: secret_type.to_owned(),
+                immutable: true,
+            })
+        };
+        vec![
+            object(ConfigKind::ConfigMap, b"blue", &[("logo", &[0xff, 0])], ""),
+            object(ConfigKind::Secret, b"hunter2", &[], "Opaque"),
+        ]
     }
 
     fn problems(&self) -> Vec<Problem> {

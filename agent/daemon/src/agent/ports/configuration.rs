@@ -2,7 +2,6 @@
 //!
 //! Everything here is a function of values. Messages are the kubelet's, and show no value of an object.
 
-mod env_file;
 mod environment;
 mod field;
 mod payload;

@@ -1,10 +1,10 @@
 //! A container's variables.
 
 use coracle_image::EnvEntry;
-use coracle_model::{ConfigKind, Container, EnvFrom, EnvValue, FileKeySelector, KeySelector};
+use coracle_model::{ConfigKind, Container, EnvFrom, EnvValue, FileKeySelector, KeySelector, env_file_value};
 use coracle_pod::ports::Failure;
 
-use super::{ReadFile, Sources, env_file, field, resource};
+use super::{ReadFile, Sources, field, resource};
 
 /// The container's `envFrom` and `env` with the values their sources give now. A later entry of one name
 /// counts. Only literal values are still to be expanded.
@@ -84,7 +84,7 @@ fn file_key(selector: &FileKeySelector, read_file: ReadFile<'_>) -> Result<Optio
     };
     let found = text(&content)
         .map_err(str::to_owned)
-        .and_then(|content| env_file::find(&content, key))
+        .and_then(|content| env_file_value(&content, key))
         .map_err(|problem| format!("couldn't parse env file: {path:?} in volume {volume:?}: {problem}"))?;
     if found.is_none() && !optional {
         return Err(format!(

@@ -25,7 +25,8 @@ pub(super) fn value(field: &ResourceField, own: &Container, sources: Sources<'_>
         None if field.limit => allocatable(&field.resource, sources)?,
         None => Quantity::default(),
     };
-    Ok(divide(&field.resource, amount, field.divisor).to_string())
+    // CPUs are divided in thousandths, everything else in whole units.
+    Ok(amount.divide(field.divisor, field.resource == "cpu").to_string())
 }
 
 fn allocatable(resource: &str, sources: Sources<'_>) -> Result<Quantity, String> {
@@ -41,35 +42,4 @@ fn allocatable(resource: &str, sources: Sources<'_>) -> Result<Quantity, String>
         // The kubelet fills in no others.
         _ => Quantity::default(),
     })
-}
-
-/// CPUs are divided in thousandths, everything else in whole units.
-fn divide(resource: &str, amount: Quantity, divisor: Quantity) -> u64 {
-    match resource {
-        "cpu" => amount.milli().div_ceil(divisor.milli().max(1)),
-        _ => amount.units().div_ceil(divisor.units().max(1)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_divided_and_rounded_up() {
-        for (resource, amount, divisor, expected) in [
-            ("cpu", "250m", "1", 1),
-            ("cpu", "250m", "1m", 250),
-            ("cpu", "1500m", "1", 2),
-            ("cpu", "0", "1", 0),
-            ("memory", "64Mi", "1", 67_108_864),
-            ("memory", "64Mi", "1Mi", 64),
-            ("memory", "65M", "1Mi", 62),
-            ("memory", "1", "1Gi", 1),
-            ("hugepages-2Mi", "4Mi", "1Mi", 4),
-        ] {
-            let divided = divide(resource, amount.parse().unwrap(), divisor.parse().unwrap());
-            assert_eq!(divided, expected, "{resource} {amount} / {divisor}");
-        }
-    }
 }

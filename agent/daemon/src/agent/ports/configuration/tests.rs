@@ -26,6 +26,7 @@ fn object(kind: ConfigKind, called: &str, data: &[(&str, &[u8])], binary: &[(&st
         key: ConfigKey { kind, namespace: name("shop"), name: name(called) },
         data: values(data),
         binary_data: values(binary),
+        secret_type: String::new(),
         immutable: false,
     }
 }

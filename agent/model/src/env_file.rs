@@ -1,9 +1,12 @@
 //! Files of variables that containers write (KEP-3721): lines of `NAME='value'`, which a POSIX shell reads
 //! the same way.
 
-/// The value of a variable; the first of that name counts, and what follows it is not looked at. `None` when
-/// there is none.
-pub(super) fn find(content: &str, key: &str) -> Result<Option<String>, String> {
+/// The value of a variable in a file of them; the first of that name counts, and what follows it is not looked
+/// at. `None` when there is none.
+///
+/// # Errors
+/// A message that names the line, for a file that is none of variables.
+pub fn env_file_value(content: &str, key: &str) -> Result<Option<String>, String> {
     let mut lines = content.lines().zip(1usize..);
     while let Some((line, number)) = lines.next() {
         let invalid =
@@ -69,9 +72,9 @@ mod tests {
             ("a", None),
             ("# lines", None),
         ] {
-            assert_eq!(find(file, key).unwrap().as_deref(), value, "{key}");
+            assert_eq!(env_file_value(file, key).unwrap().as_deref(), value, "{key}");
         }
-        assert_eq!(find("", "A"), Ok(None));
+        assert_eq!(env_file_value("", "A"), Ok(None));
     }
 
     #[test]
@@ -86,10 +89,14 @@ mod tests {
             ("B='1'2", "at line 1: unexpected content after closing quote"),
             ("\nB='1\n2", "at line 2: unclosed single quote"),
         ] {
-            let found = find(file, "A").unwrap_err();
+            let found = env_file_value(file, "A").unwrap_err();
             assert!(found.ends_with(problem), "{file:?}: {found}");
             let before = format!("A='1'\n{file}");
-            assert_eq!(find(&before, "A").unwrap().as_deref(), Some("1"), "what follows is not looked at");
+            assert_eq!(
+                env_file_value(&before, "A").unwrap().as_deref(),
+                Some("1"),
+                "what follows is not looked at"
+            );
         }
     }
 }
