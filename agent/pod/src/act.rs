@@ -1,17 +1,15 @@
 //! Carrying out an action: the call of the port, and what it says as an event.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
-use coracle_model::{Container, EventType, Pod};
+use coracle_model::{Container, ContainerId, EventType, Handler, Pod};
 
 use crate::action::{Action, Index, Step};
-use crate::ports::{Failure, ImageRef, Images, Ports, Records, Runtime, Volumes};
+use crate::ports::{Failure, Hooks, ImageRef, Images, Ports, Records, Runtime, Volumes};
 use crate::record::PodRecord;
-
-/// An action under way. Dropping it gives it up.
-pub(crate) type Acting = Pin<Box<dyn Future<Output = (Action, Result<Outcome, Failure>)> + Send>>;
 
 /// What an action brought, beside what is observed anyway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,30 +18,81 @@ pub(crate) enum Outcome {
     Image(ImageRef),
 }
 
-/// Begins an action. Boxed, so that an idle worker holds no room for the largest of them.
-pub(crate) fn act<P: Ports>(ports: &Arc<P>, record: &PodRecord, action: Action) -> Acting {
-    let (ports, pod) = (Arc::clone(ports), Arc::clone(&record.pod));
-    if action == Action::SaveRecord {
-        let record = record.clone();
-        return Box::pin(async move {
-            let result = ports.records().save(&record).await;
-            (action, result.map(|()| Outcome::Done))
-        });
+/// An action under way. Boxed, so that an idle worker holds no room for the largest of them.
+type Call = Pin<Box<dyn Future<Output = (Action, Result<Outcome, Failure>)> + Send>>;
+
+/// The actions under way, at most one of a step. One that is given up is dropped at once.
+#[derive(Default)]
+pub(crate) struct Acting {
+    calls: Vec<(Step, Call)>,
+}
+
+// === impl Acting ===
+
+impl Acting {
+    /// Begins an action.
+    pub(crate) fn begin<P: Ports>(&mut self, ports: &Arc<P>, record: &PodRecord, action: Action) {
+        let step = action.step();
+        let (ports, pod) = (Arc::clone(ports), Arc::clone(&record.pod));
+        let call: Call = if action == Action::SaveRecord {
+            let record = record.clone();
+            Box::pin(async move {
+                let result = ports.records().save(&record).await;
+                (action, result.map(|()| Outcome::Done))
+            })
+        } else {
+            Box::pin(async move {
+                let result = call(&*ports, &pod, &action).await;
+                (action, result)
+            })
+        };
+        self.calls.push((step, call));
     }
-    Box::pin(async move {
-        let result = call(&*ports, &pod, &action).await;
-        (action, result)
-    })
+
+    /// Whether an action of this step is under way.
+    pub(crate) fn contains(&self, step: Step) -> bool {
+        self.calls.iter().any(|(other, _)| *other == step)
+    }
+
+    /// The steps of what is under way.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = Step> {
+        self.calls.iter().map(|(step, _)| *step)
+    }
+
+    /// Gives up what is not to go on.
+    pub(crate) fn retain(&mut self, goes_on: impl Fn(Step) -> bool) {
+        self.calls.retain(|(step, _)| goes_on(*step));
+    }
+
+    /// Gives up an action of this step. Whether one was under way.
+    pub(crate) fn give_up(&mut self, step: Step) -> bool {
+        let before = self.calls.len();
+        self.retain(|other| other != step);
+        self.calls.len() < before
+    }
+
+    /// The next action that ends. While none is under way there is none.
+    pub(crate) async fn next(&mut self) -> (Action, Result<Outcome, Failure>) {
+        poll_fn(|context| {
+            for at in 0..self.calls.len() {
+                if let Poll::Ready(ended) = self.calls[at].1.as_mut().poll(context) {
+                    drop(self.calls.swap_remove(at));
+                    return Poll::Ready(ended);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Outcome, Failure> {
     let (runtime, volumes) = (ports.runtime(), ports.volumes());
     match action {
-        // Needs the record itself: see `act`.
+        // Needs the record itself: see `begin`.
         Action::SaveRecord => Ok(()),
         Action::EnsureSandbox => runtime.ensure_sandbox(pod).await,
         Action::EnsureVolumes => volumes.ensure_volumes(pod).await,
-        Action::RefreshVolumes => volumes.refresh_volumes(pod).await,
         Action::EnsureImage(index, _) => {
             let container = container(pod, *index)?;
             return ports.images().ensure_image(pod, container).await.map(Outcome::Image);
@@ -53,14 +102,39 @@ async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Ou
             runtime.create_container(pod, container, *attempt, image).await.map(|_| ())
         }
         Action::Start(_, id) => runtime.start_container(&pod.uid, *id).await,
-        Action::Stop(id, grace, _) => runtime.stop_container(&pod.uid, *id, *grace).await,
+        Action::PostStart(index, id) => {
+            let container = container(pod, *index)?;
+            let handler = container.lifecycle.post_start.as_ref();
+            run_hook(ports, pod, container, *id, handler, None).await
+        }
+        Action::PreStop(index, id, limit) => {
+            let container = container(pod, *index)?;
+            let handler = container.lifecycle.pre_stop.as_ref();
+            run_hook(ports, pod, container, *id, handler, Some(*limit)).await
+        }
+        Action::Stop(id, grace) => runtime.stop_container(&pod.uid, *id, *grace).await,
         Action::Remove(id) => runtime.remove_container(&pod.uid, *id).await,
         Action::RemoveSandbox => runtime.remove_sandbox(&pod.uid).await,
+        Action::RefreshVolumes => volumes.refresh_volumes(pod).await,
         Action::ReleaseVolumes => volumes.release_volumes(&pod.uid).await,
         Action::ReleaseLogs => volumes.release_logs(pod).await,
         Action::ForgetRecord => ports.records().forget(&pod.uid).await,
     }
     .map(|()| Outcome::Done)
+}
+
+async fn run_hook<P: Ports>(
+    ports: &P,
+    pod: &Arc<Pod>,
+    container: &Container,
+    id: ContainerId,
+    handler: Option<&Handler>,
+    timeout: Option<std::time::Duration>,
+) -> Result<(), Failure> {
+    match handler {
+        Some(handler) => ports.hooks().run_hook(pod, container, id, handler, timeout).await,
+        None => Ok(()),
+    }
 }
 
 /// The container at a place of the plan.
@@ -90,9 +164,12 @@ pub(crate) fn failure_event(step: Step, failure: &Failure) -> (EventType, &'stat
         Step::Image(_) if reason == "ErrImageNeverPull" => ("ErrImageNeverPull", message.clone()),
         Step::Image(_) => ("Failed", format!("{reason}: {message}")),
         Step::Create(_) | Step::Start(_) => ("Failed", format!("Error: {message}")),
+        // What a hook said may be a secret: as in the kubelet it is in no event.
+        Step::PostStart(_) => ("FailedPostStartHook", "PostStartHook failed".to_owned()),
+        Step::PreStop(_) => ("FailedPreStopHook", "PreStopHook failed".to_owned()),
         Step::Sandbox => ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}")),
         Step::Volumes | Step::RefreshVolumes => ("FailedMount", message.clone()),
-        Step::Stop(..) => ("FailedKillPod", format!("error killing pod: {message}")),
+        Step::Stop(_) => ("FailedKillPod", format!("error killing pod: {message}")),
         Step::RemoveSandbox => ("FailedKillPod", format!("error removing the pod's sandbox: {message}")),
         Step::ReleaseVolumes => ("FailedUnMount", message.clone()),
         Step::Remove(_) => ("FailedSync", format!("error removing a container that ended: {message}")),

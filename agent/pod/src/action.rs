@@ -22,8 +22,11 @@ pub(crate) enum Action {
     EnsureImage(Index, u32),
     Create(Index, u32, ImageRef),
     Start(Index, ContainerId),
-    /// In the given round: a shorter grace period begins a new one.
-    Stop(ContainerId, Duration, u32),
+    PostStart(Index, ContainerId),
+    /// For at most so long.
+    PreStop(Index, ContainerId, Duration),
+    /// With so long between the stop signal and SIGKILL.
+    Stop(ContainerId, Duration),
     Remove(ContainerId),
     RemoveSandbox,
     ReleaseVolumes,
@@ -41,7 +44,9 @@ pub(crate) enum Step {
     Image(Index),
     Create(Index),
     Start(ContainerId),
-    Stop(ContainerId, u32),
+    PostStart(ContainerId),
+    PreStop(ContainerId),
+    Stop(ContainerId),
     Remove(ContainerId),
     RemoveSandbox,
     ReleaseVolumes,
@@ -60,12 +65,26 @@ impl Action {
             Self::EnsureImage(index, _) => Step::Image(index),
             Self::Create(index, ..) => Step::Create(index),
             Self::Start(_, id) => Step::Start(id),
-            Self::Stop(id, _, round) => Step::Stop(id, round),
+            Self::PostStart(_, id) => Step::PostStart(id),
+            Self::PreStop(_, id, _) => Step::PreStop(id),
+            Self::Stop(id, _) => Step::Stop(id),
             Self::Remove(id) => Step::Remove(id),
             Self::RemoveSandbox => Step::RemoveSandbox,
             Self::ReleaseVolumes => Step::ReleaseVolumes,
             Self::ReleaseLogs => Step::ReleaseLogs,
             Self::ForgetRecord => Step::ForgetRecord,
+        }
+    }
+
+    /// The container of the specification it is about.
+    pub(crate) fn index(&self) -> Option<Index> {
+        match *self {
+            Self::EnsureImage(index, _)
+            | Self::Create(index, ..)
+            | Self::Start(index, _)
+            | Self::PostStart(index, _)
+            | Self::PreStop(index, ..) => Some(index),
+            _ => None,
         }
     }
 }
@@ -82,5 +101,10 @@ impl Step {
             Self::Image(_) => backoff::IMAGE,
             _ => backoff::STEP,
         }
+    }
+
+    /// Whether it goes on when the pod comes to its end: what ends a container goes on ending it.
+    pub(crate) fn outlasts_phase(self) -> bool {
+        matches!(self, Self::PreStop(_) | Self::Stop(_))
     }
 }

@@ -11,10 +11,12 @@ mod backoff;
 mod board;
 mod inbox;
 mod manager;
+mod observed;
 mod plan;
 pub mod ports;
 mod record;
 mod record_dir;
+mod scene;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -23,5 +25,5 @@ mod worker;
 
 pub use board::{PodSnapshot, WorkerPhase};
 pub use manager::{Closed, KeyTaken, Pods};
-pub use record::{Deletion, PodRecord};
+pub use record::{Deletion, Ending, PodRecord, Progress, StopCause, StopOrder};
 pub use record_dir::{RecordDir, RecordError};

@@ -11,8 +11,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::board::{Board, PodSnapshot, WorkerPhase};
 use crate::inbox::Inbox;
-use crate::ports::{Clock, Observed, Ports};
+use crate::ports::{Clock, Ports};
 use crate::record::PodRecord;
+use crate::scene::Scene;
 use crate::status::{self, Course, Notes};
 use crate::worker::{End, Worker};
 
@@ -277,10 +278,12 @@ impl<P: Ports> Shared<P> {
             previous: None,
             now,
         };
+        let (observed, progress) = Default::default();
+        let scene = Scene { pod, observed: &observed, progress: &progress };
         PodSnapshot {
             pod: Arc::clone(pod),
             source,
-            status: Arc::new(status::status(pod, &Observed::default(), &notes)),
+            status: Arc::new(status::status(&scene, &notes)),
             deletion: None,
             phase: WorkerPhase::Syncing,
             version: 0,

@@ -3,16 +3,25 @@
 //! The plan names every step that could be taken now; those under way are the worker's business. A
 //! plan that is carried out leads to a state whose plan is empty, unless a timer is set.
 
+mod init;
+mod release;
+mod stop;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_model::{Pod, PodPhase};
+use coracle_model::{ContainerId, PodPhase, RestartPolicy};
 use jiff::Timestamp;
 
+use self::init::{Init, pending_init};
+pub(crate) use self::release::{Released, release};
+pub(crate) use self::stop::{Stop, Stops, terminate};
 use crate::action::{Action, Index, Step};
 use crate::backoff::{self, CrashLoop};
-use crate::ports::{ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
-use crate::view::{View, is_current};
+use crate::ports::{ImageRef, ObservedContainer, ObservedState, SandboxState};
+use crate::record::StopCause;
+use crate::scene::{Part, Role, Scene};
+use crate::view::View;
 
 /// What was made ready for the containers about to be created. Forgotten when none is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,10 +34,11 @@ pub(crate) struct Prepared {
 
 /// What the plan of a pod that is to run rests on.
 pub(crate) struct Facts<'a> {
-    pub(crate) pod: &'a Pod,
-    pub(crate) observed: &'a Observed,
+    pub(crate) scene: Scene<'a>,
     pub(crate) prepared: &'a Prepared,
     pub(crate) streak_base: &'a BTreeMap<String, u32>,
+    /// The containers that are being ended.
+    pub(crate) stops: &'a Stops,
     /// Steps that failed and are not to be tried yet.
     pub(crate) held: &'a dyn Fn(Step) -> bool,
     pub(crate) now: Timestamp,
@@ -39,63 +49,69 @@ pub(crate) struct Facts<'a> {
 pub(crate) struct Plan {
     /// All of them may be taken at the same time.
     pub(crate) actions: Vec<Action>,
+    /// Running containers that are to be ended, and why. The plan is to be made again with their ends.
+    pub(crate) stops: Vec<(ContainerId, StopCause)>,
     /// When the plan changes by itself.
-    pub(crate) wake_after: Option<Duration>,
+    pub(crate) timer: Timer,
     /// The containers that wait before they are started again.
     pub(crate) back_off: BTreeMap<Index, CrashLoop>,
     /// Some container is to be started, now or once it is its turn: what was prepared is still needed.
     pub(crate) starting: bool,
-    /// The pod has come to its end: nothing of it runs, nothing will be started again.
+    /// The pod has come to its end: no app container of it runs, none will be started again.
     pub(crate) outcome: Option<PodPhase>,
 }
+
+/// The time after which a plan changes by itself; the earliest of those that were set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Timer(pub(crate) Option<Duration>);
 
 /// Takes a pod towards running: sandbox, volumes and images side by side, then the init containers
 /// one after another, then the others.
 pub(crate) fn sync(facts: &Facts<'_>) -> Plan {
-    let pod = facts.pod;
-    let views: Vec<View<'_>> =
-        pod.all_containers().map(|container| View::of(facts.observed, &container.name)).collect();
+    let scene = &facts.scene;
+    let parts: Vec<_> = scene.parts().collect();
+    let views = scene.views();
     let mut plan = Plan::default();
     for view in &views {
         // Of two that live the one kept is the later; the other is what a lost answer left behind.
-        plan.actions.extend(view.surplus.iter().map(|surplus| Action::Stop(surplus.id, Duration::ZERO, 0)));
+        plan.actions.extend(view.surplus.iter().map(|surplus| Action::Stop(surplus.id, Duration::ZERO)));
         plan.actions.extend(view.older.iter().map(|older| Action::Remove(older.id)));
     }
 
-    if facts.observed.sandbox != SandboxState::Ready && !facts.observed.containers.is_empty() {
+    if scene.observed.sandbox != SandboxState::Ready && !scene.observed.containers.is_empty() {
         // The sandbox died. What still lives of it ends before there is a new one.
         let stranded: Vec<_> = views.iter().filter_map(|view| view.live).collect();
         if !stranded.is_empty() {
-            plan.actions.extend(stranded.iter().map(|live| Action::Stop(live.id, Duration::ZERO, 0)));
+            plan.actions.extend(stranded.iter().map(|live| Action::Stop(live.id, Duration::ZERO)));
             return plan;
         }
-        plan.outcome = outcome_without_sandbox(facts, &views);
+        plan.outcome = outcome_without_sandbox(facts, &parts, &views);
         if plan.outcome.is_some() {
             return plan;
         }
     }
 
-    let (init, apps) = views.split_at(pod.spec.init_containers.len());
     let mut next = Vec::new();
-    match pending_init(facts, init, apps) {
-        Init::Completed => {
-            next.extend(init.len()..views.len());
-            let ended = |view: &View<'_>| !runs_or_will(facts, view);
-            if apps.iter().all(ended) {
-                plan.outcome = Some(result(apps));
-                return plan;
-            }
-        }
-        Init::Pending(index) => next.push(index),
+    match pending_init(scene, &parts, &views) {
         Init::Failed => {
             plan.outcome = Some(PodPhase::Failed);
             return plan;
+        }
+        Init::Pending(inits) => next.extend(inits),
+        Init::Completed(sidecars) => {
+            let apps = parts.iter().zip(&views).filter(|(part, _)| part.role == Role::App);
+            if apps.clone().all(|(part, view)| !runs_or_will(scene, *part, view)) {
+                plan.outcome = Some(result(apps.map(|(_, view)| view)));
+                return plan;
+            }
+            next.extend(sidecars);
+            next.extend(apps.map(|(part, _)| part.index));
         }
     }
 
     let mut may_start = true;
     for index in next {
-        may_start &= advance(facts, index, &views[index], may_start, &mut plan);
+        may_start &= advance(facts, parts[index], &views[index], may_start, &mut plan);
     }
     // What no run has needed yet is fetched while others are still on their way.
     for (index, _) in views.iter().enumerate().filter(|(_, view)| view.latest().is_none()) {
@@ -105,7 +121,7 @@ pub(crate) fn sync(facts: &Facts<'_>) -> Plan {
         }
     }
     if plan.starting {
-        if facts.observed.sandbox != SandboxState::Ready {
+        if scene.observed.sandbox != SandboxState::Ready {
             plan.push(facts, Action::EnsureSandbox);
         }
         if !facts.prepared.volumes {
@@ -115,151 +131,107 @@ pub(crate) fn sync(facts: &Facts<'_>) -> Plan {
     plan
 }
 
-/// Ends every container that is left, side by side.
-pub(crate) fn terminate(observed: &Observed, grace_left: Duration, round: u32) -> Vec<Action> {
-    let live = observed.containers.iter().filter(|container| container.is_live());
-    live.map(|container| Action::Stop(container.id, grace_left, round)).collect()
-}
-
-/// What of a terminated pod was released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Released {
-    pub(crate) sandbox: bool,
-    pub(crate) volumes: bool,
-    pub(crate) logs: bool,
-    pub(crate) record: bool,
-}
-
-/// Releases what a terminated pod has. `recorded`: its end is on record, so that its containers are no
-/// longer needed to tell it. `deleted`: its logs and its record go, too.
-pub(crate) fn release(released: Released, recorded: bool, deleted: bool) -> Vec<Action> {
-    let mut actions = Vec::new();
-    if !released.sandbox {
-        // A pod that is only at its end is still shown; one that is deleted does not wait for a full disk.
-        if recorded || deleted {
-            actions.push(Action::RemoveSandbox);
-        }
-        return actions;
-    }
-    if !released.volumes {
-        actions.push(Action::ReleaseVolumes);
-    }
-    if deleted && !released.logs {
-        actions.push(Action::ReleaseLogs);
-    }
-    if deleted && released.volumes && released.logs && !released.record {
-        actions.push(Action::ForgetRecord);
-    }
-    actions
-}
-
-/// How far the init containers are.
-enum Init {
-    Completed,
-    /// The one whose turn it is.
-    Pending(Index),
-    /// One failed and is not started again.
-    Failed,
-}
-
-fn pending_init(facts: &Facts<'_>, init: &[View<'_>], apps: &[View<'_>]) -> Init {
-    // Once an app container was created in this sandbox the init containers had completed in it, whatever
-    // became of their records.
-    if apps.iter().any(|view| view.latest().is_some_and(|app| is_current(facts.observed, app))) {
-        return Init::Completed;
-    }
-    for (index, view) in init.iter().enumerate() {
-        let current = view.latest().filter(|latest| is_current(facts.observed, latest));
-        match current {
-            Some(done) if done.succeeded() => {}
-            Some(ended) if !ended.is_live() && !restarts_init(facts, ended) => return Init::Failed,
-            _ => return Init::Pending(index),
-        }
-    }
-    Init::Completed
-}
-
 /// Takes one container a step further. Whether those after it in the specification may start: as in the
-/// kubelet they start in order, but one that waits or fails holds up no other.
-fn advance(facts: &Facts<'_>, index: Index, view: &View<'_>, may_start: bool, plan: &mut Plan) -> bool {
+/// kubelet they start in order, each once the one before was started and its postStart hook carried out, but
+/// one that waits or fails holds up no other.
+fn advance(facts: &Facts<'_>, part: Part<'_>, view: &View<'_>, may_start: bool, plan: &mut Plan) -> bool {
+    let scene = &facts.scene;
     if let Some(live) = view.live {
-        if !is_current(facts.observed, live) {
-            plan.actions.push(Action::Stop(live.id, Duration::ZERO, 0));
-        } else if live.state == ObservedState::Created {
-            if may_start {
-                plan.push(facts, Action::Start(index, live.id));
-            }
-            return (facts.held)(Step::Start(live.id));
-        }
-        return true;
+        return advance_live(facts, part, live, may_start, plan);
     }
     if let Some(dead) = view.dead {
-        if !will_restart(facts, index, dead) {
+        if !will_restart(scene, part, dead) {
             return true;
         }
-        if let Some(back_off) = backoff::crash_loop(dead, facts.streak_base, facts.now) {
-            plan.wake_after =
-                Some(plan.wake_after.map_or(back_off.remaining, |wake| wake.min(back_off.remaining)));
-            plan.back_off.insert(index, back_off);
+        let stale_init = part.role != Role::App && !scene.is_current(dead);
+        let back_off = backoff::crash_loop(dead, facts.streak_base, facts.now);
+        // Init containers begin anew in a new sandbox.
+        if let Some(back_off) = back_off.filter(|_| !stale_init) {
+            plan.timer.wake_in(back_off.remaining);
+            plan.back_off.insert(part.index, back_off);
             return true;
         }
     }
     plan.starting = true;
-    let Some(image) = image(facts, index, view.next_attempt) else {
-        plan.push(facts, Action::EnsureImage(index, view.next_attempt));
+    let Some(image) = image(facts, part.index, view.next_attempt) else {
+        plan.push(facts, Action::EnsureImage(part.index, view.next_attempt));
         return true;
     };
-    if facts.observed.sandbox == SandboxState::Ready && facts.prepared.volumes {
-        plan.push(facts, Action::Create(index, view.next_attempt, image.clone()));
-        return (facts.held)(Step::Create(index));
+    if scene.observed.sandbox == SandboxState::Ready && facts.prepared.volumes {
+        plan.push(facts, Action::Create(part.index, view.next_attempt, image.clone()));
+        return (facts.held)(Step::Create(part.index));
     }
     true
 }
 
-fn will_restart(facts: &Facts<'_>, index: Index, dead: &ObservedContainer) -> bool {
-    if index < facts.pod.spec.init_containers.len() {
-        // One of an older sandbox runs again even if it had succeeded: that is the rule for a new sandbox.
-        return !is_current(facts.observed, dead) || restarts_init(facts, dead);
+fn advance_live(
+    facts: &Facts<'_>,
+    part: Part<'_>,
+    live: &ObservedContainer,
+    may_start: bool,
+    plan: &mut Plan,
+) -> bool {
+    let scene = &facts.scene;
+    if !scene.is_current(live) {
+        plan.actions.push(Action::Stop(live.id, Duration::ZERO));
+        return true;
     }
-    restarts(facts, dead)
-}
-
-/// Whether an app container that ended is started again.
-fn restarts(facts: &Facts<'_>, dead: &ObservedContainer) -> bool {
-    exit_code(dead).is_some_and(|code| facts.pod.spec.restart_policy.restarts(code))
-}
-
-/// An init container is started again only after a failure, and not when the policy is Never.
-fn restarts_init(facts: &Facts<'_>, dead: &ObservedContainer) -> bool {
-    !dead.succeeded() && restarts(facts, dead)
-}
-
-fn runs_or_will(facts: &Facts<'_>, view: &View<'_>) -> bool {
-    view.live.is_some() || view.dead.is_none_or(|dead| restarts(facts, dead))
-}
-
-fn exit_code(container: &ObservedContainer) -> Option<i32> {
-    match container.state {
-        ObservedState::Exited { exit_code, .. } => Some(exit_code),
-        _ => None,
+    if live.state == ObservedState::Created {
+        if may_start {
+            plan.push(facts, Action::Start(part.index, live.id));
+        }
+        return (facts.held)(Step::Start(live.id));
     }
+    if let Some(order) = facts.stops.get(&live.id) {
+        plan.actions.extend(stop::stop(Some(part), live, order, true, &mut plan.timer));
+        return true;
+    }
+    if let Some(cause) = cause_to_stop(scene, live) {
+        plan.stops.push((live.id, cause));
+        return true;
+    }
+    if scene.awaits_post_start(part.spec, live) {
+        plan.actions.push(Action::PostStart(part.index, live.id));
+        return false;
+    }
+    true
+}
+
+/// Why a container that runs is to be ended: what its probes have found.
+fn cause_to_stop(scene: &Scene<'_>, live: &ObservedContainer) -> Option<StopCause> {
+    let failed = scene.progress.get(&live.id)?.findings.as_ref()?.failed.as_ref()?;
+    Some(StopCause::Probe(failed.kind))
+}
+
+fn will_restart(scene: &Scene<'_>, part: Part<'_>, dead: &ObservedContainer) -> bool {
+    // An init container of an older sandbox runs again even if it had succeeded: that is the rule for a new
+    // sandbox.
+    part.role != Role::App && !scene.is_current(dead) || scene.restarts(part, dead)
+}
+
+fn runs_or_will(scene: &Scene<'_>, part: Part<'_>, view: &View<'_>) -> bool {
+    view.live.is_some() || view.dead.is_none_or(|dead| scene.restarts(part, dead))
 }
 
 fn image<'a>(facts: &Facts<'a>, index: Index, attempt: u32) -> Option<&'a ImageRef> {
     facts.prepared.images.get(&index).filter(|(of, _)| *of == attempt).map(|(_, image)| image)
 }
 
-/// Whether the pod ends with its sandbox. As in the kubelet: never restarted means that no new sandbox is
-/// made once there were containers, and none is made for containers that have all succeeded.
-fn outcome_without_sandbox(facts: &Facts<'_>, views: &[View<'_>]) -> Option<PodPhase> {
-    let apps = &views[facts.pod.spec.init_containers.len()..];
-    let over = facts.pod.spec.restart_policy == coracle_model::RestartPolicy::Never
-        || apps.iter().all(|view| !runs_or_will(facts, view));
-    over.then(|| result(apps))
+/// Whether the pod ends with its sandbox. As in the kubelet: a pod that is never restarted gets no new
+/// sandbox once there were containers, unless one of them has a policy of its own that starts it again, and
+/// none is made for containers that have all ended for good.
+fn outcome_without_sandbox(facts: &Facts<'_>, parts: &[Part<'_>], views: &[View<'_>]) -> Option<PodPhase> {
+    let scene = &facts.scene;
+    let apps = || parts.iter().zip(views).filter(|(part, _)| part.role == Role::App);
+    let restarted =
+        |(part, view): (&Part<'_>, &View<'_>)| view.dead.is_some_and(|dead| scene.restarts(*part, dead));
+    let never = scene.pod.spec.restart_policy == RestartPolicy::Never && !apps().any(restarted);
+    let over = never || apps().all(|(part, view)| !runs_or_will(scene, *part, view));
+    over.then(|| result(apps().map(|(_, view)| view)))
 }
 
-fn result(apps: &[View<'_>]) -> PodPhase {
-    let succeeded = apps.iter().all(|view| view.dead.is_some_and(ObservedContainer::succeeded));
+fn result<'a>(mut apps: impl Iterator<Item = &'a View<'a>>) -> PodPhase {
+    let succeeded = apps.all(|view| view.dead.is_some_and(ObservedContainer::succeeded));
     if succeeded { PodPhase::Succeeded } else { PodPhase::Failed }
 }
 
@@ -275,5 +247,14 @@ impl Plan {
 
     fn names(&self, step: Step) -> bool {
         self.actions.iter().any(|action| action.step() == step)
+    }
+}
+
+// === impl Timer ===
+
+impl Timer {
+    /// The plan changes after this time, if not before.
+    pub(crate) fn wake_in(&mut self, after: Duration) {
+        self.0 = Some(self.0.map_or(after, |before| before.min(after)));
     }
 }

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::PodRecord;
+pub use crate::observed::{ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 
 /// A step that failed, in the two parts Kubernetes shows: a CamelCase reason and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,6 +198,10 @@ pub trait Ports: Send + Sync + 'static {
     type Images: Images;
     /// Volumes and logs.
     type Volumes: Volumes;
+    /// What runs probes.
+    type Probes: Probes;
+    /// What carries out hooks.
+    type Hooks: Hooks;
     /// What survives the agent.
     type Records: Records;
     /// Who is told what happens.
@@ -210,6 +215,10 @@ pub trait Ports: Send + Sync + 'static {
     fn images(&self) -> &Self::Images;
     /// Volumes and logs.
     fn volumes(&self) -> &Self::Volumes;
+    /// What runs probes.
+    fn probes(&self) -> &Self::Probes;
+    /// What carries out hooks.
+    fn hooks(&self) -> &Self::Hooks;
     /// What survives the agent.
     fn records(&self) -> &Self::Records;
     /// Who is told what happens.
@@ -235,82 +244,6 @@ pub struct PodEvent<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// An image that is in the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRef {
-    /// The digest of its configuration, `sha256:...`.
-    pub id: String,
-}
-
-/// What the runtime has of a pod.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Observed {
-    /// Whether the pod's namespaces are there and alive.
-    pub sandbox: SandboxState,
-    /// How often the sandbox was made again: 0 for the pod's first. As in the CRI's sandbox metadata.
-    pub sandbox_attempt: u32,
-    /// Every container not yet removed, in order of creation.
-    pub containers: Vec<ObservedContainer>,
-}
-
-/// The state of a pod's sandbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SandboxState {
-    /// None was made, or it was removed.
-    #[default]
-    Absent,
-    /// pause runs.
-    Ready,
-    /// pause died: its containers were killed and a new sandbox is needed.
-    Dead,
-}
-
-/// A container the runtime knows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ObservedContainer {
-    /// Its identifier.
-    pub id: ContainerId,
-    /// The name of the specification's container it runs.
-    pub name: String,
-    /// The restart count it was created with.
-    pub attempt: u32,
-    /// The [`Observed::sandbox_attempt`] it was created in: init containers run again in a new sandbox.
-    pub sandbox_attempt: u32,
-    /// The image it was created from.
-    pub image: ImageRef,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// Where it is in its life.
-    pub state: ObservedState,
-}
-
-/// A container's life.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ObservedState {
-    /// Prepared; its program was not executed.
-    Created,
-    /// Its program runs.
-    Running {
-        /// When it was executed.
-        started_at: Timestamp,
-    },
-    /// It ended.
-    Exited {
-        /// 0 to 255; 128 plus the signal's number when a signal ended it.
-        exit_code: i32,
-        /// The signal that ended it.
-        signal: Option<i32>,
-        /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
-        reason: String,
-        /// For people.
-        message: Option<String>,
-        /// When its program was executed; `None` when it never was.
-        started_at: Option<Timestamp>,
-        /// When it ended.
-        finished_at: Timestamp,
-    },
-}
-
 // === impl Failure ===
 
 impl Failure {
@@ -325,19 +258,5 @@ impl Failure {
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
-    }
-}
-
-// === impl ObservedContainer ===
-
-impl ObservedContainer {
-    /// Whether it has not ended: created or running.
-    pub fn is_live(&self) -> bool {
-        !matches!(self.state, ObservedState::Exited { .. })
-    }
-
-    /// Whether it ended with exit code 0.
-    pub fn succeeded(&self) -> bool {
-        matches!(self.state, ObservedState::Exited { exit_code: 0, .. })
     }
 }

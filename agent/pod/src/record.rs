@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Pod, PodStatus};
+use coracle_model::{ContainerId, Pod, PodStatus, ProbeKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::ports::Findings;
 
 /// What of a pod survives the agent and cannot be learned from the runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,12 +24,18 @@ pub struct PodRecord {
     /// Set once its removal was asked for. Never taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
+    /// Set once it comes to its end without being removed. Never taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
     /// The status it ended with, once its phase is terminal. Its containers may be removed by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<PodStatus>,
     /// Per container, the restart count of the last run that was long enough to end a crash loop.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streak_base: BTreeMap<String, u32>,
+    /// How far the containers are that are there, where it is more than the runtime tells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub progress: BTreeMap<ContainerId, Progress>,
 }
 
 /// The removal of a pod: `metadata.deletionTimestamp` and `metadata.deletionGracePeriodSeconds`.
@@ -39,11 +47,63 @@ pub struct Deletion {
     pub grace: Duration,
 }
 
+/// The end of a pod that nobody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// When it began.
+    pub since: Timestamp,
+    /// What those containers that still run have from then on until they are killed.
+    pub grace: Duration,
+}
+
+/// What is known of a container beside what the runtime tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Its postStart hook has been carried out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub post_started: bool,
+    /// What its probes have found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Findings>,
+    /// Set once it is to be ended while the pod goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopOrder>,
+}
+
+/// The end of one container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// When it was decided on.
+    pub since: Timestamp,
+    /// What the container has from then on until it is killed.
+    pub grace: Duration,
+    /// Why.
+    pub cause: StopCause,
+}
+
+/// Why a container is ended while its pod goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopCause {
+    /// Its startup or liveness probe has failed.
+    Probe(ProbeKind),
+    /// Its postStart hook has failed, and said this.
+    PostStart(String),
+}
+
 // === impl PodRecord ===
 
 impl PodRecord {
     /// The record of a pod the node takes up now.
     pub fn new(pod: Arc<Pod>, source: Option<Arc<Path>>, start_time: Timestamp) -> Self {
-        Self { pod, source, start_time, deletion: None, finished: None, streak_base: BTreeMap::new() }
+        Self {
+            pod,
+            source,
+            start_time,
+            deletion: None,
+            ending: None,
+            finished: None,
+            streak_base: BTreeMap::new(),
+            progress: BTreeMap::new(),
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 mod configuration;
 mod fake;
+mod node;
 mod planning;
+mod probing;
 mod random;
 mod scenarios;
 mod seeing;

@@ -1,6 +1,6 @@
 //! What is observed of one container of the specification.
 
-use crate::ports::{Observed, ObservedContainer, SandboxState};
+use crate::ports::{Observed, ObservedContainer};
 
 /// The containers of one name.
 #[derive(Debug, Default)]
@@ -43,9 +43,4 @@ impl<'a> View<'a> {
     pub(crate) fn latest(&self) -> Option<&'a ObservedContainer> {
         self.live.or(self.dead)
     }
-}
-
-/// Whether a container belongs to the sandbox the pod has now.
-pub(crate) fn is_current(observed: &Observed, container: &ObservedContainer) -> bool {
-    observed.sandbox == SandboxState::Ready && container.sandbox_attempt == observed.sandbox_attempt
 }

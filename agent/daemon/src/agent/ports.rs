@@ -41,9 +41,7 @@ pub(crate) struct NodePorts {
     volumes: VolumePort,
     records: RecordDir,
     events: EventPort,
-    #[expect(dead_code, reason = "asked for by the pods' workers once they know probes")]
     probes: ProbePort,
-    #[expect(dead_code, reason = "asked for by the pods' workers once they know hooks")]
     hooks: HookPort,
 }
 
@@ -123,6 +121,8 @@ impl Ports for NodePorts {
     type Runtime = RuntimePort;
     type Images = ImagePort;
     type Volumes = VolumePort;
+    type Probes = ProbePort;
+    type Hooks = HookPort;
     type Records = RecordDir;
     type Events = EventPort;
     type Clock = SystemClock;
@@ -137,6 +137,14 @@ impl Ports for NodePorts {
 
     fn volumes(&self) -> &VolumePort {
         &self.volumes
+    }
+
+    fn probes(&self) -> &ProbePort {
+        &self.probes
+    }
+
+    fn hooks(&self) -> &HookPort {
+        &self.hooks
     }
 
     fn records(&self) -> &RecordDir {

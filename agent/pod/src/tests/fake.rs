@@ -1,15 +1,20 @@
 //! A node without a kernel: the ports, in memory, on the virtual clock, watching the worker's manners.
 
+mod hooks;
+mod probes;
+mod runtime;
+mod store;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, EventType, Pod, PodUid};
+use coracle_model::{ContainerId, EventType, Pod, PodUid};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::values::{at, image};
+use super::values::at;
 use crate::ports::*;
 use crate::{PodRecord, Pods};
 
@@ -22,6 +27,8 @@ pub(crate) enum Verb {
     Image,
     Create,
     Start,
+    PostStart,
+    PreStop,
     Stop,
     Remove,
     RemoveSandbox,
@@ -31,13 +38,15 @@ pub(crate) enum Verb {
     Forget,
 }
 
-pub(crate) const VERBS: [Verb; 13] = [
+pub(crate) const VERBS: [Verb; 15] = [
     Verb::Sandbox,
     Verb::Volumes,
     Verb::RefreshVolumes,
     Verb::Image,
     Verb::Create,
     Verb::Start,
+    Verb::PostStart,
+    Verb::PreStop,
     Verb::Stop,
     Verb::Remove,
     Verb::RemoveSandbox,
@@ -60,10 +69,20 @@ pub(crate) struct State {
     pub(crate) fail: BTreeMap<Verb, u32>,
     /// What was told.
     pub(crate) events: Vec<Told>,
+    /// What the probes of containers have found, of those that are probed.
+    pub(crate) probed: BTreeMap<PodUid, BTreeMap<ContainerId, (Probed, Findings)>>,
+    /// The containers whose postStart hook has been carried out.
+    pub(crate) post_started: BTreeSet<ContainerId>,
+    /// The hooks that are being carried out.
+    pub(crate) hooks: BTreeSet<ContainerId>,
+    /// When containers got the stop signal.
+    pub(crate) signalled: BTreeMap<ContainerId, Instant>,
     /// What a worker did that it must not.
     pub(crate) violations: Vec<String>,
     /// How long containers take to end after SIGTERM; `None` when they ignore it.
     pub(crate) obey: Option<Duration>,
+    /// What those that obey exit with.
+    pub(crate) exit_code: i32,
     counter: u8,
 }
 
@@ -96,7 +115,7 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) fn new() -> Arc<Self> {
-        let state = State { obey: Some(CALL), ..State::default() };
+        let state = State { obey: Some(CALL), exit_code: 143, ..State::default() };
         Arc::new(Self {
             state: Mutex::new(state),
             hanging: watch::Sender::new(BTreeSet::new()),
@@ -172,7 +191,10 @@ impl Fake {
         self.with(|state| {
             let records = state.records.keys().map(|uid| format!("the record of {uid}"));
             let hosts = state.pods.iter().filter(|(_, host)| !host.is_clean());
-            hosts.map(|(uid, _)| format!("something of {uid}")).chain(records).collect()
+            let probed = state.probed.keys().map(|uid| format!("probes of {uid}"));
+            let hooks = state.hooks.iter().map(|id| format!("a hook of {id}"));
+            let hosts = hosts.map(|(uid, _)| format!("something of {uid}"));
+            hosts.chain(records).chain(probed).chain(hooks).collect()
         })
     }
 
@@ -234,221 +256,6 @@ impl State {
     }
 }
 
-impl Runtime for Fake {
-    async fn ensure_sandbox(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
-        self.call(Verb::Sandbox, &pod.uid).await?;
-        self.with(|state| {
-            state.check_alive(&pod.uid, Verb::Sandbox);
-            let others = state.pods.iter().any(|(uid, host)| {
-                *uid != pod.uid && host.pod.as_ref().is_some_and(|other| other.key == pod.key)
-            });
-            state.check(!others, || format!("two pods of the key {}", pod.key));
-            let host = state.host(&pod.uid);
-            host.pod = Some(Arc::clone(pod));
-            host.logs = true;
-            if host.observed.sandbox != SandboxState::Ready {
-                host.observed.sandbox = SandboxState::Ready;
-                host.observed.sandbox_attempt = host.sandboxes;
-                host.sandboxes += 1;
-                let live = host.observed.containers.iter().any(ObservedContainer::is_live);
-                state.check(!live, || "a new sandbox beside live containers of the old".to_owned());
-            }
-            Ok(())
-        })
-    }
-
-    async fn create_container(
-        &self,
-        pod: &Arc<Pod>,
-        container: &Container,
-        attempt: u32,
-        _: &ImageRef,
-    ) -> Result<ContainerId, Failure> {
-        self.call(Verb::Create, format!("{} {attempt}", container.name)).await?;
-        let created_at = self.now();
-        self.with(|state| {
-            state.check_alive(&pod.uid, Verb::Create);
-            if state.host(&pod.uid).observed.sandbox != SandboxState::Ready {
-                return Err(Failure::new("CreateContainerError", "the sandbox is gone"));
-            }
-            state.counter = state.counter.wrapping_add(1);
-            let id = ContainerId::from_bytes([state.counter; 32]);
-            let host = state.host(&pod.uid);
-            let sandbox = host.observed.sandbox_attempt;
-            let name = container.name.as_str();
-            let same: Vec<_> = host.observed.containers.iter().filter(|one| one.name == name).collect();
-            let current = |one: &&ObservedContainer| one.sandbox_attempt == sandbox;
-            let done = |init: &Container| {
-                let of_it = |one: &&ObservedContainer| init.name == one.name.as_str() && one.succeeded();
-                host.observed.containers.iter().filter(current).any(|one| of_it(&one))
-            };
-            let is_app = |one: &&ObservedContainer| {
-                pod.spec.containers.iter().any(|app| app.name == one.name.as_str())
-            };
-            let had_apps = host.observed.containers.iter().filter(current).any(|one| is_app(&one));
-            let before = pod.spec.init_containers.iter().take_while(|init| init.name != container.name);
-            let checks = [
-                (host.volumes, "without volumes"),
-                (host.images.contains(name), "without its image"),
-                (!same.iter().any(|one| one.is_live()), "beside a live one"),
-                (same.iter().all(|one| one.attempt < attempt), "with an attempt that was"),
-                (attempt == same.iter().map(|one| one.attempt + 1).max().unwrap_or(0), "skipping an attempt"),
-                (had_apps || before.into_iter().all(done), "before its init containers"),
-            ];
-            host.observed.containers.push(ObservedContainer {
-                id,
-                name: name.to_owned(),
-                attempt,
-                sandbox_attempt: sandbox,
-                image: image(),
-                created_at,
-                state: ObservedState::Created,
-            });
-            for (holds, what) in checks {
-                state.check(holds, || format!("{name} {attempt} was created {what}"));
-            }
-            Ok(id)
-        })
-    }
-
-    async fn start_container(&self, pod: &PodUid, container: ContainerId) -> Result<(), Failure> {
-        let result = self.call(Verb::Start, container).await;
-        let now = self.now();
-        self.with(|state| {
-            state.check_alive(pod, Verb::Start);
-            let host = state.host(pod);
-            let Some(one) = host.observed.containers.iter_mut().find(|one| one.id == container) else {
-                return Err(Failure::new("StartError", "there is no such container"));
-            };
-            match (&one.state, &result) {
-                (ObservedState::Created, Ok(())) => one.state = ObservedState::Running { started_at: now },
-                (ObservedState::Created, Err(_)) => {
-                    end(one, 128, now);
-                    if let ObservedState::Exited { reason, message, .. } = &mut one.state {
-                        *reason = "StartError".to_owned();
-                        *message = Some("exec: no such file".to_owned());
-                    }
-                }
-                _ => {}
-            }
-            result
-        })
-    }
-
-    async fn stop_container(
-        &self,
-        pod: &PodUid,
-        container: ContainerId,
-        grace: Duration,
-    ) -> Result<(), Failure> {
-        self.call(Verb::Stop, container).await?;
-        let obey = self.with(|state| state.obey);
-        sleep(obey.map_or(grace, |obey| obey.min(grace))).await;
-        let now = self.now();
-        let code = if obey.is_some_and(|obey| obey < grace) { 143 } else { 137 };
-        self.with(|state| {
-            let mut all = state.host(pod).observed.containers.iter_mut();
-            if let Some(one) = all.find(|one| one.id == container && one.is_live()) {
-                end(one, code, now);
-            }
-        });
-        Ok(())
-    }
-
-    async fn remove_container(&self, pod: &PodUid, container: ContainerId) -> Result<(), Failure> {
-        self.call(Verb::Remove, container).await?;
-        self.with(|state| {
-            let containers = &mut state.host(pod).observed.containers;
-            let live = containers.iter().any(|one| one.id == container && one.is_live());
-            containers.retain(|one| one.id != container);
-            state.check(!live, || "a live container was removed".to_owned());
-        });
-        Ok(())
-    }
-
-    async fn remove_sandbox(&self, pod: &PodUid) -> Result<(), Failure> {
-        self.call(Verb::RemoveSandbox, pod).await?;
-        self.with(|state| {
-            let observed = std::mem::take(&mut state.host(pod).observed);
-            let live = observed.containers.iter().any(ObservedContainer::is_live);
-            state.check(!live, || format!("{pod} was removed while it ran"));
-        });
-        Ok(())
-    }
-
-    fn observe(&self, pod: &PodUid) -> Observed {
-        self.with(|state| state.pods.get(pod).map(|host| host.observed.clone()).unwrap_or_default())
-    }
-}
-
-impl Images for Fake {
-    async fn ensure_image(&self, pod: &Arc<Pod>, container: &Container) -> Result<ImageRef, Failure> {
-        self.call(Verb::Image, &container.name).await?;
-        self.with(|state| state.host(&pod.uid).images.insert(container.name.to_string()));
-        Ok(image())
-    }
-}
-
-impl Volumes for Fake {
-    async fn ensure_volumes(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
-        self.call(Verb::Volumes, &pod.uid).await?;
-        self.with(|state| state.host(&pod.uid).volumes = true);
-        Ok(())
-    }
-
-    async fn refresh_volumes(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
-        self.call(Verb::RefreshVolumes, &pod.uid).await?;
-        self.with(|state| state.check_alive(&pod.uid, Verb::RefreshVolumes));
-        Ok(())
-    }
-
-    async fn release_volumes(&self, pod: &PodUid) -> Result<(), Failure> {
-        self.call(Verb::ReleaseVolumes, pod).await?;
-        self.with(|state| {
-            let host = state.host(pod);
-            host.volumes = false;
-            let quiet = host.observed == Observed::default();
-            state.check(quiet, || format!("volumes of {pod} were released while it had a sandbox"));
-        });
-        Ok(())
-    }
-
-    async fn release_logs(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
-        self.call(Verb::ReleaseLogs, &pod.uid).await?;
-        self.with(|state| state.host(&pod.uid).logs = false);
-        Ok(())
-    }
-}
-
-impl Records for Fake {
-    async fn save(&self, record: &PodRecord) -> Result<(), Failure> {
-        self.call(Verb::Save, &record.pod.uid).await?;
-        self.with(|state| state.records.insert(record.pod.uid.clone(), record.clone()));
-        Ok(())
-    }
-
-    async fn forget(&self, pod: &PodUid) -> Result<(), Failure> {
-        self.call(Verb::Forget, pod).await?;
-        self.with(|state| {
-            state.records.remove(pod);
-            let clean = state.pods.remove(pod).unwrap_or_default().is_clean();
-            state.check(clean, || format!("{pod} was forgotten before all was released"));
-        });
-        Ok(())
-    }
-}
-
-impl Events for Fake {
-    fn record(&self, pod: &Pod, event: PodEvent<'_>) {
-        let PodEvent { kind, reason, message, container } = event;
-        let container = container.map(|name| {
-            assert!(pod.all_containers().any(|one| one.name == *name), "{name} is no container of the pod");
-            name.to_string()
-        });
-        self.with(|state| state.events.push(Told { pod: pod.uid.clone(), kind, reason, message, container }));
-    }
-}
-
 impl Clock for Fake {
     fn now(&self) -> Timestamp {
         at(1_000_000) + (Instant::now() - self.epoch)
@@ -459,6 +266,8 @@ impl Ports for Fake {
     type Runtime = Self;
     type Images = Self;
     type Volumes = Self;
+    type Probes = Self;
+    type Hooks = Self;
     type Records = Self;
     type Events = Self;
     type Clock = Self;
@@ -470,6 +279,12 @@ impl Ports for Fake {
         self
     }
     fn volumes(&self) -> &Self {
+        self
+    }
+    fn probes(&self) -> &Self {
+        self
+    }
+    fn hooks(&self) -> &Self {
         self
     }
     fn records(&self) -> &Self {

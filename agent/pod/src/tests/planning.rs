@@ -8,6 +8,7 @@ use super::values::{at, created, exited, image, pod, running};
 use crate::action::{Action, Step};
 use crate::plan::{Facts, Plan, Prepared, Released, release, sync};
 use crate::ports::{Observed, ObservedContainer, SandboxState};
+use crate::scene::Scene;
 
 use RestartPolicy::{Always, Never, OnFailure};
 
@@ -34,10 +35,10 @@ fn planned_with(
     held: &[Step],
 ) -> Plan {
     sync(&Facts {
-        pod: &pod("a", policy, init, apps),
-        observed,
+        scene: Scene { pod: &pod("a", policy, init, apps), observed, progress: &BTreeMap::new() },
         prepared,
         streak_base: &BTreeMap::new(),
+        stops: &BTreeMap::new(),
         held: &|step| held.contains(&step),
         now: at(1000),
     })
@@ -165,7 +166,7 @@ fn a_crash_loop_waits_and_wakes() {
     let dead = exited("web", 3, 1).ran(at(990), at(991));
     let plan = planned(Always, &[], &["web", "log"], &ready(vec![dead, running("log", 0)]));
     assert_eq!(plan.actions, []);
-    assert_eq!(plan.wake_after.map(|wake| wake.as_secs()), Some(31));
+    assert_eq!(plan.timer.0.map(|wake| wake.as_secs()), Some(31));
     assert_eq!(plan.back_off[&0].delay.as_secs(), 40);
     assert!(!plan.starting, "nothing is kept ready meanwhile");
 }

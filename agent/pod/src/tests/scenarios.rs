@@ -7,64 +7,9 @@ use coracle_model::{ContainerState, PodPhase, RestartPolicy};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fake::{CALL, Fake, Verb};
+use super::node::{Node, POLICY, SETTLE, uid};
 use super::values::pod;
-use crate::{PodSnapshot, Pods, WorkerPhase};
-
-const POLICY: RestartPolicy = RestartPolicy::Always;
-
-/// Long enough for whatever is not waiting for a timer.
-const SETTLE: Duration = Duration::from_millis(100);
-
-struct Node {
-    fake: Arc<Fake>,
-    pods: Pods<Fake>,
-}
-
-impl Node {
-    fn new() -> Self {
-        let fake = Fake::new();
-        Self { pods: Pods::new(Arc::clone(&fake)), fake }
-    }
-
-    async fn run(&self, policy: RestartPolicy, init: &[&str], apps: &[&str]) {
-        self.pods.set_desired(Arc::new(pod("a", policy, init, apps)), None).unwrap();
-        sleep(SETTLE).await;
-    }
-
-    fn exit(&self, name: &str, code: i32) {
-        assert!(self.fake.exit(&self.pods, &uid("a"), name, code), "{name} does not run");
-    }
-
-    fn see(&self) -> PodSnapshot {
-        self.pods.get(&uid("a")).unwrap()
-    }
-
-    /// Reason of the first container that waits.
-    fn waits(&self) -> Option<(String, Option<String>)> {
-        let status = self.see().status;
-        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
-        all.find_map(|one| match &one.state {
-            ContainerState::Waiting(waiting) => Some((waiting.reason.clone(), waiting.message.clone())),
-            _ => None,
-        })
-    }
-
-    async fn gone(&self, limit: Duration) {
-        let mut changes = self.pods.changes();
-        let wait = changes.wait_for(|_| self.pods.snapshot().is_empty());
-        timeout(limit, wait).await.expect("the pod is gone in time").unwrap();
-        assert_eq!(self.fake.leftovers(), Vec::<String>::new());
-        self.well_behaved();
-    }
-
-    fn well_behaved(&self) {
-        self.fake.with(|state| assert_eq!(state.violations, Vec::<String>::new()));
-    }
-}
-
-fn uid(text: &str) -> coracle_model::PodUid {
-    text.parse().unwrap()
-}
+use crate::{Pods, WorkerPhase};
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_runs_and_goes() {

@@ -10,6 +10,7 @@ use coracle_model::{
 use super::values::{at, created, exited, pod, running};
 use crate::backoff::CrashLoop;
 use crate::ports::{Failure, Observed, ObservedContainer, SandboxState};
+use crate::scene::Scene;
 use crate::status::{Course, Notes, status};
 
 use RestartPolicy::{Always, Never, OnFailure};
@@ -52,7 +53,8 @@ impl Seen<'_> {
             previous: self.previous.as_ref(),
             now: at(self.now),
         };
-        status(&pod("a", self.policy, self.init, &["web"]), &observed, &notes)
+        let pod = pod("a", self.policy, self.init, &["web"]);
+        status(&Scene { pod: &pod, observed: &observed, progress: &BTreeMap::new() }, &notes)
     }
 }
 
@@ -98,8 +100,8 @@ fn phases_with_an_init_container() {
         (Never, vec![exited("init", 0, 1)], PodPhase::Failed),
         (Never, vec![exited("init", 0, 0)], PodPhase::Pending),
         (Never, vec![exited("init", 0, 0), running("web", 0)], PodPhase::Running),
-        // Init containers run again in a new sandbox; the pod has been running.
-        (Always, vec![running("init", 1), exited("web", 0, 137)], PodPhase::Running),
+        // As in the kubelet, a pod whose init containers run again in a new sandbox is pending once more.
+        (Always, vec![running("init", 1), exited("web", 0, 137)], PodPhase::Pending),
     ] {
         let text = format!("{policy:?} {containers:?}");
         let status = Seen { init: &["init"], ..seen(policy, containers) }.status();

@@ -1,6 +1,8 @@
 //! Values for the tests of this crate.
 
-use coracle_model::{Container, ContainerId, Name, Pod, PodKey, PodSpec, RestartPolicy};
+use std::time::Duration;
+
+use coracle_model::{Container, ContainerId, Handler, Name, Pod, PodKey, PodSpec, Probe, RestartPolicy};
 use jiff::Timestamp;
 
 use crate::ports::{ImageRef, ObservedContainer, ObservedState};
@@ -33,6 +35,19 @@ pub(crate) fn pod(uid: &str, policy: RestartPolicy, init: &[&str], apps: &[&str]
             ..PodSpec::new(apps.iter().copied().map(container).collect())
         },
         object: "{}".to_owned(),
+    }
+}
+
+/// A probe that is never carried out: what it finds is said by the test.
+pub(crate) fn probe() -> Probe {
+    Probe {
+        handler: Handler::Exec(vec!["true".to_owned()]),
+        initial_delay: Duration::ZERO,
+        timeout: Duration::from_secs(1),
+        period: Duration::from_secs(10),
+        success_threshold: 1,
+        failure_threshold: 3,
+        termination_grace_period: None,
     }
 }
 

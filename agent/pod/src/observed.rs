@@ -1,0 +1,95 @@
+//! What the runtime has of a pod, as it tells it.
+
+use coracle_model::ContainerId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// An image that is in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// The digest of its configuration, `sha256:...`.
+    pub id: String,
+}
+
+/// What the runtime has of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Whether the pod's namespaces are there and alive.
+    pub sandbox: SandboxState,
+    /// How often the sandbox was made again: 0 for the pod's first. As in the CRI's sandbox metadata.
+    pub sandbox_attempt: u32,
+    /// Every container not yet removed, in order of creation.
+    pub containers: Vec<ObservedContainer>,
+}
+
+/// The state of a pod's sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SandboxState {
+    /// None was made, or it was removed.
+    #[default]
+    Absent,
+    /// pause runs.
+    Ready,
+    /// pause died: its containers were killed and a new sandbox is needed.
+    Dead,
+}
+
+/// A container the runtime knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedContainer {
+    /// Its identifier.
+    pub id: ContainerId,
+    /// The name of the specification's container it runs.
+    pub name: String,
+    /// The restart count it was created with.
+    pub attempt: u32,
+    /// The [`Observed::sandbox_attempt`] it was created in: init containers run again in a new sandbox.
+    pub sandbox_attempt: u32,
+    /// The image it was created from.
+    pub image: ImageRef,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Where it is in its life.
+    pub state: ObservedState,
+}
+
+/// A container's life.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObservedState {
+    /// Prepared; its program was not executed.
+    Created,
+    /// Its program runs.
+    Running {
+        /// When it was executed.
+        started_at: Timestamp,
+    },
+    /// It ended.
+    Exited {
+        /// 0 to 255; 128 plus the signal's number when a signal ended it.
+        exit_code: i32,
+        /// The signal that ended it.
+        signal: Option<i32>,
+        /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+        reason: String,
+        /// For people.
+        message: Option<String>,
+        /// When its program was executed; `None` when it never was.
+        started_at: Option<Timestamp>,
+        /// When it ended.
+        finished_at: Timestamp,
+    },
+}
+
+// === impl ObservedContainer ===
+
+impl ObservedContainer {
+    /// Whether it has not ended: created or running.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.state, ObservedState::Exited { .. })
+    }
+
+    /// Whether it ended with exit code 0.
+    pub fn succeeded(&self) -> bool {
+        matches!(self.state, ObservedState::Exited { exit_code: 0, .. })
+    }
+}

@@ -1,0 +1,163 @@
+//! The container runtime, which ends whoever creates what must not be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::{Container, ContainerId, Pod, PodUid};
+use tokio::time::{Instant, sleep_until};
+
+use super::super::values::image;
+use super::{Fake, Verb, end};
+use crate::ports::*;
+
+impl Runtime for Fake {
+    async fn ensure_sandbox(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
+        self.call(Verb::Sandbox, &pod.uid).await?;
+        self.with(|state| {
+            state.check_alive(&pod.uid, Verb::Sandbox);
+            let others = state.pods.iter().any(|(uid, host)| {
+                *uid != pod.uid && host.pod.as_ref().is_some_and(|other| other.key == pod.key)
+            });
+            state.check(!others, || format!("two pods of the key {}", pod.key));
+            let host = state.host(&pod.uid);
+            host.pod = Some(Arc::clone(pod));
+            host.logs = true;
+            if host.observed.sandbox != SandboxState::Ready {
+                host.observed.sandbox = SandboxState::Ready;
+                host.observed.sandbox_attempt = host.sandboxes;
+                host.sandboxes += 1;
+                let live = host.observed.containers.iter().any(ObservedContainer::is_live);
+                state.check(!live, || "a new sandbox beside live containers of the old".to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    async fn create_container(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        attempt: u32,
+        _: &ImageRef,
+    ) -> Result<ContainerId, Failure> {
+        self.call(Verb::Create, format!("{} {attempt}", container.name)).await?;
+        let created_at = self.now();
+        self.with(|state| {
+            state.check_alive(&pod.uid, Verb::Create);
+            if state.host(&pod.uid).observed.sandbox != SandboxState::Ready {
+                return Err(Failure::new("CreateContainerError", "the sandbox is gone"));
+            }
+            state.counter = state.counter.wrapping_add(1);
+            let id = ContainerId::from_bytes([state.counter; 32]);
+            let host = state.host(&pod.uid);
+            let sandbox = host.observed.sandbox_attempt;
+            let name = container.name.as_str();
+            let same: Vec<_> = host.observed.containers.iter().filter(|one| one.name == name).collect();
+            let current = |one: &&ObservedContainer| one.sandbox_attempt == sandbox;
+            let done = |init: &Container| {
+                let of_it = |one: &&ObservedContainer| init.name == one.name.as_str() && one.succeeded();
+                host.observed.containers.iter().filter(current).any(|one| of_it(&one))
+            };
+            let is_app = |one: &&ObservedContainer| {
+                pod.spec.containers.iter().any(|app| app.name == one.name.as_str())
+            };
+            let had_apps = host.observed.containers.iter().filter(current).any(|one| is_app(&one));
+            let before = pod.spec.init_containers.iter().take_while(|init| init.name != container.name);
+            let checks = [
+                (host.volumes, "without volumes"),
+                (host.images.contains(name), "without its image"),
+                (!same.iter().any(|one| one.is_live()), "beside a live one"),
+                (same.iter().all(|one| one.attempt < attempt), "with an attempt that was"),
+                (attempt == same.iter().map(|one| one.attempt + 1).max().unwrap_or(0), "skipping an attempt"),
+                (had_apps || before.into_iter().all(done), "before its init containers"),
+            ];
+            host.observed.containers.push(ObservedContainer {
+                id,
+                name: name.to_owned(),
+                attempt,
+                sandbox_attempt: sandbox,
+                image: image(),
+                created_at,
+                state: ObservedState::Created,
+            });
+            for (holds, what) in checks {
+                state.check(holds, || format!("{name} {attempt} was created {what}"));
+            }
+            Ok(id)
+        })
+    }
+
+    async fn start_container(&self, pod: &PodUid, container: ContainerId) -> Result<(), Failure> {
+        let result = self.call(Verb::Start, container).await;
+        let now = self.now();
+        self.with(|state| {
+            state.check_alive(pod, Verb::Start);
+            let host = state.host(pod);
+            let Some(one) = host.observed.containers.iter_mut().find(|one| one.id == container) else {
+                return Err(Failure::new("StartError", "there is no such container"));
+            };
+            match (&one.state, &result) {
+                (ObservedState::Created, Ok(())) => one.state = ObservedState::Running { started_at: now },
+                (ObservedState::Created, Err(_)) => {
+                    end(one, 128, now);
+                    if let ObservedState::Exited { reason, message, .. } = &mut one.state {
+                        *reason = "StartError".to_owned();
+                        *message = Some("exec: no such file".to_owned());
+                    }
+                }
+                _ => {}
+            }
+            result
+        })
+    }
+
+    async fn stop_container(
+        &self,
+        pod: &PodUid,
+        container: ContainerId,
+        grace: Duration,
+    ) -> Result<(), Failure> {
+        self.call(Verb::Stop, container).await?;
+        let kill_at = Instant::now() + grace;
+        let obeyed_at = self.with(|state| {
+            let signalled = *state.signalled.entry(container).or_insert(Instant::now());
+            state.obey.map(|obey| signalled + obey)
+        });
+        let obeyed_at = obeyed_at.filter(|at| *at < kill_at && !grace.is_zero());
+        sleep_until(obeyed_at.unwrap_or(kill_at)).await;
+        let now = self.now();
+        self.with(|state| {
+            let code = if obeyed_at.is_some() { state.exit_code } else { 137 };
+            let mut all = state.host(pod).observed.containers.iter_mut();
+            if let Some(one) = all.find(|one| one.id == container && one.is_live()) {
+                end(one, code, now);
+            }
+        });
+        Ok(())
+    }
+
+    async fn remove_container(&self, pod: &PodUid, container: ContainerId) -> Result<(), Failure> {
+        self.call(Verb::Remove, container).await?;
+        self.with(|state| {
+            let containers = &mut state.host(pod).observed.containers;
+            let live = containers.iter().any(|one| one.id == container && one.is_live());
+            containers.retain(|one| one.id != container);
+            state.check(!live, || "a live container was removed".to_owned());
+        });
+        Ok(())
+    }
+
+    async fn remove_sandbox(&self, pod: &PodUid) -> Result<(), Failure> {
+        self.call(Verb::RemoveSandbox, pod).await?;
+        self.with(|state| {
+            let observed = std::mem::take(&mut state.host(pod).observed);
+            let live = observed.containers.iter().any(ObservedContainer::is_live);
+            state.check(!live, || format!("{pod} was removed while it ran"));
+        });
+        Ok(())
+    }
+
+    fn observe(&self, pod: &PodUid) -> Observed {
+        self.with(|state| state.pods.get(pod).map(|host| host.observed.clone()).unwrap_or_default())
+    }
+}

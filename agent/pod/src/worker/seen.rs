@@ -1,0 +1,84 @@
+//! What is seen of the pod, for whoever asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coracle_model::PodStatus;
+use jiff::Timestamp;
+
+use super::Worker;
+use super::results::Failing;
+use crate::action::Step;
+use crate::board::{PodSnapshot, WorkerPhase};
+use crate::ports::{Failure, Observed, Ports};
+use crate::status::{self, Course, Notes};
+
+impl<P: Ports> Worker<P> {
+    /// Puts up what is seen, if it is not what was seen before.
+    pub(super) fn publish(&mut self, observed: &Observed, now: Timestamp) {
+        let status = match &self.record.finished {
+            // The last word is not taken back.
+            Some(finished) => finished.clone(),
+            None if self.phase == WorkerPhase::Syncing => self.compute_status(observed, now, Course::Running),
+            None => self.compute_status(observed, now, Course::Stopping),
+        };
+        let state = (self.phase, self.record.deletion);
+        if self.published == Some(state) && self.status.as_deref() == Some(&status) {
+            return;
+        }
+        let status = Arc::new(status);
+        self.status = Some(Arc::clone(&status));
+        self.published = Some(state);
+        self.board.publish(PodSnapshot {
+            pod: Arc::clone(&self.record.pod),
+            source: self.record.source.clone(),
+            status,
+            deletion: self.record.deletion,
+            phase: self.phase,
+            version: 0,
+        });
+    }
+
+    /// The pod's status.
+    pub(super) fn compute_status(&self, observed: &Observed, now: Timestamp, course: Course) -> PodStatus {
+        let pod = &self.record.pod;
+        let mut failures = BTreeMap::new();
+        let mut pod_failure = None;
+        for (step, failing) in &self.failing {
+            match step {
+                Step::Image(index) => {
+                    let image = pod.all_containers().nth(*index).map_or("", |container| &container.image);
+                    failures.insert(*index, image_failure(image, failing));
+                }
+                Step::Create(index) => {
+                    failures.insert(*index, failing.failure.clone());
+                }
+                Step::Sandbox | Step::Volumes | Step::SaveRecord => {
+                    pod_failure = pod_failure.or(Some(&failing.failure));
+                }
+                _ => {}
+            }
+        }
+        status::status(
+            &self.scene(observed),
+            &Notes {
+                start_time: self.record.start_time,
+                back_off: &self.back_off,
+                failures: &failures,
+                pod_failure,
+                course,
+                previous: self.status.as_deref(),
+                now,
+            },
+        )
+    }
+}
+
+/// The failure of an image as the kubelet shows it: from the second on, that it is backing off.
+fn image_failure(image: &str, failing: &Failing) -> Failure {
+    let Failure { reason, message } = &failing.failure;
+    if failing.count < 2 || reason != "ErrImagePull" {
+        return failing.failure.clone();
+    }
+    Failure::new("ImagePullBackOff", format!("Back-off pulling image \"{image}\": {reason}: {message}"))
+}
