@@ -69,6 +69,8 @@ pub enum PodConditionType {
     ContainersReady,
     /// The pod has its node.
     PodScheduled,
+    /// All containers are being ended, to be started again.
+    AllContainersRestarting,
 }
 
 /// `conditions[].status`.
@@ -182,6 +184,7 @@ impl PodConditionType {
             Self::Ready => "Ready",
             Self::ContainersReady => "ContainersReady",
             Self::PodScheduled => "PodScheduled",
+            Self::AllContainersRestarting => "AllContainersRestarting",
         }
     }
 }

@@ -278,8 +278,8 @@ impl<P: Ports> Shared<P> {
             previous: None,
             now,
         };
-        let (observed, progress) = Default::default();
-        let scene = Scene { pod, observed: &observed, progress: &progress };
+        let (observed, progress, round) = Default::default();
+        let scene = Scene { pod, observed: &observed, progress: &progress, round: &round, restarting: false };
         PodSnapshot {
             pod: Arc::clone(pod),
             source,

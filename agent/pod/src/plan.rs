@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use self::init::{Init, pending_init};
 pub(crate) use self::release::{Released, release};
-pub(crate) use self::stop::{Stop, Stops, terminate};
+pub(crate) use self::stop::{MINIMUM_GRACE, Stop, Stops, terminate};
 use crate::action::{Action, Index, Step};
 use crate::backoff::{self, CrashLoop};
 use crate::ports::{ImageRef, ObservedContainer, ObservedState, SandboxState};
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) actions: Vec<Action>,
     /// Running containers that are to be ended, and why. The plan is to be made again with their ends.
     pub(crate) stops: Vec<(ContainerId, StopCause)>,
+    /// All containers are ended, to be started again.
+    pub(crate) restarting: Option<Restarting>,
     /// When the plan changes by itself.
     pub(crate) timer: Timer,
     /// The containers that wait before they are started again.
@@ -59,6 +61,15 @@ pub(crate) struct Plan {
     pub(crate) starting: bool,
     /// The pod has come to its end: no app container of it runs, none will be started again.
     pub(crate) outcome: Option<PodPhase>,
+}
+
+/// How far a restart of all containers is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restarting {
+    /// Some containers still live.
+    Ending,
+    /// None does: the pod begins with its init containers again.
+    Ended,
 }
 
 /// The time after which a plan changes by itself; the earliest of those that were set.
@@ -76,6 +87,11 @@ pub(crate) fn sync(facts: &Facts<'_>) -> Plan {
         // Of two that live the one kept is the later; the other is what a lost answer left behind.
         plan.actions.extend(view.surplus.iter().map(|surplus| Action::Stop(surplus.id, Duration::ZERO)));
         plan.actions.extend(view.older.iter().map(|older| Action::Remove(older.id)));
+    }
+
+    if scene.restarting || parts.iter().zip(&views).any(|(part, view)| restarts_all(scene, *part, view)) {
+        restart_all(facts, &parts, &views, &mut plan);
+        return plan;
     }
 
     if scene.observed.sandbox != SandboxState::Ready && !scene.observed.containers.is_empty() {
@@ -143,10 +159,10 @@ fn advance(facts: &Facts<'_>, part: Part<'_>, view: &View<'_>, may_start: bool, 
         if !will_restart(scene, part, dead) {
             return true;
         }
-        let stale_init = part.role != Role::App && !scene.is_current(dead);
-        let back_off = backoff::crash_loop(dead, facts.streak_base, facts.now);
         // Init containers begin anew in a new sandbox.
-        if let Some(back_off) = back_off.filter(|_| !stale_init) {
+        let anew = part.role != Role::App && !scene.is_current(dead) && !scene.is_left_behind(dead);
+        let back_off = backoff::crash_loop(dead, facts.streak_base, facts.now);
+        if let Some(back_off) = back_off.filter(|_| !anew) {
             plan.timer.wake_in(back_off.remaining);
             plan.back_off.insert(part.index, back_off);
             return true;
@@ -162,6 +178,28 @@ fn advance(facts: &Facts<'_>, part: Part<'_>, view: &View<'_>, may_start: bool, 
         return (facts.held)(Step::Create(part.index));
     }
     true
+}
+
+/// Whether the last run of a container has ended as one of its rules describes that restarts all of them.
+fn restarts_all(scene: &Scene<'_>, part: Part<'_>, view: &View<'_>) -> bool {
+    let ended = view.dead.filter(|dead| view.live.is_none() && !scene.is_left_behind(dead));
+    ended.is_some_and(|ended| scene.restarts_all(part, ended))
+}
+
+/// Ends all containers side by side: no preStop hook, and only the least grace period, as in the kubelet.
+fn restart_all(facts: &Facts<'_>, parts: &[Part<'_>], views: &[View<'_>], plan: &mut Plan) {
+    let surplus = views.iter().any(|view| !view.surplus.is_empty());
+    plan.restarting = Some(if surplus { Restarting::Ending } else { Restarting::Ended });
+    for (part, live) in parts.iter().zip(views).filter_map(|(part, view)| Some((*part, view.live?))) {
+        plan.restarting = Some(Restarting::Ending);
+        let ordered = facts.scene.stop_cause(live.id) == Some(&StopCause::RestartAll);
+        match facts.stops.get(&live.id) {
+            Some(order) if ordered => {
+                plan.actions.extend(stop::stop(Some(part), live, order, true, &mut plan.timer));
+            }
+            _ => plan.stops.push((live.id, StopCause::RestartAll)),
+        }
+    }
 }
 
 fn advance_live(

@@ -33,6 +33,13 @@ pub struct PodRecord {
     /// Per container, the restart count of the last run that was long enough to end a crash loop.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streak_base: BTreeMap<String, u32>,
+    /// All containers are being ended, to begin with the init containers again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restarting: bool,
+    /// Per container, the restart count of the first run after all containers were restarted. What ran before
+    /// counts for nothing any more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub round: BTreeMap<String, u32>,
     /// How far the containers are that are there, where it is more than the runtime tells.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub progress: BTreeMap<ContainerId, Progress>,
@@ -88,6 +95,8 @@ pub enum StopCause {
     Probe(ProbeKind),
     /// Its postStart hook has failed, and said this.
     PostStart(String),
+    /// All containers of the pod are ended, to be started again.
+    RestartAll,
 }
 
 // === impl PodRecord ===
@@ -103,6 +112,8 @@ impl PodRecord {
             ending: None,
             finished: None,
             streak_base: BTreeMap::new(),
+            restarting: false,
+            round: BTreeMap::new(),
             progress: BTreeMap::new(),
         }
     }

@@ -15,6 +15,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) observed: &'a Observed,
     pub(crate) progress: &'a BTreeMap<ContainerId, Progress>,
+    /// Per container, the first run that counts, if not the first of all.
+    pub(crate) round: &'a BTreeMap<String, u32>,
+    /// All containers are being ended, to be started again.
+    pub(crate) restarting: bool,
 }
 
 /// What part a container has in its pod.
@@ -54,10 +58,22 @@ impl<'a> Scene<'a> {
         self.pod.all_containers().map(|container| View::of(self.observed, &container.name)).collect()
     }
 
-    /// Whether a container belongs to the sandbox the pod has now.
+    /// Whether a container belongs to the sandbox the pod has now, and was not left behind in it.
     pub(crate) fn is_current(&self, container: &ObservedContainer) -> bool {
         self.observed.sandbox == SandboxState::Ready
             && container.sandbox_attempt == self.observed.sandbox_attempt
+            && !self.is_left_behind(container)
+    }
+
+    /// Whether a container ended before, or when, all containers were restarted.
+    pub(crate) fn is_left_behind(&self, container: &ObservedContainer) -> bool {
+        self.round.get(&container.name).is_some_and(|first| container.attempt < *first)
+    }
+
+    /// Whether it is the end of this container that has all containers of the pod started again.
+    pub(crate) fn restarts_all(&self, part: Part<'_>, ended: &ObservedContainer) -> bool {
+        let rule = exit_code(ended).and_then(|code| matching_rule(part.spec, code));
+        rule.is_some_and(|rule| rule.action == RestartAction::RestartAllContainers)
     }
 
     /// Whether the containers of the sandbox the pod has now were initialized: once an app container was
@@ -96,7 +112,8 @@ impl<'a> Scene<'a> {
 
     /// Whether a container that ended is started again.
     pub(crate) fn restarts(&self, part: Part<'_>, ended: &ObservedContainer) -> bool {
-        exit_code(ended).is_some_and(|code| self.restarts_after(part, ended.id, code))
+        let code = exit_code(ended);
+        code.is_some_and(|code| self.is_left_behind(ended) || self.restarts_after(part, ended.id, code))
     }
 
     /// Whether a container that ended with this code is started again: by the first of its rules that matches,

@@ -6,6 +6,8 @@ mod node;
 mod planning;
 mod probing;
 mod random;
+mod restart_rules;
 mod scenarios;
 mod seeing;
+mod sidecars;
 pub(crate) mod values;

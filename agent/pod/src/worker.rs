@@ -247,7 +247,13 @@ impl<P: Ports> Worker<P> {
     }
 
     fn scene<'a>(&'a self, observed: &'a Observed) -> Scene<'a> {
-        Scene { pod: &self.record.pod, observed, progress: &self.record.progress }
+        Scene {
+            pod: &self.record.pod,
+            observed,
+            progress: &self.record.progress,
+            round: &self.record.round,
+            restarting: self.record.restarting,
+        }
     }
 
     fn moment(&self) -> Moment {

@@ -2,6 +2,7 @@
 
 use coracle_model::{
     ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus,
+    RestartAction, RestartRule,
 };
 
 use super::{Course, Notes};
@@ -12,13 +13,17 @@ use crate::scene::{Role, Scene};
 pub(super) fn conditions(scene: &Scene<'_>, status: &PodStatus, notes: &Notes<'_>) -> Vec<PodCondition> {
     let sandbox = scene.observed.sandbox == SandboxState::Ready && notes.course != Course::Ended;
     let containers_ready = containers_ready(scene, status);
-    let verdicts = [
+    let mut verdicts = vec![
         (PodConditionType::PodReadyToStartContainers, Verdict::from(sandbox)),
         (PodConditionType::Initialized, initialized(scene, status, notes)),
         (PodConditionType::Ready, containers_ready.clone()),
         (PodConditionType::ContainersReady, containers_ready),
         (PodConditionType::PodScheduled, Verdict::from(true)),
     ];
+    let has_rule = |rule: &RestartRule| rule.action == RestartAction::RestartAllContainers;
+    if scene.pod.all_containers().any(|container| container.restart_rules.iter().any(has_rule)) {
+        verdicts.push((PodConditionType::AllContainersRestarting, restarting(scene, status)));
+    }
     let condition = |(kind, verdict): (PodConditionType, Verdict)| {
         let before = before(notes, kind);
         let changed = before.is_none_or(|before| before.status != verdict.holds.into());
@@ -33,7 +38,7 @@ pub(super) fn conditions(scene: &Scene<'_>, status: &PodStatus, notes: &Notes<'_
             },
         }
     };
-    verdicts.map(condition).into()
+    verdicts.into_iter().map(condition).collect()
 }
 
 /// A condition without its times.
@@ -97,6 +102,19 @@ fn containers_ready(scene: &Scene<'_>, status: &PodStatus) -> Verdict {
                 message: Some(format!("containers with unready status: {names}")),
             },
         },
+    }
+}
+
+fn restarting(scene: &Scene<'_>, status: &PodStatus) -> Verdict {
+    match status.phase {
+        PodPhase::Succeeded => Verdict { holds: false, reason: Some("PodCompleted"), message: None },
+        PodPhase::Failed => Verdict { holds: false, reason: Some("PodFailed"), message: None },
+        _ if scene.restarting => Verdict {
+            holds: true,
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+        },
+        _ => Verdict::from(false),
     }
 }
 

@@ -11,6 +11,12 @@ use crate::view::View;
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_EXIT_CODE: i32 = 137;
+/// Exit code of a container that was ended with all others, whatever it really was; as in the kubelet.
+const RESTARTED_EXIT_CODE: i32 = 137;
+
+/// The reason by which the kubelet tells that all containers are, or were, restarted.
+pub(super) const RESTARTING_ALL: &str = "RestartingAllContainers";
+const RESTARTING_ALL_MESSAGE: &str = "The container is removed because RestartAllContainers in place";
 
 /// The reason by which the kubelet tells that a postStart hook has failed.
 const POST_START_HOOK_ERROR: &str = "PostStartHookError";
@@ -24,7 +30,7 @@ pub(super) fn status(
 ) -> ContainerStatus {
     let before = previous(part, notes);
     let latest = view.latest();
-    let mut last_state = view.live.and(view.dead).and_then(terminated);
+    let mut last_state = view.live.and(view.dead).and_then(|dead| past(scene, dead));
     let state = match latest {
         None => match before {
             // It was there: its end was seen, or is all that can be said of it.
@@ -34,7 +40,7 @@ pub(super) fn status(
         Some(live) if live.is_live() => live_state(scene, part, live, notes),
         Some(dead) => match restart(scene, part, dead, notes) {
             Some(reason) => {
-                last_state = terminated(dead);
+                last_state = past(scene, dead);
                 ContainerState::Waiting(reason)
             }
             // What ran before is forgotten by the runtime, but still true.
@@ -57,7 +63,10 @@ pub(super) fn status(
         started: runs.is_some_and(|live| scene.has_started(part.spec, live)),
         state,
         last_state,
-        restart_count: latest.map_or(0, |latest| latest.attempt),
+        restart_count: latest.map_or(0, |latest| {
+            // What was ended with all others is as good as started again.
+            latest.attempt + u32::from(!latest.is_live() && is_restarted(scene, latest))
+        }),
         image: part.spec.image.clone(),
         image_id: latest.map(|latest| latest.image.id.clone()).unwrap_or_default(),
         container_id: latest.map(|latest| latest.id),
@@ -119,6 +128,10 @@ fn restart(
     if notes.course != Course::Running {
         return None;
     }
+    if scene.restarting {
+        let message = Some(RESTARTING_ALL_MESSAGE.to_owned());
+        return Some(Waiting { reason: RESTARTING_ALL.to_owned(), message });
+    }
     if let Some(back_off) = notes.back_off.get(&part.index) {
         let message = format!(
             "back-off {} restarting failed container={} pod={}_{}({})",
@@ -132,6 +145,10 @@ fn restart(
     }
     if let Some(failure) = notes.failures.get(&part.index) {
         return Some(Waiting { reason: failure.reason.clone(), message: Some(failure.message.clone()) });
+    }
+    if scene.is_left_behind(dead) {
+        let ContainerState::Waiting(waiting) = waiting(scene, part, notes) else { return None };
+        return Some(waiting);
     }
     if !scene.restarts(part, dead) {
         return None;
@@ -151,8 +168,24 @@ fn post_start_error(scene: &Scene<'_>, container: &ObservedContainer) -> Option<
             let message = Some(said.clone()).filter(|said| !said.is_empty());
             Some(Waiting { reason: POST_START_HOOK_ERROR.to_owned(), message })
         }
-        StopCause::Probe(_) => None,
+        StopCause::Probe(_) | StopCause::RestartAll => None,
     }
+}
+
+/// Whether a container ended, or is about to count as ended, with all others.
+fn is_restarted(scene: &Scene<'_>, dead: &ObservedContainer) -> bool {
+    scene.restarting || scene.is_left_behind(dead)
+}
+
+/// How a run before the present one has ended.
+fn past(scene: &Scene<'_>, dead: &ObservedContainer) -> Option<Terminated> {
+    let ended = terminated(dead)?;
+    if !is_restarted(scene, dead) {
+        return Some(ended);
+    }
+    let message = Some(RESTARTING_ALL_MESSAGE.to_owned());
+    let reason = RESTARTING_ALL.to_owned();
+    Some(Terminated { exit_code: RESTARTED_EXIT_CODE, signal: None, reason, message, ..ended })
 }
 
 fn terminated(container: &ObservedContainer) -> Option<Terminated> {

@@ -3,6 +3,7 @@
 use coracle_model::{ContainerState, ContainerStatus, PodPhase};
 
 use super::Course;
+use super::container::RESTARTING_ALL;
 use crate::scene::{Role, Scene};
 
 /// The phase, as the states of the containers make it.
@@ -23,7 +24,8 @@ pub(super) fn phase(
         };
         let runs = matches!(status.state, ContainerState::Running(_));
         let restarts = ended.is_some_and(|ended| {
-            ended.container_id.is_some_and(|id| scene.restarts_after(part, id, ended.exit_code))
+            ended.reason == RESTARTING_ALL
+                || ended.container_id.is_some_and(|id| scene.restarts_after(part, id, ended.exit_code))
         });
         match (part.role, ended) {
             (Role::Init, Some(ended)) if ended.exit_code != 0 && !restarts => return PodPhase::Failed,

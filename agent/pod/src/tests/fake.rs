@@ -75,6 +75,8 @@ pub(crate) struct State {
     pub(crate) post_started: BTreeSet<ContainerId>,
     /// The hooks that are being carried out.
     pub(crate) hooks: BTreeSet<ContainerId>,
+    /// Every container there ever was.
+    pub(crate) names: BTreeMap<ContainerId, String>,
     /// When containers got the stop signal.
     pub(crate) signalled: BTreeMap<ContainerId, Instant>,
     /// What a worker did that it must not.
@@ -94,6 +96,8 @@ pub(crate) struct Host {
     pub(crate) sandboxes: u32,
     pub(crate) volumes: bool,
     pub(crate) logs: bool,
+    /// Which runs of containers have got through their start: by name, sandbox and restart count.
+    begun: BTreeSet<(String, u32, u32)>,
     images: BTreeSet<String>,
 }
 
@@ -238,6 +242,21 @@ impl Host {
 impl State {
     fn host(&mut self, pod: &PodUid) -> &mut Host {
         self.pods.entry(pod.clone()).or_default()
+    }
+
+    /// Takes note if a container has got through its start: hook and startup probe included.
+    fn begin(&mut self, pod: &PodUid, id: ContainerId) {
+        let hooked = self.post_started.contains(&id);
+        let found = self.probed.get(pod).and_then(|probed| probed.get(&id));
+        let found = found.is_some_and(|(_, findings)| findings.started);
+        let host = self.host(pod);
+        let Some(one) = host.observed.containers.iter().find(|one| one.id == id) else { return };
+        let spec = host.pod.as_ref().and_then(|pod| pod.container(&one.name)).unwrap();
+        let hooked = hooked || spec.lifecycle.post_start.is_none();
+        let found = found || spec.probes.startup.is_none();
+        if hooked && found && matches!(one.state, ObservedState::Running { .. }) {
+            host.begun.insert((one.name.clone(), one.sandbox_attempt, one.attempt));
+        }
     }
 
     fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use coracle_model::{PodPhase, RestartPolicy};
+use coracle_model::{ContainerId, Pod, PodPhase, RestartPolicy};
 
 use super::values::{at, created, exited, image, pod, running};
 use crate::action::{Action, Step};
-use crate::plan::{Facts, Plan, Prepared, Released, release, sync};
+use crate::plan::{Facts, Plan, Prepared, Released, Stops, release, sync};
 use crate::ports::{Observed, ObservedContainer, SandboxState};
+use crate::record::Progress;
 use crate::scene::Scene;
 
 use RestartPolicy::{Always, Never, OnFailure};
@@ -16,7 +17,7 @@ fn observed(sandbox: SandboxState, containers: Vec<ObservedContainer>) -> Observ
     Observed { sandbox, sandbox_attempt: 0, containers }
 }
 
-fn ready(containers: Vec<ObservedContainer>) -> Observed {
+pub(crate) fn ready(containers: Vec<ObservedContainer>) -> Observed {
     observed(SandboxState::Ready, containers)
 }
 
@@ -35,13 +36,47 @@ fn planned_with(
     held: &[Step],
 ) -> Plan {
     sync(&Facts {
-        scene: Scene { pod: &pod("a", policy, init, apps), observed, progress: &BTreeMap::new() },
+        scene: Scene {
+            pod: &pod("a", policy, init, apps),
+            observed,
+            progress: &BTreeMap::new(),
+            round: &BTreeMap::new(),
+            restarting: false,
+        },
         prepared,
         streak_base: &BTreeMap::new(),
         stops: &BTreeMap::new(),
         held: &|step| held.contains(&step),
         now: at(1000),
     })
+}
+
+/// The plan of a pod for which all is prepared, and nothing known but what is observed.
+pub(crate) fn plan_of(pod: &Pod, observed: &Observed) -> Plan {
+    plan_with(pod, observed, &BTreeMap::new(), &BTreeMap::new())
+}
+
+/// As [`plan_of`], with how far the containers are, and how far their ends.
+pub(crate) fn plan_with(
+    pod: &Pod,
+    observed: &Observed,
+    progress: &BTreeMap<ContainerId, Progress>,
+    stops: &Stops,
+) -> Plan {
+    let round = BTreeMap::new();
+    let scene = Scene { pod, observed, progress, round: &round, restarting: false };
+    let attempts = scene.views().into_iter().map(|view| (view.next_attempt, image()));
+    let prepared = Prepared { volumes: true, images: attempts.enumerate().collect() };
+    let streak_base = BTreeMap::new();
+    let facts = Facts {
+        scene,
+        prepared: &prepared,
+        streak_base: &streak_base,
+        stops,
+        held: &|_| false,
+        now: at(1000),
+    };
+    sync(&facts)
 }
 
 #[test]

@@ -54,7 +54,16 @@ impl Seen<'_> {
             now: at(self.now),
         };
         let pod = pod("a", self.policy, self.init, &["web"]);
-        status(&Scene { pod: &pod, observed: &observed, progress: &BTreeMap::new() }, &notes)
+        status(
+            &Scene {
+                pod: &pod,
+                observed: &observed,
+                progress: &BTreeMap::new(),
+                round: &BTreeMap::new(),
+                restarting: false,
+            },
+            &notes,
+        )
     }
 }
 

@@ -51,6 +51,15 @@ pub(crate) fn probe() -> Probe {
     }
 }
 
+/// A pod with two init containers around two sidecars, and two app containers.
+pub(crate) fn pod_with_sidecars(policy: RestartPolicy) -> Pod {
+    let mut pod = pod("a", policy, &["one", "proxy", "two", "shipper"], &["web", "log"]);
+    for at in [1, 3] {
+        pod.spec.init_containers[at].restart_policy = Some(RestartPolicy::Always);
+    }
+    pod
+}
+
 /// A container in a state, of the first sandbox.
 pub(crate) fn observed(name: &str, attempt: u32, state: ObservedState) -> ObservedContainer {
     let number = name.bytes().fold(0u8, u8::wrapping_add).wrapping_mul(16).wrapping_add(attempt as u8);

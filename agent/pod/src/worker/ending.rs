@@ -40,7 +40,11 @@ pub(super) fn resumed(
 ) -> BTreeMap<ContainerId, Stopping> {
     let live = observed.containers.iter().filter(|container| container.is_live());
     let orders = live.filter_map(|live| Some((live.id, record.progress.get(&live.id)?.stop.as_ref()?)));
-    orders.map(|(id, order)| (id, Stopping::until(moment.deadline(order.since, order.grace)))).collect()
+    let resume = |(id, order): (ContainerId, &StopOrder)| {
+        let until = Stopping::until(moment.deadline(order.since, order.grace));
+        (id, Stopping { hook_done: order.cause == StopCause::RestartAll, ..until })
+    };
+    orders.map(resume).collect()
 }
 
 impl<P: Ports> Worker<P> {
@@ -86,6 +90,9 @@ impl<P: Ports> Worker<P> {
         let name = &part.spec.name;
         let message = match &cause {
             StopCause::PostStart(_) => "FailedPostStartHook".to_owned(),
+            StopCause::RestartAll => {
+                format!("Stopping container {name}: all containers of the pod are restarted")
+            }
             StopCause::Probe(kind) => {
                 let probe = kind.as_str().to_lowercase();
                 let policy = part.spec.restart_policy.unwrap_or(scene.pod.spec.restart_policy);
@@ -102,7 +109,11 @@ impl<P: Ports> Worker<P> {
         let pod = Arc::clone(&self.record.pod);
         let name = pod.all_containers().nth(part.index).map(|container| &container.name);
         self.event(EventType::Normal, "Killing", name, message);
-        self.stopping.insert(id, Stopping::until(moment.instant + grace));
+        let hook_done = cause == StopCause::RestartAll;
+        let new = Stopping { hook_done, ..Stopping::until(moment.instant + grace) };
+        let stopping = self.stopping.entry(id).or_insert(new);
+        stopping.deadline = stopping.deadline.min(new.deadline);
+        stopping.hook_done |= hook_done;
         let order = StopOrder { since: moment.now, grace, cause };
         self.record.progress.entry(id).or_default().stop = Some(order);
         self.unsaved = true;
@@ -199,6 +210,7 @@ fn grace(scene: &Scene<'_>, id: ContainerId, cause: &StopCause) -> Duration {
             findings.and_then(|findings| findings.failed.as_ref()).and_then(|failed| failed.grace)
         }
         StopCause::PostStart(_) => None,
+        StopCause::RestartAll => return plan::MINIMUM_GRACE,
     };
     own.unwrap_or(scene.pod.spec.termination_grace_period)
 }

@@ -1,11 +1,13 @@
 //! Taking a pod towards running.
 
+use std::collections::BTreeMap;
+
 use coracle_model::EventType;
 use tokio::time::Instant;
 
 use super::{Moment, Worker};
-use crate::action::{Action, Index};
-use crate::plan::{self, Facts, Plan, Prepared, Timer};
+use crate::action::{Action, Index, Step};
+use crate::plan::{self, Facts, Plan, Prepared, Restarting, Timer};
 use crate::ports::{Observed, Ports};
 
 impl<P: Ports> Worker<P> {
@@ -17,6 +19,14 @@ impl<P: Ports> Worker<P> {
                 self.order_stop(id, cause, observed, moment);
             }
             plan = self.plan(observed, moment);
+        }
+        match plan.restarting {
+            Some(_) if !self.record.restarting => {
+                self.record.restarting = true;
+                self.unsaved = true;
+            }
+            Some(Restarting::Ended) => self.begin_round(observed),
+            Some(Restarting::Ending) | None => {}
         }
         if plan.outcome.is_some() {
             self.end(moment);
@@ -34,6 +44,27 @@ impl<P: Ports> Worker<P> {
         self.back_off = plan.back_off;
         *timer = plan.timer;
         plan.actions
+    }
+
+    /// All containers have ended, to be started again: what ran counts for nothing any more. Nothing is made
+    /// before this is on record, or the next agent would take what was made for what was to be ended.
+    fn begin_round(&mut self, observed: &Observed) {
+        let scene = self.scene(observed);
+        let (mut round, mut streak_base) = (BTreeMap::new(), BTreeMap::new());
+        for (part, view) in scene.parts().zip(scene.views()) {
+            round.insert(part.spec.name.to_string(), view.next_attempt);
+            // That it was ended is no crash, unless it is the one that had all of them restarted.
+            if !view.dead.is_some_and(|dead| scene.restarts_all(part, dead)) {
+                streak_base.insert(part.spec.name.to_string(), view.next_attempt);
+            }
+        }
+        self.record.round = round;
+        self.record.streak_base.extend(streak_base);
+        self.record.restarting = false;
+        // One that is being written does not say so yet.
+        self.acting.give_up(Step::SaveRecord);
+        self.unsaved = true;
+        self.recorded = false;
     }
 
     fn plan(&self, observed: &Observed, moment: Moment) -> Plan {

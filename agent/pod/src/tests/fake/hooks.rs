@@ -49,7 +49,10 @@ impl Hooks for Fake {
             None => work.await,
         };
         if is_post_start && result.is_ok() {
-            self.with(|state| state.post_started.insert(id));
+            self.with(|state| {
+                state.post_started.insert(id);
+                state.begin(&pod.uid, id);
+            });
         }
         result
     }

@@ -20,8 +20,10 @@ impl Fake {
     ) -> bool {
         let found = self.with(|state| {
             let probed = state.probed.get_mut(uid)?;
-            let (_, findings) = probed.values_mut().find(|(probed, _)| probed.name == name)?;
+            let (probed, findings) = probed.values_mut().find(|(probed, _)| probed.name == name)?;
+            let id = probed.id;
             change(findings);
+            state.begin(uid, id);
             Some(())
         });
         pods.notify(uid);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, Pod, PodUid};
+use coracle_model::{Container, ContainerId, Pod, PodUid, RestartPolicy};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::values::image;
@@ -49,27 +49,34 @@ impl Runtime for Fake {
             }
             state.counter = state.counter.wrapping_add(1);
             let id = ContainerId::from_bytes([state.counter; 32]);
+            state.names.insert(id, container.name.to_string());
+            let round = state.records.get(&pod.uid).map(|record| record.round.clone()).unwrap_or_default();
             let host = state.host(&pod.uid);
             let sandbox = host.observed.sandbox_attempt;
             let name = container.name.as_str();
             let same: Vec<_> = host.observed.containers.iter().filter(|one| one.name == name).collect();
-            let current = |one: &&ObservedContainer| one.sandbox_attempt == sandbox;
+            let counts = |one: &str, attempt| round.get(one).is_none_or(|first| attempt >= *first);
             let done = |init: &Container| {
-                let of_it = |one: &&ObservedContainer| init.name == one.name.as_str() && one.succeeded();
-                host.observed.containers.iter().filter(current).any(|one| of_it(&one))
+                let is_it = |one: &&ObservedContainer| {
+                    init.name == *one.name && one.sandbox_attempt == sandbox && counts(&one.name, one.attempt)
+                };
+                let mut runs = host.observed.containers.iter().filter(is_it);
+                match init.restart_policy {
+                    Some(RestartPolicy::Always) => host.begun.iter().any(|(one, of, attempt)| {
+                        init.name == **one && *of == sandbox && counts(one, *attempt)
+                    }),
+                    _ => runs.any(ObservedContainer::succeeded),
+                }
             };
-            let is_app = |one: &&ObservedContainer| {
-                pod.spec.containers.iter().any(|app| app.name == one.name.as_str())
-            };
-            let had_apps = host.observed.containers.iter().filter(current).any(|one| is_app(&one));
             let before = pod.spec.init_containers.iter().take_while(|init| init.name != container.name);
+            let before: Vec<_> = before.collect();
             let checks = [
                 (host.volumes, "without volumes"),
                 (host.images.contains(name), "without its image"),
                 (!same.iter().any(|one| one.is_live()), "beside a live one"),
                 (same.iter().all(|one| one.attempt < attempt), "with an attempt that was"),
                 (attempt == same.iter().map(|one| one.attempt + 1).max().unwrap_or(0), "skipping an attempt"),
-                (had_apps || before.into_iter().all(done), "before its init containers"),
+                (before.into_iter().all(done), "before its init containers"),
             ];
             host.observed.containers.push(ObservedContainer {
                 id,
@@ -107,6 +114,7 @@ impl Runtime for Fake {
                 }
                 _ => {}
             }
+            state.begin(pod, container);
             result
         })
     }
