@@ -2,6 +2,7 @@
 
 mod configuration;
 mod fake;
+mod hooks;
 mod node;
 mod planning;
 mod probing;

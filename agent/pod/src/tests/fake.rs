@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coracle_model::{ContainerId, EventType, Pod, PodUid};
+use coracle_model::{ContainerId, EventType, Pod, PodUid, RestartPolicy};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -242,6 +242,35 @@ impl Host {
 impl State {
     fn host(&mut self, pod: &PodUid) -> &mut Host {
         self.pods.entry(pod.clone()).or_default()
+    }
+
+    /// That a pod that ends, and has time left, sends no sidecar the signal before its app containers and the
+    /// sidecars after it have ended.
+    fn check_turn(&mut self, pod: &PodUid, id: ContainerId, grace: Duration) {
+        let ends = self.records.get(pod).is_some_and(|record| {
+            let own_stop = record.progress.get(&id).is_some_and(|progress| progress.stop.is_some());
+            (record.deletion.is_some() || record.ending.is_some()) && !own_stop
+        });
+        let host = self.host(pod);
+        let Some(spec) = host.pod.clone().filter(|_| ends && grace > Duration::from_secs(2)) else { return };
+        if host.observed.sandbox != SandboxState::Ready {
+            return;
+        }
+        let place = |name: &str| spec.all_containers().position(|container| container.name == *name);
+        let inits = spec.spec.init_containers.len();
+        let live = host.observed.containers.iter().filter(|one| one.is_live());
+        let (own, others): (Vec<_>, Vec<_>) = live.partition(|one| one.id == id);
+        let Some(own) = own.first().and_then(|own| place(&own.name)).filter(|own| *own < inits) else {
+            return;
+        };
+        let is_sidecar =
+            |at: usize| spec.spec.init_containers[at].restart_policy == Some(RestartPolicy::Always);
+        let early = is_sidecar(own)
+            && others
+                .iter()
+                .filter_map(|one| place(&one.name))
+                .any(|at| at >= inits || at > own && is_sidecar(at));
+        self.check(!early, || format!("sidecar {own} of {pod} got the signal before its turn"));
     }
 
     /// Takes note if a container has got through its start: hook and startup probe included.

@@ -4,15 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{PodPhase, PodUid, RestartPolicy};
+use coracle_model::{
+    Handler, Lifecycle, Pod, PodPhase, PodUid, ProbeKind, Probes, RestartAction, RestartPolicy, RestartRule,
+};
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 
 use super::fake::{Fake, VERBS, Verb};
-use super::values::pod;
+use super::values::{pod, probe};
+use crate::ports::ProbeFailed;
 use crate::{Pods, WorkerPhase};
 
-const NAMES: [&str; 4] = ["one", "two", "web", "log"];
+const NAMES: [&str; 5] = ["one", "proxy", "two", "web", "log"];
+
+/// What kind of a pod it is.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    policy: RestartPolicy,
+    own_policy: Option<RestartPolicy>,
+    sidecar: bool,
+    probes: bool,
+    hooks: bool,
+    rules: bool,
+}
 
 #[derive(Clone, Debug)]
 enum Happening {
@@ -27,12 +41,16 @@ enum Happening {
     Terminate(u64),
     Desire,
     Ignore(bool),
+    /// The probes of a container say that it has started, and whether it is ready.
+    Find(usize, bool),
+    /// A probe fails for good.
+    Fails(usize, ProbeKind, Option<u64>),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     let verb = || prop::sample::select(VERBS.to_vec());
     prop_oneof![
-        6 => (0..NAMES.len(), prop_oneof![Just(0), Just(1), Just(137)]).prop_map(|(name, code)| Happening::Exit(name, code)),
+        6 => (0..NAMES.len(), prop_oneof![Just(0), Just(1), Just(137), Just(42)]).prop_map(|(name, code)| Happening::Exit(name, code)),
         1 => Just(Happening::KillSandbox),
         2 => (verb(), 1..4u32).prop_map(|(verb, times)| Happening::Fail(verb, times)),
         1 => verb().prop_map(Happening::Hang),
@@ -44,7 +62,49 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Terminate),
         1 => Just(Happening::Desire),
         1 => any::<bool>().prop_map(Happening::Ignore),
+        2 => (0..NAMES.len(), any::<bool>()).prop_map(|(name, ready)| Happening::Find(name, ready)),
+        1 => (0..NAMES.len(), prop::sample::select(vec![ProbeKind::Startup, ProbeKind::Liveness]), prop::option::of(0..90u64))
+            .prop_map(|(name, kind, grace)| Happening::Fails(name, kind, grace)),
     ]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let policy =
+        || prop::sample::select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (policy(), prop::option::of(policy()), flags).prop_map(|(policy, own_policy, flags)| {
+        let (sidecar, probes, hooks, rules) = flags;
+        Kind { policy, own_policy, sidecar, probes, hooks, rules }
+    })
+}
+
+impl Kind {
+    fn pod(self) -> Pod {
+        let mut pod = pod("a", self.policy, &NAMES[..3], &NAMES[3..]);
+        let (inits, apps) = (&mut pod.spec.init_containers, &mut pod.spec.containers);
+        apps[0].restart_policy = self.own_policy;
+        if self.sidecar {
+            inits[1].restart_policy = Some(RestartPolicy::Always);
+        }
+        if self.rules {
+            apps[0].restart_policy.get_or_insert(RestartPolicy::Never);
+            let action = RestartAction::RestartAllContainers;
+            apps[0].restart_rules = vec![RestartRule { action, among: true, exit_codes: vec![42] }];
+        }
+        let sidecar = inits.get_mut(1).filter(|_| self.sidecar);
+        for container in sidecar.into_iter().chain(apps.first_mut()) {
+            if self.probes {
+                container.probes =
+                    Probes { startup: Some(probe()), liveness: Some(probe()), readiness: Some(probe()) };
+            }
+            if self.hooks {
+                let sleep = |seconds| Some(Handler::Sleep(Duration::from_secs(seconds)));
+                container.lifecycle =
+                    Lifecycle { post_start: sleep(2), pre_stop: sleep(20), stop_signal: None };
+            }
+        }
+        pod
+    }
 }
 
 /// What was seen of one life of a pod, held against what is seen next.
@@ -78,10 +138,10 @@ impl Witness {
     }
 }
 
-async fn live(policy: RestartPolicy, happenings: Vec<Happening>) {
+async fn live(kind: Kind, happenings: Vec<Happening>) {
     let fake = Fake::new();
     let uid: PodUid = "a".parse().unwrap();
-    let desired = Arc::new(pod("a", policy, &NAMES[..2], &NAMES[2..]));
+    let desired = Arc::new(kind.pod());
     let mut pods = Pods::new(Arc::clone(&fake));
     let mut witness = Witness::default();
     pods.set_desired(Arc::clone(&desired), None).unwrap();
@@ -107,6 +167,7 @@ async fn live(policy: RestartPolicy, happenings: Vec<Happening>) {
                 // The phase is reached again, and until then what it ended with is not its last word.
                 witness.phase = None;
                 witness.ended = None;
+                fake.with(|state| state.probed.clear());
                 records.into_iter().for_each(|record| pods.adopt(record).unwrap());
             }
             Happening::Terminate(grace) => {
@@ -115,6 +176,16 @@ async fn live(policy: RestartPolicy, happenings: Vec<Happening>) {
             Happening::Desire => pods.set_desired(Arc::clone(&desired), None).unwrap(),
             Happening::Ignore(ignore) => {
                 fake.with(|state| state.obey = (!ignore).then_some(Duration::from_millis(20)));
+            }
+            Happening::Find(name, ready) => {
+                let found = |findings: &mut crate::ports::Findings| {
+                    (findings.started, findings.ready) = (true, ready)
+                };
+                fake.find(&pods, &uid, NAMES[name], found);
+            }
+            Happening::Fails(name, kind, grace) => {
+                let failed = Some(ProbeFailed { kind, grace: grace.map(Duration::from_secs) });
+                fake.find(&pods, &uid, NAMES[name], |findings| findings.failed = failed);
             }
         }
         // Let what is ready run, and nothing more.
@@ -147,10 +218,10 @@ proptest! {
 
     #[test]
     fn whatever_happens_a_pod_is_well_treated(
-        policy in prop::sample::select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]),
+        kind in kind(),
         happenings in prop::collection::vec(happening(), 1..60),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(live(policy, happenings));
+        runtime.block_on(live(kind, happenings));
     }
 }

@@ -128,6 +128,7 @@ impl Runtime for Fake {
         self.call(Verb::Stop, container).await?;
         let kill_at = Instant::now() + grace;
         let obeyed_at = self.with(|state| {
+            state.check_turn(pod, container, grace);
             let signalled = *state.signalled.entry(container).or_insert(Instant::now());
             state.obey.map(|obey| signalled + obey)
         });
