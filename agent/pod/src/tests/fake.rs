@@ -185,6 +185,14 @@ impl Fake {
         pods.notify(uid);
     }
 
+    /// What only an agent has in memory is gone with it.
+    pub(crate) fn forget_agent(&self) {
+        self.with(|state| {
+            state.probed.clear();
+            state.signalled.clear();
+        });
+    }
+
     /// Everything that was told of a pod, in order.
     pub(crate) fn told(&self, pod: &PodUid) -> Vec<Told> {
         self.with(|state| state.events.iter().filter(|told| told.pod == *pod).cloned().collect())

@@ -41,10 +41,8 @@ impl Node {
     pub(crate) async fn restart_agent(&mut self) {
         self.pods.detach().await;
         self.pods = Pods::new(Arc::clone(&self.fake));
-        let records: Vec<_> = self.fake.with(|state| {
-            state.probed.clear();
-            state.records.values().cloned().collect()
-        });
+        self.fake.forget_agent();
+        let records: Vec<_> = self.fake.with(|state| state.records.values().cloned().collect());
         records.into_iter().for_each(|record| self.pods.adopt(record).unwrap());
         sleep(SETTLE).await;
     }

@@ -167,7 +167,7 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
                 // The phase is reached again, and until then what it ended with is not its last word.
                 witness.phase = None;
                 witness.ended = None;
-                fake.with(|state| state.probed.clear());
+                fake.forget_agent();
                 records.into_iter().for_each(|record| pods.adopt(record).unwrap());
             }
             Happening::Terminate(grace) => {
