@@ -231,6 +231,21 @@ async fn a_restart_of_all_goes_on_in_the_next_agent_and_happens_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_of_all_is_on_record_before_anything_is_made() {
+    let node = Node::new();
+    node.run_pod(&restarted_by("web", Never)).await;
+    finish_inits(&node).await;
+    node.fake.hang(Verb::Save);
+    node.exit("web", 42);
+    sleep(Duration::from_secs(3)).await;
+    assert!(!matches!(node.container("one").state, ContainerState::Running(_)));
+    node.fake.heal();
+    sleep(SETTLE).await;
+    assert!(matches!(node.container("one").state, ContainerState::Running(_)));
+    node.well_behaved();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removal_overtakes_a_restart_of_all() {
     let node = Node::new();
     node.run_pod(&restarted_by("web", Always)).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, Pod, PodUid, RestartPolicy};
+use coracle_model::{Container, ContainerId, Pod, PodUid, RestartAction, RestartPolicy};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::values::image;
@@ -70,6 +70,17 @@ impl Runtime for Fake {
             };
             let before = pod.spec.init_containers.iter().take_while(|init| init.name != container.name);
             let before: Vec<_> = before.collect();
+            // Who has all restarted is left behind on record, or the next agent would do it again.
+            let asks_again = |one: &&ObservedContainer| {
+                let spec = pod.container(&one.name).filter(|_| one.attempt < attempt || one.name != name);
+                let rules = spec.map(|spec| spec.restart_rules.as_slice()).unwrap_or_default();
+                let ObservedState::Exited { exit_code, .. } = one.state else { return false };
+                rules
+                    .iter()
+                    .any(|rule| rule.action == RestartAction::RestartAllContainers && rule.matches(exit_code))
+                    && counts(&one.name, one.attempt)
+            };
+            let asked = host.observed.containers.iter().any(|one| asks_again(&one));
             let checks = [
                 (host.volumes, "without volumes"),
                 (host.images.contains(name), "without its image"),
@@ -77,6 +88,7 @@ impl Runtime for Fake {
                 (same.iter().all(|one| one.attempt < attempt), "with an attempt that was"),
                 (attempt == same.iter().map(|one| one.attempt + 1).max().unwrap_or(0), "skipping an attempt"),
                 (before.into_iter().all(done), "before its init containers"),
+                (!asked, "while a restart of all is not on record"),
             ];
             host.observed.containers.push(ObservedContainer {
                 id,
