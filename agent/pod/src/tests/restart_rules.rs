@@ -7,7 +7,7 @@ use coracle_model::{
 };
 use tokio::time::sleep;
 
-use super::fake::Verb;
+use super::fake::{CALL, Verb};
 use super::node::{Node, SETTLE, uid};
 use super::planning::{plan_of, ready};
 use super::values::{exited, pod, pod_with_sidecars, running};
@@ -238,8 +238,13 @@ async fn a_restart_of_all_is_on_record_before_anything_is_made() {
     node.fake.hang(Verb::Save);
     node.exit("web", 42);
     sleep(Duration::from_secs(3)).await;
+    node.pods.notify(&uid("a"));
+    sleep(SETTLE).await;
     assert!(!matches!(node.container("one").state, ContainerState::Running(_)));
+    // It does not do that an older version of the record comes through.
     node.fake.heal();
+    sleep(CALL / 2).await;
+    node.fake.hang(Verb::Save);
     sleep(SETTLE).await;
     assert!(matches!(node.container("one").state, ContainerState::Running(_)));
     node.well_behaved();
