@@ -71,6 +71,8 @@ pub enum PodConditionType {
     PodScheduled,
     /// All containers are being ended, to be started again.
     AllContainersRestarting,
+    /// The pod is ended for the node's sake.
+    DisruptionTarget,
 }
 
 /// `conditions[].status`.
@@ -185,6 +187,7 @@ impl PodConditionType {
             Self::ContainersReady => "ContainersReady",
             Self::PodScheduled => "PodScheduled",
             Self::AllContainersRestarting => "AllContainersRestarting",
+            Self::DisruptionTarget => "DisruptionTarget",
         }
     }
 }

@@ -6,16 +6,29 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What a worker was told since it looked last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
     /// The pod is to be removed; its containers have at most this long.
     pub(crate) terminate: Option<Duration>,
+    /// The pod is to be ended, and has failed with that.
+    pub(crate) evict: Option<Eviction>,
     /// The images changed: those that could not be had are tried again.
     pub(crate) retry_images: bool,
     /// ConfigMaps or Secrets of the pod changed: what waited for them is tried again, volumes are refreshed.
     pub(crate) config_changed: bool,
     /// The worker ends, and leaves the pod as it is.
     pub(crate) detach: bool,
+}
+
+/// The end of a pod for the node's sake: as in the kubelet it fails, and is not removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// `status.reason`, and that of the event: `Evicted`, or `Terminated` when the node shuts down.
+    pub reason: &'static str,
+    /// For people: of the status, of the event, and of the condition `DisruptionTarget`.
+    pub message: String,
+    /// What its containers have until they are killed; the pod's grace period when absent or longer.
+    pub grace: Option<Duration>,
 }
 
 /// The mailbox. Whatever is put in wakes the worker; what is put in twice is read once.
@@ -30,6 +43,16 @@ impl Inbox {
     pub(crate) fn terminate(&self, grace: Duration) {
         let mut orders = self.lock();
         orders.terminate = Some(orders.terminate.map_or(grace, |before| before.min(grace)));
+        self.waker.notify_one();
+    }
+
+    /// Asks for the pod's end. The first request gives the reason, the shortest grace period counts.
+    pub(crate) fn evict(&self, eviction: Eviction) {
+        let mut orders = self.lock();
+        match &mut orders.evict {
+            Some(before) => before.grace = before.grace.into_iter().chain(eviction.grace).min(),
+            before => *before = Some(eviction),
+        }
         self.waker.notify_one();
     }
 

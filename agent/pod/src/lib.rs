@@ -24,6 +24,7 @@ mod view;
 mod worker;
 
 pub use board::{PodSnapshot, WorkerPhase};
+pub use inbox::Eviction;
 pub use manager::{Closed, KeyTaken, Pods};
-pub use record::{Deletion, Ending, PodRecord, Progress, StopCause, StopOrder};
+pub use record::{Deletion, Ending, PodRecord, Progress, StopCause, StopOrder, Verdict};
 pub use record_dir::{RecordDir, RecordError};

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::board::{Board, PodSnapshot, WorkerPhase};
-use crate::inbox::Inbox;
+use crate::inbox::{Eviction, Inbox};
 use crate::ports::{Clock, Ports};
 use crate::record::PodRecord;
 use crate::scene::Scene;
@@ -141,6 +141,14 @@ impl<P: Ports> Pods<P> {
         }
         self.shared.recount(&slots);
         found
+    }
+
+    /// Ends a pod for the node's sake: it fails, with a reason, and stays until it is removed. Whether there is
+    /// such a pod. One that has ended already stays as it is.
+    pub fn evict(&self, uid: &PodUid, eviction: Eviction) -> bool {
+        let slots = self.shared.lock();
+        let slot = slots.keys.get(uid).and_then(|key| slots.by_key.get(key));
+        slot.map(|slot| slot.inbox.evict(eviction)).is_some()
     }
 
     /// Something of the pod changed, as an exit: its worker looks again. Called by the runtime.
@@ -275,6 +283,7 @@ impl<P: Ports> Shared<P> {
             failures: &Default::default(),
             pod_failure: None,
             course: Course::Running,
+            verdict: None,
             previous: None,
             now,
         };

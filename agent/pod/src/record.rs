@@ -61,6 +61,21 @@ pub struct Ending {
     pub since: Timestamp,
     /// What those containers that still run have from then on until they are killed.
     pub grace: Duration,
+    /// Why the node ended it; `None` when its containers came to their end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// Why the node ends a pod, which has failed with that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// `status.reason`: `DeadlineExceeded`, `Evicted`, `Terminated`.
+    pub reason: String,
+    /// `status.message`: for people.
+    pub message: String,
+    /// It is ended for the node's sake: the condition `DisruptionTarget`.
+    #[serde(default)]
+    pub disruption: bool,
 }
 
 /// What is known of a container beside what the runtime tells.

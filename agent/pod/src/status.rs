@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::action::Index;
 use crate::backoff::CrashLoop;
 use crate::ports::Failure;
+use crate::record::Verdict;
 use crate::scene::Scene;
 
 /// What the status rests on beside the pod and what is known of its containers.
@@ -26,6 +27,8 @@ pub(crate) struct Notes<'a> {
     pub(crate) pod_failure: Option<&'a Failure>,
     /// Whether containers may still be started.
     pub(crate) course: Course,
+    /// Why the node ends the pod.
+    pub(crate) verdict: Option<&'a Verdict>,
     /// The status before this one.
     pub(crate) previous: Option<&'a PodStatus>,
     pub(crate) now: Timestamp,
@@ -57,14 +60,16 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
     let init_container_statuses = statuses;
 
     let mut phase = phase::phase(scene, &init_container_statuses, &container_statuses, notes.course);
-    if notes.course == Course::Ended && !phase.is_terminal() {
+    // As the API server is told: the phase is terminal once nothing of the pod can run any more.
+    let verdict = notes.verdict.filter(|_| notes.course == Course::Ended);
+    if notes.course == Course::Ended && (verdict.is_some() || !phase.is_terminal()) {
         phase = PodPhase::Failed;
     }
     let mut status = PodStatus {
         phase,
         conditions: Vec::new(),
-        reason: None,
-        message: None,
+        reason: verdict.map(|verdict| verdict.reason.clone()),
+        message: verdict.map(|verdict| verdict.message.clone()),
         start_time: Some(notes.start_time),
         init_container_statuses,
         container_statuses,

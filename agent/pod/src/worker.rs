@@ -133,6 +133,9 @@ impl<P: Ports> Worker<P> {
             if let Some(grace) = orders.terminate {
                 self.accept_deletion(grace);
             }
+            if let Some(eviction) = orders.evict {
+                self.accept_eviction(eviction);
+            }
             if orders.retry_images {
                 self.failing.retain(|step, _| !matches!(step, Step::Image(_)));
             }

@@ -11,18 +11,24 @@ use crate::scene::{Role, Scene};
 
 /// The conditions, in the kubelet's order, each with the time its status last changed.
 pub(super) fn conditions(scene: &Scene<'_>, status: &PodStatus, notes: &Notes<'_>) -> Vec<PodCondition> {
+    // A pod the node ends counts as failed at once, also while its phase waits for its last container.
+    let phase = if notes.verdict.is_some() { PodPhase::Failed } else { status.phase };
     let sandbox = scene.observed.sandbox == SandboxState::Ready && notes.course != Course::Ended;
-    let containers_ready = containers_ready(scene, status);
-    let mut verdicts = vec![
-        (PodConditionType::PodReadyToStartContainers, Verdict::from(sandbox)),
-        (PodConditionType::Initialized, initialized(scene, status, notes)),
-        (PodConditionType::Ready, containers_ready.clone()),
-        (PodConditionType::ContainersReady, containers_ready),
-        (PodConditionType::PodScheduled, Verdict::from(true)),
-    ];
+    let mut verdicts = Vec::with_capacity(7);
+    if let Some(verdict) = notes.verdict.filter(|verdict| verdict.disruption) {
+        let message = Some(verdict.message.clone());
+        let disrupted = Verdict { holds: true, reason: Some("TerminationByKubelet"), message };
+        verdicts.push((PodConditionType::DisruptionTarget, disrupted));
+    }
+    verdicts.push((PodConditionType::PodReadyToStartContainers, Verdict::from(sandbox)));
+    verdicts.push((PodConditionType::Initialized, initialized(scene, status, notes)));
+    let containers_ready = containers_ready(scene, status, phase);
+    verdicts.push((PodConditionType::Ready, ready(scene, &containers_ready, &verdicts)));
+    verdicts.push((PodConditionType::ContainersReady, containers_ready));
+    verdicts.push((PodConditionType::PodScheduled, Verdict::from(true)));
     let has_rule = |rule: &RestartRule| rule.action == RestartAction::RestartAllContainers;
     if scene.pod.all_containers().any(|container| container.restart_rules.iter().any(has_rule)) {
-        verdicts.push((PodConditionType::AllContainersRestarting, restarting(scene, status)));
+        verdicts.push((PodConditionType::AllContainersRestarting, restarting(scene, phase)));
     }
     let condition = |(kind, verdict): (PodConditionType, Verdict)| {
         let before = before(notes, kind);
@@ -88,10 +94,30 @@ fn initialized(scene: &Scene<'_>, status: &PodStatus, notes: &Notes<'_>) -> Verd
     }
 }
 
-fn containers_ready(scene: &Scene<'_>, status: &PodStatus) -> Verdict {
+/// Whether the pod can serve: all containers are ready, and so are the conditions it names as its gates. Those
+/// that nobody has set do not hold.
+fn ready(scene: &Scene<'_>, containers_ready: &Verdict, known: &[(PodConditionType, Verdict)]) -> Verdict {
+    if !containers_ready.holds {
+        return containers_ready.clone();
+    }
+    let unready = scene.pod.spec.readiness_gates.iter().filter_map(|gate| {
+        match known.iter().find(|(kind, _)| kind.as_str() == gate) {
+            None => Some(format!("corresponding condition of pod readiness gate {gate:?} does not exist.")),
+            Some((_, verdict)) if verdict.holds => None,
+            Some(_) => Some(format!("the status of pod readiness gate {gate:?} is not \"True\", but False")),
+        }
+    });
+    let unready: Vec<_> = unready.collect();
+    if unready.is_empty() {
+        return Verdict::from(true);
+    }
+    Verdict { holds: false, reason: Some("ReadinessGatesNotReady"), message: Some(unready.join(", ")) }
+}
+
+fn containers_ready(scene: &Scene<'_>, status: &PodStatus, phase: PodPhase) -> Verdict {
     let all = status.init_container_statuses.iter().chain(&status.container_statuses);
     let serving = scene.parts().zip(all).filter(|(part, _)| part.role != Role::Init);
-    match status.phase {
+    match phase {
         PodPhase::Succeeded => Verdict { holds: false, reason: Some("PodCompleted"), message: None },
         PodPhase::Failed => Verdict { holds: false, reason: Some("PodFailed"), message: None },
         _ => match names(serving.map(|(_, status)| status).filter(|status| !status.ready)) {
@@ -105,8 +131,8 @@ fn containers_ready(scene: &Scene<'_>, status: &PodStatus) -> Verdict {
     }
 }
 
-fn restarting(scene: &Scene<'_>, status: &PodStatus) -> Verdict {
-    match status.phase {
+fn restarting(scene: &Scene<'_>, phase: PodPhase) -> Verdict {
+    match phase {
         PodPhase::Succeeded => Verdict { holds: false, reason: Some("PodCompleted"), message: None },
         PodPhase::Failed => Verdict { holds: false, reason: Some("PodFailed"), message: None },
         _ if scene.restarting => Verdict {

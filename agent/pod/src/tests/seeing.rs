@@ -10,6 +10,7 @@ use coracle_model::{
 use super::values::{at, created, exited, pod, running};
 use crate::backoff::CrashLoop;
 use crate::ports::{Failure, Observed, ObservedContainer, SandboxState};
+use crate::record::Verdict;
 use crate::scene::Scene;
 use crate::status::{Course, Notes, status};
 
@@ -22,6 +23,8 @@ struct Seen<'a> {
     failures: BTreeMap<usize, Failure>,
     back_off: BTreeMap<usize, CrashLoop>,
     course: Course,
+    verdict: Option<Verdict>,
+    gates: &'a [&'a str],
     previous: Option<PodStatus>,
     now: i64,
 }
@@ -34,6 +37,8 @@ fn seen(policy: RestartPolicy, containers: Vec<ObservedContainer>) -> Seen<'stat
         failures: BTreeMap::new(),
         back_off: BTreeMap::new(),
         course: Course::Running,
+        verdict: None,
+        gates: &[],
         previous: None,
         now: 100,
     }
@@ -50,10 +55,12 @@ impl Seen<'_> {
             failures: &self.failures,
             pod_failure: None,
             course: self.course,
+            verdict: self.verdict.as_ref(),
             previous: self.previous.as_ref(),
             now: at(self.now),
         };
-        let pod = pod("a", self.policy, self.init, &["web"]);
+        let mut pod = pod("a", self.policy, self.init, &["web"]);
+        pod.spec.readiness_gates = self.gates.iter().copied().map(str::to_owned).collect();
         status(
             &Scene {
                 pod: &pod,
@@ -189,6 +196,52 @@ fn conditions_say_what_is_missing() {
     assert_eq!(condition(&status, PodConditionType::Initialized), (true, Some("PodCompleted"), None));
     let status = seen(Never, vec![exited("web", 0, 1)]).status();
     assert_eq!(condition(&status, PodConditionType::Ready), (false, Some("PodFailed"), None));
+}
+
+#[test]
+fn a_pod_is_ready_once_its_gates_are() {
+    let ready = |gates, containers| {
+        let status = Seen { gates, ..seen(Always, containers) }.status();
+        assert_eq!(
+            condition(&status, PodConditionType::ContainersReady).0,
+            !status.container_statuses.iter().any(|it| !it.ready)
+        );
+        let (holds, reason, message) = condition(&status, PodConditionType::Ready);
+        (holds, reason.map(str::to_owned), message.map(str::to_owned))
+    };
+    let unready =
+        |message: &str| (false, Some("ReadinessGatesNotReady".to_owned()), Some(message.to_owned()));
+    assert_eq!(
+        ready(&["example.com/a", "example.com/b"], vec![running("web", 0)]),
+        unready(
+            "corresponding condition of pod readiness gate \"example.com/a\" does not exist., \
+             corresponding condition of pod readiness gate \"example.com/b\" does not exist."
+        )
+    );
+    assert_eq!(ready(&["Initialized"], vec![running("web", 0)]), (true, None, None));
+    // Its containers come first.
+    let (_, reason, _) = ready(&["example.com/a"], vec![]);
+    assert_eq!(reason.as_deref(), Some("ContainersNotReady"));
+}
+
+#[test]
+fn a_pod_the_node_ends_is_not_ready_and_fails_with_its_last_container() {
+    for disruption in [false, true] {
+        let verdict = Some(Verdict { reason: "Why".to_owned(), message: "because".to_owned(), disruption });
+        let seen = |containers, course| {
+            Seen { verdict: verdict.clone(), course, ..seen(Always, containers) }.status()
+        };
+        let stopping = seen(vec![running("web", 0)], Course::Stopping);
+        assert_eq!((stopping.phase, stopping.reason.as_deref()), (PodPhase::Running, None));
+        for kind in [PodConditionType::Ready, PodConditionType::ContainersReady] {
+            assert_eq!(condition(&stopping, kind), (false, Some("PodFailed"), None));
+        }
+        let ended = seen(vec![exited("web", 0, 0)], Course::Ended);
+        assert_eq!((ended.phase, ended.reason.as_deref()), (PodPhase::Failed, Some("Why")));
+        assert_eq!(ended.message.as_deref(), Some("because"));
+        let target = ended.conditions.iter().any(|it| it.kind == PodConditionType::DisruptionTarget);
+        assert_eq!(target, disruption);
+    }
 }
 
 #[test]

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::{Moment, Worker};
 use crate::action::{Action, Step};
 use crate::board::WorkerPhase;
+use crate::inbox::Eviction;
 use crate::plan::{self, Stop, Stops, Timer};
 use crate::ports::{Clock, Observed, Ports};
-use crate::record::{Deletion, Ending, PodRecord, StopCause, StopOrder};
+use crate::record::{Deletion, Ending, PodRecord, StopCause, StopOrder, Verdict};
 use crate::scene::{Role, Scene};
 use crate::status::Course;
 
@@ -67,10 +68,48 @@ impl<P: Ports> Worker<P> {
         }
     }
 
-    /// The pod comes to its end by itself: what of it still runs has the pod's grace period from now on.
-    pub(super) fn end(&mut self, moment: Moment) {
-        let grace = self.record.pod.spec.termination_grace_period;
-        self.record.ending = Some(Ending { since: moment.now, grace });
+    /// The pod has run for longer than it may. Whether that is so; else it is looked at again in time.
+    pub(super) fn exceeds_deadline(&mut self, moment: Moment, timer: &mut Timer) -> bool {
+        let Some(limit) = self.record.pod.spec.active_deadline else { return false };
+        // A clock that was set back gives more time; nothing else is known of how long the pod has run.
+        let passed =
+            Duration::try_from(moment.now.duration_since(self.record.start_time)).unwrap_or_default();
+        if let Some(left) = limit.checked_sub(passed).filter(|left| !left.is_zero()) {
+            timer.wake_in(left);
+            return false;
+        }
+        let message = "Pod was active on the node longer than the specified deadline";
+        self.event(EventType::Normal, "DeadlineExceeded", None, message.to_owned());
+        let (reason, message) = ("DeadlineExceeded".to_owned(), message.to_owned());
+        self.end(Some(Verdict { reason, message, disruption: false }), None, moment);
+        true
+    }
+
+    /// The pod is to be ended for the node's sake. One that ends anyway has no more time than that.
+    pub(super) fn accept_eviction(&mut self, eviction: Eviction) {
+        let Eviction { reason, message, grace } = eviction;
+        let moment = self.moment();
+        match self.phase {
+            WorkerPhase::Syncing => {
+                self.event(EventType::Warning, reason, None, message.clone());
+                let verdict = Verdict { reason: reason.to_owned(), message, disruption: true };
+                self.end(Some(verdict), grace, moment);
+            }
+            WorkerPhase::Terminating => {
+                if let (Some(grace), Some(deadline)) = (grace, &mut self.deadline) {
+                    *deadline = (*deadline).min(moment.instant + grace);
+                    self.failing.retain(|step, _| !matches!(step, Step::Stop(_)));
+                }
+            }
+            WorkerPhase::Terminated | WorkerPhase::Gone => {}
+        }
+    }
+
+    /// The pod comes to its end: what of it still runs has the pod's grace period, or less, from now on.
+    pub(super) fn end(&mut self, verdict: Option<Verdict>, grace: Option<Duration>, moment: Moment) {
+        let own = self.record.pod.spec.termination_grace_period;
+        let grace = grace.map_or(own, |grace| grace.min(own));
+        self.record.ending = Some(Ending { since: moment.now, grace, verdict });
         self.deadline = Some(moment.instant + grace);
         self.unsaved = true;
         self.enter(WorkerPhase::Terminating);

@@ -67,6 +67,7 @@ impl<P: Ports> Worker<P> {
                 failures: &failures,
                 pod_failure,
                 course,
+                verdict: self.record.ending.as_ref().and_then(|ending| ending.verdict.as_ref()),
                 previous: self.status.as_deref(),
                 now,
             },

@@ -13,6 +13,9 @@ use crate::ports::{Observed, Ports};
 impl<P: Ports> Worker<P> {
     /// What is to be done for a pod that is to run.
     pub(super) fn sync(&mut self, observed: &Observed, moment: Moment, timer: &mut Timer) -> Vec<Action> {
+        if self.exceeds_deadline(moment, timer) {
+            return Vec::new();
+        }
         let mut plan = self.plan(observed, moment);
         if !plan.stops.is_empty() {
             for (id, cause) in std::mem::take(&mut plan.stops) {
@@ -29,7 +32,7 @@ impl<P: Ports> Worker<P> {
             Some(Restarting::Ending) | None => {}
         }
         if plan.outcome.is_some() {
-            self.end(moment);
+            self.end(None, None, moment);
             return Vec::new();
         }
         if !plan.starting {
@@ -42,7 +45,7 @@ impl<P: Ports> Worker<P> {
             tracing::debug!(pod = %self.record.pod.key, index, delay = ?back_off.delay, "in back-off");
         }
         self.back_off = plan.back_off;
-        *timer = plan.timer;
+        timer.0 = timer.0.into_iter().chain(plan.timer.0).min();
         plan.actions
     }
 
