@@ -163,6 +163,7 @@ fn container_status(status: &ContainerStatus) -> Value {
         image,
         image_id,
         container_id,
+        stop_signal,
     } = status;
     let last_state = match last_state {
         Some(last) => json!({ "terminated": terminated(last) }),
@@ -178,6 +179,7 @@ fn container_status(status: &ContainerStatus) -> Value {
     object.insert("image".to_owned(), image.as_str().into());
     object.insert("imageID".to_owned(), image_id.as_str().into());
     put(&mut object, "containerID", container_id.map(|id| format!("coracle://{id}")));
+    put(&mut object, "stopSignal", stop_signal.map(|signal| signal.to_string()));
     Value::Object(object)
 }
 

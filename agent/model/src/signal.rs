@@ -1,5 +1,6 @@
 //! Signals, as images and specifications name them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -71,9 +72,29 @@ impl Signal {
         known.then_some(signal)
     }
 
+    /// The signal of this Linux number, if there is one.
+    pub fn from_number(number: i32) -> Option<Self> {
+        (1..=RTMAX).contains(&number).then_some(Self(number))
+    }
+
     /// The number.
     pub fn number(self) -> i32 {
         self.0
+    }
+}
+
+/// As the API names it: `SIGTERM`, `SIGRTMIN+3`, `SIGRTMAX-1`.
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of two names the first is the usual one.
+        if let Some((name, _)) = NAMES.iter().find(|(_, number)| *number == self.0) {
+            return write!(f, "SIG{name}");
+        }
+        match real_time(self.0) {
+            Some(name) => write!(f, "SIG{name}"),
+            // What the C library keeps for itself has no name.
+            None => write!(f, "{}", self.0),
+        }
     }
 }
 
@@ -99,7 +120,7 @@ fn real_time(number: i32) -> Option<String> {
 
 fn number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
-        return (1..=RTMAX).contains(&number).then_some(number);
+        return Signal::from_number(number).map(Signal::number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -136,6 +157,12 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
         }
+        for signal in (1..=RTMAX).filter_map(Signal::from_number) {
+            assert_eq!(signal.to_string().parse(), Ok(signal), "{signal}");
+        }
+        let names = [6, 29, 33, 34, 37, 49, 50, 64].map(|number| Signal(number).to_string());
+        let expected = "SIGABRT SIGIO 33 SIGRTMIN SIGRTMIN+3 SIGRTMIN+15 SIGRTMAX-14 SIGRTMAX";
+        assert_eq!(names.join(" "), expected);
         for text in ["", "SIG", "0", "65", "-1", "SIGRTMIN+31", "SIGRTMAX-99", "SIGFOO", "RTMIN+x"] {
             assert!(text.parse::<Signal>().is_err(), "{text}");
         }

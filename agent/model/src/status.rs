@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, QosClass};
+use crate::{ContainerId, QosClass, Signal};
 
 /// `pod.status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,6 +107,9 @@ pub struct ContainerStatus {
     pub image_id: String,
     /// The running or last container.
     pub container_id: Option<ContainerId>,
+    /// What that one is sent first when it is to end.
+    #[serde(default)]
+    pub stop_signal: Option<Signal>,
 }
 
 /// `containerStatuses[].state`.

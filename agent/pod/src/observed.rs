@@ -1,6 +1,6 @@
 //! What the runtime has of a pod, as it tells it.
 
-use coracle_model::ContainerId;
+use coracle_model::{ContainerId, Signal};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,8 @@ pub struct ObservedContainer {
     pub image: ImageRef,
     /// When it was created.
     pub created_at: Timestamp,
+    /// What it is sent first when it is to end.
+    pub stop_signal: Option<Signal>,
     /// Where it is in its life.
     pub state: ObservedState,
 }

@@ -21,6 +21,7 @@ fn status() -> PodStatus {
         image: "nginx".to_owned(),
         image_id: String::new(),
         container_id: None,
+        stop_signal: None,
     };
     let ended = Terminated {
         exit_code: 137,
@@ -40,6 +41,7 @@ fn status() -> PodStatus {
         restart_count: 1,
         image_id: "sha256:00".to_owned(),
         container_id: id,
+        stop_signal: "SIGRTMIN+3".parse().ok(),
         ..container(
             "server",
             ContainerState::Running(Running { started_at: "2026-01-02T03:04:07Z".parse().unwrap() }),

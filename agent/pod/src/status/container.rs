@@ -53,6 +53,9 @@ pub(super) fn status(
         },
     };
     let runs = latest.filter(|_| matches!(state, ContainerState::Running(_)));
+    // What was ended with all others is as good as gone, and as good as started again.
+    let gone = matches!(state, ContainerState::Waiting(_))
+        && latest.is_some_and(|latest| !latest.is_live() && is_restarted(scene, latest));
     ContainerStatus {
         name: part.spec.name.to_string(),
         ready: match (&state, part.role) {
@@ -63,13 +66,11 @@ pub(super) fn status(
         started: runs.is_some_and(|live| scene.has_started(part.spec, live)),
         state,
         last_state,
-        restart_count: latest.map_or(0, |latest| {
-            // What was ended with all others is as good as started again.
-            latest.attempt + u32::from(!latest.is_live() && is_restarted(scene, latest))
-        }),
+        restart_count: latest.map_or(0, |latest| latest.attempt + u32::from(gone)),
         image: part.spec.image.clone(),
         image_id: latest.map(|latest| latest.image.id.clone()).unwrap_or_default(),
-        container_id: latest.map(|latest| latest.id),
+        container_id: latest.filter(|_| !gone).map(|latest| latest.id),
+        stop_signal: latest.and_then(|latest| latest.stop_signal),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, Handler, Name, Pod, PodKey, PodSpec, Probe, RestartPolicy};
+use coracle_model::{
+    Container, ContainerId, Handler, Name, Pod, PodKey, PodSpec, Probe, RestartPolicy, Signal,
+};
 use jiff::Timestamp;
 
 use crate::ports::{ImageRef, ObservedContainer, ObservedState};
@@ -70,6 +72,7 @@ pub(crate) fn observed(name: &str, attempt: u32, state: ObservedState) -> Observ
         sandbox_attempt: 0,
         image: image(),
         created_at: at(0),
+        stop_signal: Some(Signal::TERM),
         state,
     }
 }

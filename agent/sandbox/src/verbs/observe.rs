@@ -44,6 +44,8 @@ pub struct ContainerSnapshot {
     pub image_id: String,
     /// When it was created.
     pub created_at: Timestamp,
+    /// The number of the signal that asks it to end.
+    pub stop_signal: i32,
     /// Where it is in its life.
     pub stage: ContainerStage,
 }
@@ -119,6 +121,7 @@ fn container_snapshot(container: &ContainerState) -> ContainerSnapshot {
         sandbox_attempt: record.sandbox_attempt,
         image_id: record.image_id,
         created_at: record.created_at,
+        stop_signal: record.stop_signal,
         stage,
     }
 }

@@ -162,6 +162,7 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
         sandbox_attempt: container.sandbox_attempt,
         image: ImageRef { id: container.image_id },
         created_at: container.created_at,
+        stop_signal: Signal::from_number(container.stop_signal),
         state,
     }
 }
@@ -183,9 +184,10 @@ impl Composer {
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
         let environment = self.environment(pod, &container, configs)?;
         let process = effective_process(&container, &environment, config, pod.hostname()).map_err(created)?;
-        let stop_signal = match process.stop_signal.as_deref() {
-            None => Signal::TERM,
-            Some(text) => text.parse().map_err(failure("CreateContainerError"))?,
+        let stop_signal = match (container.lifecycle.stop_signal, process.stop_signal.as_deref()) {
+            (Some(own), _) => own,
+            (None, None) => Signal::TERM,
+            (None, Some(text)) => text.parse().map_err(failure("CreateContainerError"))?,
         };
         let dir = self.dirs.container(&pod.uid, id);
         // Writable also where the specification wants it read-only: init makes it so,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, Pod, PodUid, RestartAction, RestartPolicy};
+use coracle_model::{Container, ContainerId, Pod, PodUid, RestartAction, RestartPolicy, Signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::values::image;
@@ -97,6 +97,7 @@ impl Runtime for Fake {
                 sandbox_attempt: sandbox,
                 image: image(),
                 created_at,
+                stop_signal: Some(Signal::TERM),
                 state: ObservedState::Created,
             });
             for (holds, what) in checks {
