@@ -34,18 +34,18 @@ impl Acting {
     pub(crate) fn begin<P: Ports>(&mut self, ports: &Arc<P>, record: &PodRecord, action: Action) {
         let step = action.step();
         let (ports, pod) = (Arc::clone(ports), Arc::clone(&record.pod));
-        let call: Call = if action == Action::SaveRecord {
-            let record = record.clone();
-            Box::pin(async move {
-                let result = ports.records().save(&record).await;
-                (action, result.map(|()| Outcome::Done))
-            })
-        } else {
-            Box::pin(async move {
-                let result = call(&*ports, &pod, &action).await;
-                (action, result)
-            })
-        };
+        let record = matches!(action, Action::SaveRecord | Action::Checkpoint).then(|| record.clone());
+        let call: Call = Box::pin(async move {
+            let result = match (&action, record) {
+                (Action::SaveRecord, Some(record)) => ports.records().save(&record).await,
+                (Action::Checkpoint, Some(record)) => ports.records().checkpoint(&record).await,
+                _ => {
+                    let result = call(&*ports, &pod, &action).await;
+                    return (action, result);
+                }
+            };
+            (action, result.map(|()| Outcome::Done))
+        });
         self.calls.push((step, call));
     }
 
@@ -89,8 +89,8 @@ impl Acting {
 async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Outcome, Failure> {
     let (runtime, volumes) = (ports.runtime(), ports.volumes());
     match action {
-        // Needs the record itself: see `begin`.
-        Action::SaveRecord => Ok(()),
+        // These need the record itself: see `begin`.
+        Action::SaveRecord | Action::Checkpoint => Ok(()),
         Action::EnsureSandbox => runtime.ensure_sandbox(pod).await,
         Action::EnsureVolumes => volumes.ensure_volumes(pod).await,
         Action::EnsureImage(index, _) => {
@@ -175,6 +175,7 @@ pub(crate) fn failure_event(step: Step, failure: &Failure) -> (EventType, &'stat
         Step::Remove(_) => ("FailedSync", format!("error removing a container that ended: {message}")),
         Step::ReleaseLogs => ("FailedSync", format!("error removing the pod's logs: {message}")),
         Step::SaveRecord => ("FailedSync", format!("error saving the pod's record: {message}")),
+        Step::Checkpoint => ("FailedSync", format!("error saving the pod's checkpoint: {message}")),
         Step::ForgetRecord => ("FailedSync", format!("error removing the pod's record: {message}")),
     };
     (EventType::Warning, event, message)

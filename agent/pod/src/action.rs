@@ -14,6 +14,7 @@ pub(crate) type Index = usize;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     SaveRecord,
+    Checkpoint,
     EnsureSandbox,
     EnsureVolumes,
     /// Its configuration changed under containers that may run.
@@ -38,6 +39,7 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     SaveRecord,
+    Checkpoint,
     Sandbox,
     Volumes,
     RefreshVolumes,
@@ -59,6 +61,7 @@ impl Action {
     pub(crate) fn step(&self) -> Step {
         match *self {
             Self::SaveRecord => Step::SaveRecord,
+            Self::Checkpoint => Step::Checkpoint,
             Self::EnsureSandbox => Step::Sandbox,
             Self::EnsureVolumes => Step::Volumes,
             Self::RefreshVolumes => Step::RefreshVolumes,
@@ -101,10 +104,5 @@ impl Step {
             Self::Image(_) => backoff::IMAGE,
             _ => backoff::STEP,
         }
-    }
-
-    /// Whether it goes on when the pod comes to its end: what ends a container goes on ending it.
-    pub(crate) fn outlasts_phase(self) -> bool {
-        matches!(self, Self::PreStop(_) | Self::Stop(_))
     }
 }

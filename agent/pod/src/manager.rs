@@ -15,7 +15,7 @@ use crate::ports::{Clock, Ports};
 use crate::record::PodRecord;
 use crate::scene::Scene;
 use crate::status::{self, Course, Notes};
-use crate::worker::{End, Worker};
+use crate::worker::{End, Origin, Worker};
 
 /// The node's pods. Cheap to clone; all clones are the same pods.
 pub struct Pods<P: Ports> {
@@ -88,12 +88,28 @@ impl<P: Ports> Pods<P> {
     /// Takes over a pod that was found on record after a restart of the agent, with whatever of it is
     /// there. To be called for every record before the first [`Pods::set_desired`]. Needs a tokio runtime.
     pub fn adopt(&self, record: PodRecord) -> Result<(), KeyTaken> {
+        self.take_over(record, Origin::Recorded)
+    }
+
+    /// Takes over a pod that an agent has had before the machine was booted again: one that had ended stays so.
+    /// Of any other, what ran when it was seen last counts as ended with the machine, its restart policy says
+    /// what follows, and restart counts go on. To be called as [`Pods::adopt`], once what the earlier boot has
+    /// left of the pod is cleared away, but its volumes.
+    pub fn adopt_after_reboot(&self, record: PodRecord) -> Result<(), KeyTaken> {
+        self.take_over(record, Origin::Rebooted)
+    }
+
+    fn take_over(&self, mut record: PodRecord, origin: Origin) -> Result<(), KeyTaken> {
+        if origin == Origin::Rebooted {
+            // Of containers that are gone.
+            record.progress.clear();
+        }
         let mut slots = self.shared.lock();
         if let Some(slot) = slots.by_key.get(&record.pod.key) {
             let (uid, key) = (record.pod.uid.clone(), record.pod.key.clone());
             return Err(KeyTaken { uid, key, taken_by: slot.uid.clone() });
         }
-        self.shared.start(&mut slots, record, true);
+        self.shared.start(&mut slots, record, origin);
         self.shared.recount(&slots);
         Ok(())
     }
@@ -118,7 +134,7 @@ impl<P: Ports> Pods<P> {
             }
         } else {
             let record = PodRecord::new(pod, source, self.shared.ports.clock().now());
-            self.shared.start(&mut slots, record, false);
+            self.shared.start(&mut slots, record, Origin::New);
         }
         self.shared.recount(&slots);
         Ok(())
@@ -232,7 +248,7 @@ impl Slot {
 
 impl<P: Ports> Shared<P> {
     /// Starts the worker of a pod whose namespace and name are free.
-    fn start(self: &Arc<Self>, slots: &mut Slots, record: PodRecord, recorded: bool) {
+    fn start(self: &Arc<Self>, slots: &mut Slots, record: PodRecord, origin: Origin) {
         let inbox = Arc::new(Inbox::default());
         let pod = Arc::clone(&record.pod);
         let slot = Slot {
@@ -244,8 +260,7 @@ impl<P: Ports> Shared<P> {
         };
         slots.by_key.insert(pod.key.clone(), slot);
         slots.keys.insert(pod.uid.clone(), pod.key.clone());
-        let mut worker =
-            Worker::new(Arc::clone(&self.ports), inbox, Arc::clone(&self.board), record, recorded);
+        let mut worker = Worker::new(Arc::clone(&self.ports), inbox, Arc::clone(&self.board), record, origin);
         worker.announce();
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -262,7 +277,7 @@ impl<P: Ports> Shared<P> {
         slots.keys.remove(&pod.uid);
         if let Some((pod, source)) = slots.by_key.remove(&pod.key).and_then(|slot| slot.successor) {
             let record = PodRecord::new(pod, source, self.ports.clock().now());
-            self.start(&mut slots, record, false);
+            self.start(&mut slots, record, Origin::New);
         }
         self.recount(&slots);
     }

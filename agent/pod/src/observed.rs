@@ -43,8 +43,9 @@ pub struct ObservedContainer {
     pub name: String,
     /// The restart count it was created with.
     pub attempt: u32,
-    /// The [`Observed::sandbox_attempt`] it was created in: init containers run again in a new sandbox.
-    pub sandbox_attempt: u32,
+    /// The [`Observed::sandbox_attempt`] it was created in: init containers run again in a new sandbox. `None`
+    /// of one that only the pod's record still tells of.
+    pub sandbox_attempt: Option<u32>,
     /// The image it was created from.
     pub image: ImageRef,
     /// When it was created.

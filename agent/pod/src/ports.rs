@@ -168,12 +168,16 @@ pub trait Hooks: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// Where the agent keeps what it must know of its pods after a restart.
+/// Where the agent keeps what it must know of its pods after a restart of its own, or of the machine.
 pub trait Records: Send + Sync + 'static {
     /// Writes the record in place of the one before, durably and at once.
     fn save(&self, record: &PodRecord) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Removes the pod's record: the pod is gone.
+    /// Keeps a copy of the record for after a reboot of the machine, in place of the one before. Waits for the
+    /// disk. Is carried out once begun, also when the call is dropped.
+    fn checkpoint(&self, record: &PodRecord) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Removes the pod's record, and the copy for after a reboot: the pod is gone.
     fn forget(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 

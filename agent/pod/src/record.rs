@@ -40,6 +40,10 @@ pub struct PodRecord {
     /// counts for nothing any more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub round: BTreeMap<String, u32>,
+    /// What was seen of it last, give or take a second: tells the times of its conditions, and what has become
+    /// of containers the runtime no longer knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Arc<PodStatus>>,
     /// How far the containers are that are there, where it is more than the runtime tells.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub progress: BTreeMap<ContainerId, Progress>,
@@ -129,6 +133,7 @@ impl PodRecord {
             streak_base: BTreeMap::new(),
             restarting: false,
             round: BTreeMap::new(),
+            seen: None,
             progress: BTreeMap::new(),
         }
     }

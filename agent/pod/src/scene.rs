@@ -61,7 +61,7 @@ impl<'a> Scene<'a> {
     /// Whether a container belongs to the sandbox the pod has now, and was not left behind in it.
     pub(crate) fn is_current(&self, container: &ObservedContainer) -> bool {
         self.observed.sandbox == SandboxState::Ready
-            && container.sandbox_attempt == self.observed.sandbox_attempt
+            && container.sandbox_attempt == Some(self.observed.sandbox_attempt)
             && !self.is_left_behind(container)
     }
 

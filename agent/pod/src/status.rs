@@ -4,6 +4,8 @@ mod conditions;
 mod container;
 mod phase;
 
+pub(crate) use self::container::RESTARTING_ALL;
+
 use std::collections::BTreeMap;
 
 use coracle_model::{ContainerState, ContainerStatus, PodPhase, PodStatus, qos_class};

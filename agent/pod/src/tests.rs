@@ -9,6 +9,7 @@ mod node;
 mod planning;
 mod probing;
 mod random;
+mod reboot;
 mod restart_rules;
 mod scenarios;
 mod seeing;

@@ -1,5 +1,6 @@
 //! The worker of one pod: observe, plan, act, publish; then wait for something to change.
 
+mod checkpoint;
 mod ending;
 mod probing;
 mod results;
@@ -13,6 +14,7 @@ use coracle_model::{ContainerId, EventType, Name, PodStatus};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
+use self::checkpoint::Kept;
 use self::ending::Stopping;
 use self::results::Failing;
 use crate::act::Acting;
@@ -20,8 +22,9 @@ use crate::action::{Action, Index, Step};
 use crate::backoff::{self, CrashLoop};
 use crate::board::{Board, WorkerPhase};
 use crate::inbox::Inbox;
+use crate::past::{self, Loss};
 use crate::plan::{self, Prepared, Released, Timer};
-use crate::ports::{Clock, Events, Observed, PodEvent, Ports, Runtime, SandboxState};
+use crate::ports::{Clock, Events, Observed, ObservedContainer, PodEvent, Ports, Runtime, SandboxState};
 use crate::record::{Deletion, PodRecord};
 use crate::scene::Scene;
 
@@ -64,8 +67,25 @@ pub(crate) struct Worker<P: Ports> {
     probed: Vec<(ContainerId, bool)>,
     has_probes: bool,
     sandbox: SandboxState,
+    /// The containers that only the record still tells of, and that no later run has replaced.
+    past: Vec<ObservedContainer>,
+    /// What is kept for after a reboot.
+    kept: Kept,
+    /// When what was seen is put on record.
+    keep_at: Option<Instant>,
     status: Option<Arc<PodStatus>>,
     published: Option<(WorkerPhase, Option<Deletion>)>,
+}
+
+/// How a worker comes by its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The node takes it up now.
+    New,
+    /// It is on record: an agent before this one has had it.
+    Recorded,
+    /// So it was, before the machine was booted again.
+    Rebooted,
 }
 
 /// The time, on the wall clock and on the one that is never set.
@@ -76,18 +96,25 @@ struct Moment {
 }
 
 impl<P: Ports> Worker<P> {
-    /// A worker for a pod, `recorded` if it was found on record: whatever of it is there is taken over.
+    /// A worker for a pod. Whatever of it is there is taken over.
     pub(crate) fn new(
         ports: Arc<P>,
         inbox: Arc<Inbox>,
         board: Arc<Board>,
-        record: PodRecord,
-        recorded: bool,
+        mut record: PodRecord,
+        origin: Origin,
     ) -> Self {
         let moment = Moment { now: ports.clock().now(), instant: Instant::now() };
         let observed = ports.runtime().observe(&record.pod.uid);
+        let recorded = origin == Origin::Recorded;
+        let loss = if origin == Origin::Rebooted { Loss::Reboot } else { Loss::Unknown };
+        let seen = record.seen.as_deref();
+        let past = seen.map(|seen| past::past(seen, &observed, loss, moment.now)).unwrap_or_default();
         let removal = record.deletion.map(|it| moment.deadline(it.requested_at, it.grace));
         let ending = record.ending.as_ref().map(|it| moment.deadline(it.since, it.grace));
+        for ended in past.iter().filter(|past| past::ended_with_machine(past)) {
+            record.streak_base.insert(ended.name.clone(), ended.attempt.saturating_add(1));
+        }
         let has_probes = record.pod.all_containers().any(|container| !container.probes.is_empty());
         let ended = removal.is_some() || ending.is_some() || record.finished.is_some();
         Self {
@@ -95,6 +122,10 @@ impl<P: Ports> Worker<P> {
             stopping: ending::resumed(&record, &observed, moment),
             has_probes,
             sandbox: observed.sandbox,
+            past,
+            kept: Kept::default(),
+            keep_at: None,
+            status: record.seen.clone(),
             ports,
             inbox,
             board,
@@ -111,14 +142,13 @@ impl<P: Ports> Worker<P> {
             stale: false,
             outdated: Vec::new(),
             probed: Vec::new(),
-            status: None,
             published: None,
         }
     }
 
     /// Publishes what is seen of the pod before anything is done.
     pub(crate) fn announce(&mut self) {
-        let observed = self.ports.runtime().observe(&self.record.pod.uid);
+        let observed = self.observe();
         let now = self.ports.clock().now();
         self.publish(&observed, now);
     }
@@ -165,7 +195,12 @@ impl<P: Ports> Worker<P> {
     fn enter(&mut self, phase: WorkerPhase) {
         tracing::debug!(pod = %self.record.pod.key, uid = %self.record.pod.uid, ?phase, "entering phase");
         self.phase = phase;
-        self.give_up(|step| phase == WorkerPhase::Terminating && step.outlasts_phase());
+        self.give_up(|step| match step {
+            Step::PreStop(_) | Step::Stop(_) => phase == WorkerPhase::Terminating,
+            // It cannot be taken back.
+            Step::Checkpoint => true,
+            _ => false,
+        });
         self.failing.clear();
         self.back_off.clear();
         self.prepared = Prepared::default();
@@ -182,7 +217,7 @@ impl<P: Ports> Worker<P> {
     /// Takes every step that can be taken now. When to look again if nothing happens.
     fn advance(&mut self) -> Option<Instant> {
         let moment = self.moment();
-        let observed = self.ports.runtime().observe(&self.record.pod.uid);
+        let observed = self.observe();
         self.note(&observed);
         self.follow_probes(&observed);
         let (mut actions, mut timer) = (Vec::new(), Timer::default());
@@ -201,7 +236,8 @@ impl<P: Ports> Worker<P> {
             let saving = self.acting.contains(Step::SaveRecord);
             actions = plan::release(self.released, !self.unsaved && !saving, deleted);
             // A record being written would come back after it was removed.
-            actions.retain(|action| !(saving && *action == Action::ForgetRecord));
+            let writing = saving || self.acting.contains(Step::Checkpoint);
+            actions.retain(|action| !(writing && *action == Action::ForgetRecord));
             if deleted && self.released.record {
                 self.phase = WorkerPhase::Gone;
                 return None;
@@ -212,6 +248,11 @@ impl<P: Ports> Worker<P> {
         }
         self.begin(actions, &observed, moment);
         self.publish(&observed, moment.now);
+        let mut actions = self.keep(moment, &mut timer);
+        if self.unsaved && !self.is_leaving() {
+            actions.push(Action::SaveRecord);
+        }
+        self.begin(actions, &observed, moment);
         let retry = self.failing.values().map(|failing| failing.not_before);
         let retry = retry.filter(|at| *at > Instant::now()).min();
         let timer = timer.0.map(|after| moment.instant + after);
@@ -228,7 +269,7 @@ impl<P: Ports> Worker<P> {
         self.unsaved |= backoff::note_long_runs(observed, &mut self.record.streak_base);
         if observed.sandbox == SandboxState::Dead && self.sandbox == SandboxState::Ready {
             // What was begun for the old sandbox must not come out in the new one.
-            self.give_up(|_| false);
+            self.give_up(|step| step == Step::Checkpoint);
             let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
             self.event(EventType::Normal, "SandboxChanged", None, message);
         }
@@ -247,6 +288,18 @@ impl<P: Ports> Worker<P> {
             Step::Remove(id) => find(*id).is_some(),
             _ => true,
         });
+    }
+
+    /// What is there of the pod, and what was there and is no more.
+    fn observe(&mut self) -> Observed {
+        let mut observed = self.ports.runtime().observe(&self.record.pod.uid);
+        let containers = &observed.containers;
+        self.past.retain(|past| {
+            let replaced = |one: &ObservedContainer| one.name == past.name && one.attempt > past.attempt;
+            !containers.iter().any(|one| replaced(one) && !one.is_live())
+        });
+        observed.containers.splice(0..0, self.past.iter().cloned());
+        observed
     }
 
     fn scene<'a>(&'a self, observed: &'a Observed) -> Scene<'a> {

@@ -13,7 +13,7 @@ use coracle_events::EventLog;
 use coracle_image::Store;
 use coracle_model::PodUid;
 use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
-use coracle_pod::{PodRecord, Pods, RecordDir};
+use coracle_pod::{Found, PodRecord, Pods, RecordDir};
 use coracle_sandbox::{Adoption, LogLimits, Runtime, RuntimeConfig};
 use coracle_server::{Problem, Socket};
 use coracle_volume::Volumes;
@@ -72,13 +72,10 @@ impl Agent {
         let dirs = PodDirs::new(&config.root_dir);
         let volumes = Arc::new(Volumes::new(&config.root_dir));
         let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone())?;
-        let records = RecordDir::open(config.run_dir.join("records"))?;
-        let mut known = Vec::new();
-        for record in records.load()? {
-            match record {
-                Ok(record) => known.push(record),
-                Err(error) => tracing::error!(%error, "a pod's record is unreadable; the pod is removed"),
-            }
+        let records = record_dir(config)?;
+        let (known, unreadable) = records.load()?;
+        for error in unreadable {
+            tracing::error!(%error, "a pod's record is unreadable; the pod is removed");
         }
         let node_events = NodeEvents::new(events.clone(), config);
         node_events.starting();
@@ -99,11 +96,14 @@ impl Agent {
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
 
         let pods = Pods::new(ports);
-        for record in &adopted {
-            if let Err(error) = pods.adopt(record.clone()) {
+        for Found { record, rebooted } in &adopted {
+            let record = record.clone();
+            let taken = if *rebooted { pods.adopt_after_reboot(record) } else { pods.adopt(record) };
+            if let Err(error) = taken {
                 tracing::error!(%error, "a pod is not taken over");
             }
         }
+        let adopted = adopted.into_iter().map(|found| found.record).collect();
         tokio::spawn(forward(changes, pods.clone()));
         tokio::spawn(forward(found, pods.clone()));
         let (problems, seen) = watch::channel(Arc::default());
@@ -161,7 +161,7 @@ pub(super) async fn remove_all_pods(
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
     let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone());
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
-    let records = RecordDir::open(config.run_dir.join("records"))?;
+    let records = record_dir(config)?;
     let (probes_tell, _found) = mpsc::unbounded_channel();
     let parts = Parts {
         runtime: runtime.clone(),
@@ -199,24 +199,36 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make directory {}", path.display()))
 }
 
+/// Where pods' records are: what outlasts the agent in the run directory, what outlasts the machine in the root
+/// directory.
+fn record_dir(config: &Config) -> anyhow::Result<RecordDir> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let boot = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let (records, checkpoints) = (config.run_dir.join("records"), config.root_dir.join("checkpoints"));
+    Ok(RecordDir::open(records, checkpoints, boot.trim())?)
+}
+
 /// Connects to everything that runs. A pod of which nobody can tell whether it does is taken up again from
-/// nothing.
-async fn adopt(runtime: &Runtime, ports: &NodePorts, known: Vec<PodRecord>) -> Vec<PodRecord> {
-    let adoptions = known.iter().map(|record| async {
-        let pod = &record.pod;
-        match runtime.adopt(pod).await {
-            Ok(Adoption::Complete) => {}
-            Ok(Adoption::Pending) => {
+/// nothing, and so is one of an earlier boot: whatever is there of it is dead.
+async fn adopt(runtime: &Runtime, ports: &NodePorts, known: Vec<Found>) -> Vec<Found> {
+    let adoptions = known.iter().map(|found| async {
+        let pod = &found.record.pod;
+        let adopted = if found.rebooted { None } else { Some(runtime.adopt(pod).await) };
+        match &adopted {
+            Some(Ok(Adoption::Pending)) => {
                 tracing::warn!(pod = %pod.key, "the pod's pause does not answer yet");
                 // Which of its containers are left is not known: their layers go with the pod.
                 return;
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::error!(pod = %pod.key, %error, "a pod cannot be taken over; it is started anew");
-                if let Err(error) = runtime.remove_sandbox(&pod.uid).await {
-                    tracing::error!(pod = %pod.key, %error, "its remains cannot be removed");
-                }
             }
+            Some(Ok(Adoption::Complete)) | None => {}
+        }
+        if !matches!(adopted, Some(Ok(Adoption::Complete)))
+            && let Err(error) = runtime.remove_sandbox(&pod.uid).await
+        {
+            tracing::error!(pod = %pod.key, %error, "its remains cannot be removed");
         }
         if let Err(error) = ports.runtime().clear_layers(&pod.uid).await {
             tracing::error!(pod = %pod.key, %error, "cannot remove what containers have left");
@@ -227,8 +239,8 @@ async fn adopt(runtime: &Runtime, ports: &NodePorts, known: Vec<PodRecord>) -> V
 }
 
 /// Removes what no record speaks of: the remains of pods whose removal was cut off at its last step.
-async fn clear_leaks(runtime: &Runtime, ports: &NodePorts, dirs: &PodDirs, known: &[PodRecord]) {
-    let known: BTreeSet<&PodUid> = known.iter().map(|record| &record.pod.uid).collect();
+async fn clear_leaks(runtime: &Runtime, ports: &NodePorts, dirs: &PodDirs, known: &[Found]) {
+    let known: BTreeSet<&PodUid> = known.iter().map(|found| &found.record.pod.uid).collect();
     let mut found: BTreeSet<PodUid> = match runtime.leftovers() {
         Ok(found) => found.into_iter().collect(),
         Err(error) => {

@@ -15,7 +15,7 @@ const UNKNOWN_EXIT_CODE: i32 = 137;
 const RESTARTED_EXIT_CODE: i32 = 137;
 
 /// The reason by which the kubelet tells that all containers are, or were, restarted.
-pub(super) const RESTARTING_ALL: &str = "RestartingAllContainers";
+pub(crate) const RESTARTING_ALL: &str = "RestartingAllContainers";
 const RESTARTING_ALL_MESSAGE: &str = "The container is removed because RestartAllContainers in place";
 
 /// The reason by which the kubelet tells that a postStart hook has failed.

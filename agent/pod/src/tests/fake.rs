@@ -35,10 +35,11 @@ pub(crate) enum Verb {
     ReleaseVolumes,
     ReleaseLogs,
     Save,
+    Checkpoint,
     Forget,
 }
 
-pub(crate) const VERBS: [Verb; 15] = [
+pub(crate) const VERBS: [Verb; 16] = [
     Verb::Sandbox,
     Verb::Volumes,
     Verb::RefreshVolumes,
@@ -53,6 +54,7 @@ pub(crate) const VERBS: [Verb; 15] = [
     Verb::ReleaseVolumes,
     Verb::ReleaseLogs,
     Verb::Save,
+    Verb::Checkpoint,
     Verb::Forget,
 ];
 
@@ -63,6 +65,7 @@ pub(crate) const CALL: Duration = Duration::from_millis(1);
 pub(crate) struct State {
     pub(crate) pods: BTreeMap<PodUid, Host>,
     pub(crate) records: BTreeMap<PodUid, PodRecord>,
+    pub(crate) checkpoints: BTreeMap<PodUid, PodRecord>,
     /// Every call, as verb and what it is about.
     pub(crate) calls: Vec<(Verb, String)>,
     /// How many of the next calls fail.
@@ -98,6 +101,10 @@ pub(crate) struct Host {
     pub(crate) logs: bool,
     /// Which runs of containers have got through their start: by name, sandbox and restart count.
     begun: BTreeSet<(String, u32, u32)>,
+    /// The last attempt of every container there was.
+    attempts: BTreeMap<String, u32>,
+    /// Containers were forgotten: with the machine, or with the sandbox.
+    forgotten: bool,
     images: BTreeSet<String>,
 }
 
@@ -193,6 +200,34 @@ impl Fake {
         });
     }
 
+    /// The pods as the next agent takes them over: by their records, else by their checkpoints.
+    pub(crate) fn take_over(self: &Arc<Self>) -> Pods<Self> {
+        let pods = Pods::new(Arc::clone(self));
+        let (records, checkpoints) = self.with(|state| (state.records.clone(), state.checkpoints.clone()));
+        let rebooted = checkpoints.into_iter().filter(|(uid, _)| !records.contains_key(uid));
+        rebooted.for_each(|(_, record)| pods.adopt_after_reboot(record).unwrap());
+        records.into_values().for_each(|record| pods.adopt(record).unwrap());
+        pods
+    }
+
+    /// The machine is booted again: what is not on disk is gone.
+    pub(crate) fn reboot(&self) {
+        self.forget_agent();
+        self.with(|state| {
+            state.records.clear();
+            // An agent that starts removes what no record speaks of.
+            let known = &state.checkpoints;
+            state.pods.retain(|uid, _| known.contains_key(uid));
+            for host in state.pods.values_mut() {
+                host.observed = Observed::default();
+                host.sandboxes = 0;
+                host.images.clear();
+                host.begun.clear();
+                host.forgotten = true;
+            }
+        });
+    }
+
     /// Everything that was told of a pod, in order.
     pub(crate) fn told(&self, pod: &PodUid) -> Vec<Told> {
         self.with(|state| state.events.iter().filter(|told| told.pod == *pod).cloned().collect())
@@ -201,7 +236,8 @@ impl Fake {
     /// What is left of any pod.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         self.with(|state| {
-            let records = state.records.keys().map(|uid| format!("the record of {uid}"));
+            let records = state.records.keys().chain(state.checkpoints.keys());
+            let records = records.map(|uid| format!("the record of {uid}"));
             let hosts = state.pods.iter().filter(|(_, host)| !host.is_clean());
             let probed = state.probed.keys().map(|uid| format!("probes of {uid}"));
             let hooks = state.hooks.iter().map(|id| format!("a hook of {id}"));
@@ -292,7 +328,8 @@ impl State {
         let hooked = hooked || spec.lifecycle.post_start.is_none();
         let found = found || spec.probes.startup.is_none();
         if hooked && found && matches!(one.state, ObservedState::Running { .. }) {
-            host.begun.insert((one.name.clone(), one.sandbox_attempt, one.attempt));
+            let sandbox = one.sandbox_attempt.unwrap();
+            host.begun.insert((one.name.clone(), sandbox, one.attempt));
         }
     }
 

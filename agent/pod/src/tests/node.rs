@@ -40,10 +40,8 @@ impl Node {
     /// The agent is killed, and another one takes over what it left.
     pub(crate) async fn restart_agent(&mut self) {
         self.pods.detach().await;
-        self.pods = Pods::new(Arc::clone(&self.fake));
         self.fake.forget_agent();
-        let records: Vec<_> = self.fake.with(|state| state.records.values().cloned().collect());
-        records.into_iter().for_each(|record| self.pods.adopt(record).unwrap());
+        self.pods = self.fake.take_over();
         sleep(SETTLE).await;
     }
 

@@ -187,7 +187,7 @@ fn an_init_container_of_an_older_sandbox_does_not_count() {
     assert_eq!(plan.actions, [Action::EnsureImage(0, 1)]);
     // Once an app container was made in this sandbox, a lost record of an init container is no reason.
     let mut web = running("web", 1);
-    web.sandbox_attempt = 1;
+    web.sandbox_attempt = Some(1);
     observed.containers = vec![web];
     assert!(!planned(OnFailure, &["init"], &["web"], &observed).actions.contains(&Action::Create(
         0,

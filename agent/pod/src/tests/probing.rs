@@ -80,7 +80,7 @@ async fn what_a_failed_probe_ends_has_the_probes_grace_period() {
         let began = Instant::now();
         node.find("web", fail(ProbeKind::Startup, own)).await;
         while node.container("web").restart_count == 0 {
-            assert_eq!(node.container("web").started, false);
+            assert!(!node.container("web").started);
             sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(began.elapsed().as_secs(), seconds, "{own:?}");

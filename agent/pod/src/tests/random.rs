@@ -38,6 +38,7 @@ enum Happening {
     Wait(u64),
     ConfigChanged,
     RestartAgent,
+    Reboot,
     Terminate(u64),
     Desire,
     Ignore(bool),
@@ -59,6 +60,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => prop_oneof![0..5u64, 5..200u64, 1_000..60_000u64, Just(700_000)].prop_map(Happening::Wait),
         1 => Just(Happening::ConfigChanged),
         1 => Just(Happening::RestartAgent),
+        1 => Just(Happening::Reboot),
         1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Terminate),
         1 => Just(Happening::Desire),
         1 => any::<bool>().prop_map(Happening::Ignore),
@@ -156,19 +158,29 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
             Happening::ConfigChanged => pods.config_changed(&uid),
             Happening::RestartAgent => {
                 pods.detach().await;
-                pods = Pods::new(Arc::clone(&fake));
-                let records: Vec<_> = fake.with(|state| state.records.values().cloned().collect());
-                if witness.phase >= Some(WorkerPhase::Terminating)
-                    && records.iter().all(|record| record.finished.is_none())
-                {
+                fake.forget_agent();
+                let finished = fake.with(|state| {
+                    let known = state.records.values().chain(state.checkpoints.values());
+                    known.map(|record| record.finished.is_some()).next()
+                });
+                if witness.phase >= Some(WorkerPhase::Terminating) && finished != Some(true) {
                     // Its end could not be put on record: the next agent does not know how it was.
                     witness = Witness::default();
                 }
                 // The phase is reached again, and until then what it ended with is not its last word.
                 witness.phase = None;
                 witness.ended = None;
-                fake.forget_agent();
-                records.into_iter().for_each(|record| pods.adopt(record).unwrap());
+                pods = fake.take_over();
+            }
+            Happening::Reboot => {
+                pods.detach().await;
+                fake.reboot();
+                // What was seen within the last second may be lost, an end that is on record is not.
+                let ended =
+                    fake.with(|state| state.checkpoints.get(&uid)?.finished.as_ref().map(|it| it.phase));
+                witness = Witness { ended, ..Witness::default() };
+                pods = fake.take_over();
+                pods.set_desired(Arc::clone(&desired), None).unwrap();
             }
             Happening::Terminate(grace) => {
                 pods.terminate(&uid, Some(Duration::from_secs(grace)));

@@ -69,7 +69,7 @@ pub(crate) fn observed(name: &str, attempt: u32, state: ObservedState) -> Observ
         id: id(number),
         name: name.to_owned(),
         attempt,
-        sandbox_attempt: 0,
+        sandbox_attempt: Some(0),
         image: image(),
         created_at: at(0),
         stop_signal: Some(Signal::TERM),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Moment, Worker};
 use crate::act::{Outcome, failure_event, success_event};
 use crate::action::{Action, Step};
-use crate::ports::{Failure, Observed, Ports, Runtime};
+use crate::ports::{Failure, Observed, Ports};
 use crate::record::StopCause;
 
 /// A step that failed and has not succeeded since.
@@ -99,12 +99,15 @@ impl<P: Ports> Worker<P> {
                 self.failing.insert(step, Failing { failure, count, not_before: Instant::now() + delay });
                 self.stale |= step == Step::RefreshVolumes;
                 self.unsaved |= step == Step::SaveRecord;
+                if step == Step::Checkpoint {
+                    self.forget_kept();
+                }
             }
         }
     }
 
     fn post_start_failed(&mut self, id: ContainerId, failure: Failure) {
-        let observed = self.ports.runtime().observe(&self.record.pod.uid);
+        let observed = self.observe();
         let moment = self.moment();
         self.order_stop(id, StopCause::PostStart(failure.message), &observed, moment);
     }

@@ -159,7 +159,7 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
         id: container.id,
         name: container.name,
         attempt: container.attempt,
-        sandbox_attempt: container.sandbox_attempt,
+        sandbox_attempt: Some(container.sandbox_attempt),
         image: ImageRef { id: container.image_id },
         created_at: container.created_at,
         stop_signal: Signal::from_number(container.stop_signal),

@@ -55,10 +55,17 @@ impl Records for Fake {
         Ok(())
     }
 
+    async fn checkpoint(&self, record: &PodRecord) -> Result<(), Failure> {
+        self.call(Verb::Checkpoint, &record.pod.uid).await?;
+        self.with(|state| state.checkpoints.insert(record.pod.uid.clone(), record.clone()));
+        Ok(())
+    }
+
     async fn forget(&self, pod: &PodUid) -> Result<(), Failure> {
         self.call(Verb::Forget, pod).await?;
         self.with(|state| {
             state.records.remove(pod);
+            state.checkpoints.remove(pod);
             let clean = state.pods.remove(pod).unwrap_or_default().is_clean();
             state.check(clean, || format!("{pod} was forgotten before all was released"));
         });
