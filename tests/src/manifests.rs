@@ -54,3 +54,16 @@ fn push(list: &mut Value, value: Value) {
         other => *other = Value::Array(vec![value]),
     }
 }
+
+/// Adds a directory of the host to the pod, and mounts it into all of its containers.
+pub fn with_shared(pod: Value, name: &str, host: &std::path::Path, mount: &str) -> Value {
+    let mut pod = pod;
+    let volume = json!({"name": name, "hostPath": {"path": host, "type": "DirectoryOrCreate"}});
+    push(&mut pod["spec"]["volumes"], volume);
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            push(&mut container["volumeMounts"], json!({"name": name, "mountPath": mount}));
+        }
+    }
+    pod
+}
