@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1;
 
 use crate::error::Faults;
 use crate::path::Path;
-use crate::pod::filled;
 
 /// A field, whether it asks for anything, and what to say beside that it is not supported yet.
 type Gate<T> = (&'static str, fn(&T) -> bool, &'static str);
