@@ -60,7 +60,10 @@ bench: ## Take the figures of docs/benchmarks.md (release build; minutes)
 .PHONY: deny
 deny: ## Licences, advisories and duplicates of the dependencies (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
-	cargo deny --locked check
+	cargo deny --locked check --allow license-exception-not-encountered
+	@for manifest in $(OUTSIDE); do (set -x; cargo deny --manifest-path $$manifest --config deny.toml --locked check \
+		--allow license-not-encountered --allow license-exception-not-encountered --allow unnecessary-skip \
+		--allow unmatched-skip) || exit 1; done
 
 .PHONY: clean
 clean: ## Remove what was built
