@@ -69,10 +69,13 @@ fn dev_has_the_standard_nodes_and_links() {
 
 #[test]
 fn masked_paths_show_nothing_and_readonly_paths_take_nothing() {
-    let output = run("cat /proc/keys /proc/timer_list; ls /proc/acpi /sys/firmware; \
+    // Not every machine has ACPI.
+    let output = run(
+        "cat /proc/keys /proc/timer_list; ls -A /sys/firmware; [ ! -d /proc/acpi ] || ls -A /proc/acpi; \
          stat -c %t:%T /proc/keys; chmod 777 /proc/keys; \
-         echo 1 > /proc/sys/net/ipv4/ip_forward; touch /sys/firmware/x");
-    assert!(output.starts_with("/proc/acpi:\n\n/sys/firmware:\n1:3\n"), "{output}");
+         echo 1 > /proc/sys/net/ipv4/ip_forward; touch /sys/firmware/x",
+    );
+    assert!(output.starts_with("1:3\n"), "{output}");
     assert_eq!(output.matches("Read-only file system").count(), 3, "{output}");
 }
 

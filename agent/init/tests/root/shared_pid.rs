@@ -13,12 +13,15 @@ use crate::harness::{Image, Recipe};
 
 const HELPER: &str = "CORACLE_TEST_PID_NAMESPACE";
 
-/// The first process of a pid namespace, as pause's copy is.
+/// The first process of a pid namespace, as pause's copy is, and a mount of its procfs for each container: Linux
+/// before 6.15 cannot copy one that is attached nowhere.
 struct Reaper {
     unshare: Child,
     control: OwnedFd,
-    proc: OwnedFd,
+    procs: Vec<OwnedFd>,
 }
+
+const CONTAINERS: usize = 2;
 
 impl Reaper {
     fn new() -> Self {
@@ -33,8 +36,8 @@ impl Reaper {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let (_, proc) = receive_report(&control).unwrap().unwrap();
-        Self { unshare, control, proc: proc.unwrap() }
+        let procs = (0..CONTAINERS).map(|_| receive_report(&control).unwrap().unwrap().1.unwrap()).collect();
+        Self { unshare, control, procs }
     }
 
     fn pidfd(&self) -> OwnedFd {
@@ -56,11 +59,13 @@ fn reaper() {
     if std::env::var_os(HELPER).is_none() {
         return;
     }
-    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    fsconfig_create(&context).unwrap();
-    let proc = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
     let control = rustix::stdio::stdin();
-    send_report(control, &Report::Console, Some(proc.as_fd())).unwrap();
+    for _ in 0..CONTAINERS {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+        fsconfig_create(&context).unwrap();
+        let proc = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+        send_report(control, &Report::Console, Some(proc.as_fd())).unwrap();
+    }
     // Until the other end closes.
     receive_report(control).unwrap();
 }
@@ -68,10 +73,10 @@ fn reaper() {
 #[test]
 fn containers_see_each_other_and_each_is_born_without_privilege() {
     let image = Image::new();
-    let reaper = Reaper::new();
-    let share = |script: &str| {
+    let mut reaper = Reaper::new();
+    let mut share = |script: &str| {
         let mut recipe = Recipe::new(&image, script);
-        recipe.pid_namespace = Some((reaper.pidfd(), reaper.proc.try_clone().unwrap()));
+        recipe.pid_namespace = Some((reaper.pidfd(), reaper.procs.pop().unwrap()));
         recipe
     };
     let mut first = share("exec sleep 1000").create().unwrap();

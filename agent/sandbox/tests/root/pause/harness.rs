@@ -1,7 +1,7 @@
 //! A pod's directory with a pause in it, and shells as its children.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -103,12 +103,16 @@ impl Pod {
         proc(self.pause.pid)
     }
 
-    /// What pause has open, by number.
+    /// What pause has open, by number. What it closes meanwhile is left out.
     pub(crate) fn descriptors(&self) -> Vec<(String, PathBuf)> {
         let mut open: Vec<_> = fs::read_dir(self.proc().join("fd"))
             .unwrap()
             .map(|entry| entry.unwrap())
-            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_link(entry.path()).unwrap()))
+            .filter_map(|entry| match fs::read_link(entry.path()) {
+                Ok(file) => Some((entry.file_name().into_string().unwrap(), file)),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => panic!("{}: {error}", entry.path().display()),
+            })
             .collect();
         open.sort();
         open
