@@ -42,9 +42,8 @@ fn the_default_is_the_default_of_other_runtimes() {
 fn no_descriptor_of_the_agents_reaches_a_container() {
     needs_root!();
     let node = Node::start();
-    let seen =
-        output(&node, "descriptors", "ls /proc/1/fd | tr '\\n' ' '; ls /proc/1/task", &json!({}), &json!({}));
-    assert_eq!(seen, "0 1 2 1\n");
+    let seen = output(&node, "descriptors", "ls /proc/1/fd; ls /proc/1/task", &json!({}), &json!({}));
+    assert_eq!(seen, "0\n1\n2\n1\n");
     node.finish();
 }
 
