@@ -11,7 +11,7 @@ VM_FILTER := limits:: kill:: lifecycle:: restart:: shm::
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: build
 build: ## Build the coracle binary for development
@@ -64,6 +64,14 @@ deny: ## Licences, advisories and duplicates of the dependencies (needs cargo-de
 	@for manifest in $(OUTSIDE); do (set -x; cargo deny --manifest-path $$manifest --config deny.toml --locked check \
 		--allow license-not-encountered --allow license-exception-not-encountered --allow unnecessary-skip \
 		--allow unmatched-skip) || exit 1; done
+
+.PHONY: fuzz
+fuzz: ## Fuzz what parses foreign bytes, FUZZ_SECONDS for each target (needs cargo-fuzz and a nightly Rust)
+	@scripts/fuzz $(or $(FUZZ_SECONDS),300)
+
+.PHONY: check-aarch64
+check-aarch64: ## Compile for aarch64, and test there what asks nothing of a kernel (needs a cross toolchain, or mmdebstrap)
+	scripts/check-aarch64
 
 .PHONY: clean
 clean: ## Remove what was built
