@@ -1,6 +1,7 @@
 //! Any bytes as an image's file: an error or an image, the store sound, and nothing outside it touched.
 //!
-//! Needs root, for device nodes and owners. Works in memory, so that nothing waits for a disk.
+//! Needs root, for device nodes and owners. Works in memory, so that nothing waits for a disk: in /dev/shm, or in the
+//! directory that `CORACLE_FUZZ_DIRECTORY` names.
 
 #![no_main]
 
@@ -12,7 +13,8 @@ use coracle_image::{ImportOptions, Limits, Store};
 use libfuzzer_sys::fuzz_target;
 
 static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
-    let dir = PathBuf::from(format!("/dev/shm/coracle-fuzz-{}", std::process::id()));
+    let parent = std::env::var_os("CORACLE_FUZZ_DIRECTORY").unwrap_or_else(|| "/dev/shm".into());
+    let dir = PathBuf::from(parent).join(format!("coracle-fuzz-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("canary"), "untouched").unwrap();
     dir
