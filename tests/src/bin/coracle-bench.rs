@@ -10,9 +10,9 @@
 )]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use coracle_tests::images;
@@ -44,13 +44,11 @@ fn main() {
     let signal = Signal::new(&node);
     println!("\n| figure | value |\n|---|---|");
     let at_rest_before = rss(node.agent_pid());
-    one_after_another(&node, &signal);
+    let mut floor = Turns::start(Command::new(floor).arg(images_directory()).arg(STARTS.to_string()));
+    in_turn(&node, &signal, &mut floor);
     all_at_once(&node, &signal, at_rest_before);
     node.finish();
-    crun_where_it_can();
-    println!("\nThe floor, {STARTS} times:\n");
-    let status = Command::new(floor).arg(images_directory()).arg(STARTS.to_string()).status();
-    assert!(status.expect("the floor program").success());
+    println!("\nThe floor, {STARTS} times, in turn with the starts above:\n\n{}", floor.end());
     let _ = fs::remove_dir_all(images_directory());
 }
 
@@ -134,11 +132,55 @@ impl Signal {
     }
 }
 
+// --- Figures ---
+
+/// The time that this share of the times does not exceed, in milliseconds.
+fn quantile(times: &[Duration], share: f64) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e3
+}
+
 /// The times in milliseconds as `p50 / p99 / min`.
-fn spread(mut times: Vec<Duration>) -> String {
-    times.sort();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e3;
+fn spread(times: &[Duration]) -> String {
+    let at = |share| quantile(times, share);
     format!("{:.1} / {:.1} / {:.1} ms", at(0.5), at(0.99), at(0.0))
+}
+
+/// What does something beside the node, once each time it is told to, and says how long that took.
+struct Turns {
+    child: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Turns {
+    fn start(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let ask = child.stdin.take().expect("it is a pipe");
+        let answers = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        Self { child, ask, answers }
+    }
+
+    /// Has it done once; the times it answers with, one at least.
+    fn take(&mut self) -> Vec<Duration> {
+        self.ask.write_all(b"\n").expect("it waits for its turn");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("it answers");
+        let milliseconds = line.split_whitespace().map(|word| word.parse().expect("a number"));
+        milliseconds.map(|number: f64| Duration::from_secs_f64(number / 1e3)).collect()
+    }
+
+    /// Tells it that it had its last turn, and waits for its end; what it had left to say.
+    fn end(self) -> String {
+        let Self { mut child, ask, mut answers } = self;
+        drop(ask);
+        let mut rest = String::new();
+        answers.read_to_string(&mut rest).expect("what it says is text");
+        assert!(child.wait().expect("its end").success());
+        rest
+    }
 }
 
 fn rss(pid: Pid) -> u64 {
@@ -166,8 +208,10 @@ fn wait_removed(node: &Node) -> Instant {
     }
 }
 
-fn one_after_another(node: &Node, signal: &Signal) {
-    let (mut starts, mut removals) = (Vec::new(), Vec::new());
+/// Starts, `crun run` and the floor take turns: what else the machine does meanwhile falls on all of them alike.
+fn in_turn(node: &Node, signal: &Signal, floor: &mut Turns) {
+    let mut crun = Turns::start(&mut crun_where_it_can());
+    let [mut starts, mut removals, mut to_program, mut whole, mut least] = [const { Vec::new() }; 5];
     for number in 0..STARTS {
         let name = format!("one{number}");
         let manifest = signal.pod(&name);
@@ -177,9 +221,20 @@ fn one_after_another(node: &Node, signal: &Signal) {
         let begin = Instant::now();
         node.remove(&name);
         removals.push(wait_removed(node) - begin);
+        let [program, command] = crun.take()[..] else { panic!("crun takes two times") };
+        to_program.push(program);
+        whole.push(command);
+        least.extend(floor.take());
     }
-    row("start of a pod of one container, p50 / p99 / min", spread(starts));
-    row("removal of a pod, p50 / p99 / min", spread(removals));
+    crun.end();
+    row("start of a pod of one container, p50 / p99 / min", spread(&starts));
+    row("`crun run` of the same root file system, to the program, p50 / p99 / min", spread(&to_program));
+    row("`crun run`, whole command, p50 / p99 / min", spread(&whole));
+    row("the floor, to the program, p50 / p99 / min", spread(&least));
+    let ratio = |to: &[Duration]| format!("{:.2}", quantile(&starts, 0.5) / quantile(to, 0.5));
+    row("start to `crun run`, p50", ratio(&to_program));
+    row("start to the floor, p50", ratio(&least));
+    row("removal of a pod, p50 / p99 / min", spread(&removals));
 }
 
 fn all_at_once(node: &Node, signal: &Signal, rss_without_pods: u64) {
@@ -235,17 +290,18 @@ fn cpu_time(pid: Pid) -> Duration {
 }
 
 /// Where controllers are on v1 and some on v2, crun refuses to run: it is shown a machine without the v2 tree.
-fn crun_where_it_can() {
+fn crun_where_it_can() -> Command {
     let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" crun \"$1\"";
-    let status = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .args(["--mount", "--propagation", "private", "sh", "-c", script])
         .arg(std::env::current_exe().expect("a program knows its own path"))
-        .arg(images_directory())
-        .status();
-    assert!(status.expect("util-linux's unshare is installed").success());
+        .arg(images_directory());
+    command
 }
 
-/// `crun run` of the same root file system, from the command to the program, and to the command's end.
+/// `crun run` of the same root file system at each turn: the times from the command to the program, and to the
+/// command's end.
 fn crun(rootfs: &Path) {
     let bundle = std::env::temp_dir().join(format!("coracle-bench-bundle-{}", std::process::id()));
     fs::create_dir(&bundle).expect("a directory for the bundle");
@@ -264,8 +320,8 @@ fn crun(rootfs: &Path) {
     );
     fs::write(&path, spec.to_string()).expect("the bundle is writable");
 
-    let (mut starts, mut whole) = (Vec::new(), Vec::new());
-    for number in 0..STARTS {
+    for (number, turn) in std::io::stdin().lines().enumerate() {
+        turn.expect("standard input");
         let id = format!("coracle-bench-{}-{number}", std::process::id());
         let begin = Instant::now();
         let mut child = Command::new("crun")
@@ -275,11 +331,10 @@ fn crun(rootfs: &Path) {
             .stdin(Stdio::null())
             .spawn()
             .expect("crun is installed");
-        starts.push(signal.wait("run") - begin);
+        let to_program = signal.wait("run") - begin;
         assert!(child.wait().expect("crun's end").success());
-        whole.push(begin.elapsed());
+        let whole = begin.elapsed();
+        println!("{:.3} {:.3}", to_program.as_secs_f64() * 1e3, whole.as_secs_f64() * 1e3);
     }
-    row("`crun run` of the same root file system, to the program, p50 / p99 / min", spread(starts));
-    row("`crun run`, whole command, p50 / p99 / min", spread(whole));
     let _ = fs::remove_dir_all(&bundle);
 }
