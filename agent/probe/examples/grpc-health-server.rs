@@ -28,7 +28,10 @@ async fn main() {
             reporter.set_service_status(&service, status).await;
         }
     });
-    let ended = async { drop(signal(SignalKind::terminate()).unwrap().recv().await) };
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let ended = async move {
+        terminate.recv().await;
+    };
     let address = ([127, 0, 0, 1], port).into();
     Server::builder().add_service(health).serve_with_shutdown(address, ended).await.unwrap();
 }
