@@ -295,8 +295,12 @@ impl<P: Ports> Worker<P> {
         let mut observed = self.ports.runtime().observe(&self.record.pod.uid);
         let containers = &observed.containers;
         self.past.retain(|past| {
-            let replaced = |one: &ObservedContainer| one.name == past.name && one.attempt > past.attempt;
-            !containers.iter().any(|one| replaced(one) && !one.is_live())
+            // By a run that ended since, or by what the runtime came to know of it after all.
+            let replaces = |one: &&ObservedContainer| {
+                one.attempt == past.attempt || one.attempt > past.attempt && !one.is_live()
+            };
+            let mut same = containers.iter().filter(|one| one.name == past.name);
+            !same.any(|one| replaces(&one))
         });
         observed.containers.splice(0..0, self.past.iter().cloned());
         observed

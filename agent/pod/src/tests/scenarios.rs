@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::fake::{CALL, Fake, Verb};
 use super::node::{Node, POLICY, SETTLE, uid};
 use super::values::pod;
+use crate::ports::ObservedContainer;
 use crate::{Pods, WorkerPhase};
 
 #[tokio::test(start_paused = true)]
@@ -369,4 +370,31 @@ async fn ending_the_node_ends_every_pod_and_takes_up_none() {
     timeout(Duration::from_secs(2), node.pods.terminate_all(Some(Duration::from_secs(1)))).await.unwrap();
     patient.await.unwrap();
     node.gone(SETTLE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_the_runtime_finds_after_all_is_seen_once() {
+    let mut node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    sleep(Duration::from_secs(2)).await;
+    let known = |node: &Node, change: &mut dyn FnMut(&mut Vec<ObservedContainer>)| {
+        node.fake.with(|state| change(&mut state.pods.get_mut(&uid("a")).unwrap().observed.containers));
+    };
+    node.pods.detach().await;
+    node.fake.forget_agent();
+    let mut unknown = Vec::new();
+    known(&node, &mut |containers| unknown.append(containers));
+    node.fake.fail(Verb::Create, 100);
+    node.pods = node.fake.take_over();
+    sleep(SETTLE).await;
+    assert_eq!(node.container("web").last_state.unwrap().reason, "ContainerStatusUnknown");
+
+    known(&node, &mut |containers| containers.append(&mut unknown));
+    node.pods.notify(&uid("a"));
+    sleep(SETTLE).await;
+    let web = node.container("web");
+    assert!(matches!(web.state, ContainerState::Running(_)), "{web:?}");
+    assert_eq!((web.restart_count, web.last_state), (0, None));
+    node.pods.terminate(&uid("a"), None);
+    node.gone(Duration::from_secs(40)).await;
 }
