@@ -12,7 +12,10 @@ use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
 use coracle_tests::processes::{self, Pid};
+use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
+
+use crate::configuration::{config_map, mounted, sh};
 
 /// How many pods there are besides the survivors; the oldest goes when there is one more.
 const PRESENT: usize = 6;
@@ -25,12 +28,15 @@ fn pods_of_every_kind_outlive_an_agent_that_is_killed_at_random() {
     needs_root!();
     let mut node = Node::start();
     let mut random = Random::new();
+    let settings = |round: usize| config_map("settings", json!({"round": round.to_string()}));
+    node.write_manifest("settings.yaml", &settings(0));
     let survivors: Vec<Value> = survivors(&node.path("ran"));
     survivors.iter().for_each(|pod| node.run(pod));
     let before: Vec<Seen> = survivors.iter().map(|pod| Seen::of(&node, pod)).collect();
 
     let mut present = VecDeque::new();
     for number in 0..kills() {
+        node.write_manifest("settings.yaml", &settings(number));
         node.run(&passing(number, &node.path("ran")));
         present.push_back(number);
         if present.len() > PRESENT {
@@ -54,6 +60,10 @@ fn pods_of_every_kind_outlive_an_agent_that_is_killed_at_random() {
     for (pod, before) in survivors.iter().zip(before) {
         assert_eq!(Seen::of(&node, pod), before, "a pod was touched");
     }
+    let last = kills() - 1;
+    wait_until("the last change in the survivor's files", SOON, || {
+        sh(&node, "configured", "cat /settings/round; echo; echo $ROUND") == format!("{last}\n0\n")
+    });
     for (pod, container) in [("counting", "c"), ("terminal", "c"), ("shared", "a"), ("shared", "b")] {
         let log = node.logs(pod, container);
         for (line, number) in log.lines().zip(1..) {
@@ -100,6 +110,7 @@ fn survivors(ran: &Path) -> Vec<Value> {
         terminal,
         with(shared, "spec.shareProcessNamespace", json!(true)),
         in_memory(pod("memory", vec![idle("c")])),
+        configured(pod("configured", vec![idle("c")])),
     ]
 }
 
@@ -108,12 +119,13 @@ fn passing(number: usize, ran: &Path) -> Value {
     let name = name(number);
     let noting = |script: &str| format!("echo run >> /ran/{name}; {script}");
     let never = |pod| with(pod, "spec.restartPolicy", json!("Never"));
-    match number % 6 {
+    match number % 7 {
         0 => never(noted(pod(&name, vec![shell("c", &noting(&format!("exit {}", number % 100)))]), ran)),
         1 => pod(&name, vec![idle("a"), idle("b")]),
         2 => noted(pod(&name, vec![shell("c", &noting("exit 3"))]), ran),
         3 => with(pod(&name, vec![idle("c")]), "spec.containers.0.tty", json!(true)),
         4 => with(pod(&name, vec![idle("a"), idle("b")]), "spec.shareProcessNamespace", json!(true)),
+        5 => configured(pod(&name, vec![idle("c")])),
         _ => in_memory(pod(&name, vec![idle("c")])),
     }
 }
@@ -121,7 +133,7 @@ fn passing(number: usize, ran: &Path) -> Value {
 fn check_passing(node: &Node, number: usize) {
     let name = name(number);
     let runs = || fs::read_to_string(node.path("ran").join(&name)).unwrap_or_default().lines().count();
-    match number % 6 {
+    match number % 7 {
         0 => {
             let code = number % 100;
             let seen = node.wait_phase(&name, if code == 0 { "Succeeded" } else { "Failed" });
@@ -155,6 +167,16 @@ fn name(number: usize) -> String {
 /// With the directory where runs are noted.
 fn noted(pod: Value, ran: &Path) -> Value {
     with_host_path(pod, "ran", ran, "/ran")
+}
+
+/// Gives the pod's first container a file and a variable of a ConfigMap.
+fn configured(mut pod: Value) -> Value {
+    pod["spec"]["volumes"] = json!([{"name": "settings", "configMap": {"name": "settings"}}]);
+    let container = mounted(pod["spec"]["containers"][0].take(), &[("settings", "/settings")]);
+    let source =
+        json!([{"name": "ROUND", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "round"}}}]);
+    pod["spec"]["containers"][0] = with(container, "env", source);
+    pod
 }
 
 fn in_memory(pod: Value) -> Value {

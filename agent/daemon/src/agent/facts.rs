@@ -1,5 +1,6 @@
 //! What the node knows of itself, and tells its pods.
 
+use std::cell::LazyCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
@@ -17,16 +18,18 @@ pub(crate) struct NodeFacts {
     kubepods: Kubepods,
 }
 
-/// What it is now.
-#[derive(Clone, Debug)]
+/// What it is now, found out once somebody asks.
 pub(crate) struct NodeNow {
     /// The node's name.
     pub(crate) name: String,
     /// As [`NodeFacts::addresses`].
-    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) addresses: Lazy<Vec<IpAddr>>,
     /// What pods may use of the node together, or why it is not known.
-    pub(crate) allocatable: Result<Allocatable, String>,
+    pub(crate) allocatable: Lazy<Result<Allocatable, String>>,
 }
+
+/// A value that costs system calls.
+pub(crate) type Lazy<T> = LazyCell<T, Box<dyn FnOnce() -> T>>;
 
 /// What pods may use of the node together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +62,13 @@ impl NodeFacts {
 
     /// Everything, as it is now.
     pub(crate) fn now(&self) -> NodeNow {
+        let (addresses, allocatable) = (self.clone(), self.clone());
         NodeNow {
             name: self.name.clone(),
-            addresses: self.addresses(),
-            allocatable: self.allocatable().map_err(|error| error.to_string()),
+            addresses: LazyCell::new(Box::new(move || addresses.addresses())),
+            allocatable: LazyCell::new(Box::new(move || {
+                allocatable.allocatable().map_err(|error| error.to_string())
+            })),
         }
     }
 

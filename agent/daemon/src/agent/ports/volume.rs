@@ -60,9 +60,10 @@ impl ports::Volumes for VolumePort {
         let busy = self.lock(&pod.uid).await;
         let configs = self.configuration.of(pod).await;
         let (volumes, pod, node) =
-            (Arc::clone(&self.volumes), Arc::clone(pod), self.configuration.node.now());
+            (Arc::clone(&self.volumes), Arc::clone(pod), self.configuration.node.clone());
         blocking(move || {
             let _busy = busy;
+            let node = node.now();
             let mut payloads = BTreeMap::new();
             for (volume, payload) in payloads_of(&pod, Sources { pod: &pod, configs: &configs, node: &node })
             {
@@ -83,10 +84,11 @@ impl ports::Volumes for VolumePort {
     async fn refresh_volumes(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
         let busy = self.lock(&pod.uid).await;
         let configs = self.configuration.of(pod).await;
-        let (volumes, of, node) = (Arc::clone(&self.volumes), Arc::clone(pod), self.configuration.node.now());
+        let (volumes, of, node) =
+            (Arc::clone(&self.volumes), Arc::clone(pod), self.configuration.node.clone());
         let problems = blocking(move || {
             let _busy = busy;
-            refresh(&volumes, &of, &configs, &node)
+            refresh(&volumes, &of, &configs, &node.now())
         })
         .await?;
         // Only another change can mend them: they are told, and not tried again until there is one.

@@ -12,7 +12,11 @@ use coracle_model::{
 };
 
 use super::{Sources, payload, resolve};
-use crate::agent::facts::{Allocatable, NodeNow};
+use crate::agent::facts::{Allocatable, Lazy, NodeNow};
+
+fn known<T: 'static>(value: T) -> Lazy<T> {
+    Lazy::new(Box::new(|| value))
+}
 
 fn name(text: &str) -> Name {
     Name::label(text).unwrap()
@@ -71,8 +75,12 @@ impl Test {
             configs: objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect(),
             node: NodeNow {
                 name: "node-1".to_owned(),
-                addresses: vec![[192, 168, 0, 7].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 7].into()],
-                allocatable: Ok(Allocatable { cpu: 3500, memory: 8 << 30, ephemeral_storage: 99 << 30 }),
+                addresses: known(vec![[192, 168, 0, 7].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 7].into()]),
+                allocatable: known(Ok(Allocatable {
+                    cpu: 3500,
+                    memory: 8 << 30,
+                    ephemeral_storage: 99 << 30,
+                })),
             },
             files: BTreeMap::new(),
         }
@@ -264,7 +272,7 @@ fn fields_and_resources() {
     test.pod.spec.host.network = true;
     assert_eq!(test.value(EnvValue::Field(PodField::PodIp)).unwrap().unwrap(), "192.168.0.7");
     assert_eq!(test.value(EnvValue::Field(PodField::PodIps)).unwrap().unwrap(), "192.168.0.7,fd00::7");
-    test.node.addresses.clear();
+    test.node.addresses = known(Vec::new());
     let unknown = test.value(EnvValue::Field(PodField::HostIp)).unwrap_err();
     assert!(unknown.starts_with("host IP unknown"), "{unknown}");
 }
