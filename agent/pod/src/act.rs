@@ -16,6 +16,8 @@ use crate::record::PodRecord;
 pub(crate) enum Outcome {
     Done,
     Image(ImageRef),
+    /// A volume exceeds its limit: in words.
+    OverLimit(String),
 }
 
 /// An action under way. Boxed, so that an idle worker holds no room for the largest of them.
@@ -116,6 +118,10 @@ async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Ou
         Action::Remove(id) => runtime.remove_container(&pod.uid, *id).await,
         Action::RemoveSandbox => runtime.remove_sandbox(&pod.uid).await,
         Action::RefreshVolumes => volumes.refresh_volumes(pod).await,
+        Action::MeasureVolumes => {
+            let over_limit = volumes.over_limit(pod).await?;
+            return Ok(over_limit.map_or(Outcome::Done, Outcome::OverLimit));
+        }
         Action::ReleaseVolumes => volumes.release_volumes(&pod.uid).await,
         Action::ReleaseLogs => volumes.release_logs(pod).await,
         Action::ForgetRecord => ports.records().forget(&pod.uid).await,
@@ -169,6 +175,7 @@ pub(crate) fn failure_event(step: Step, failure: &Failure) -> (EventType, &'stat
         Step::PreStop(_) => ("FailedPreStopHook", "PreStopHook failed".to_owned()),
         Step::Sandbox => ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}")),
         Step::Volumes | Step::RefreshVolumes => ("FailedMount", message.clone()),
+        Step::MeasureVolumes => ("FailedSync", format!("error measuring the pod's volumes: {message}")),
         Step::Stop(_) => ("FailedKillPod", format!("error killing pod: {message}")),
         Step::RemoveSandbox => ("FailedKillPod", format!("error removing the pod's sandbox: {message}")),
         Step::ReleaseVolumes => ("FailedUnMount", message.clone()),

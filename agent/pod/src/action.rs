@@ -19,6 +19,7 @@ pub(crate) enum Action {
     EnsureVolumes,
     /// Its configuration changed under containers that may run.
     RefreshVolumes,
+    MeasureVolumes,
     /// For the run with this restart count.
     EnsureImage(Index, u32),
     Create(Index, u32, ImageRef),
@@ -43,6 +44,7 @@ pub(crate) enum Step {
     Sandbox,
     Volumes,
     RefreshVolumes,
+    MeasureVolumes,
     Image(Index),
     Create(Index),
     Start(ContainerId),
@@ -65,6 +67,7 @@ impl Action {
             Self::EnsureSandbox => Step::Sandbox,
             Self::EnsureVolumes => Step::Volumes,
             Self::RefreshVolumes => Step::RefreshVolumes,
+            Self::MeasureVolumes => Step::MeasureVolumes,
             Self::EnsureImage(index, _) => Step::Image(index),
             Self::Create(index, ..) => Step::Create(index),
             Self::Start(_, id) => Step::Start(id),

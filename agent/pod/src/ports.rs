@@ -97,6 +97,9 @@ pub trait Volumes: Send + Sync + 'static {
     /// Writes what the pod's ConfigMaps and Secrets say now into those of its volumes that were made.
     fn refresh_volumes(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
 
+    /// Measures the pod's volumes on disk that have a limit. What exceeds one, in the kubelet's words.
+    fn over_limit(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<Option<String>, Failure>> + Send;
+
     /// Removes what `ensure_volumes` made. Called when nothing of the pod can still run.
     fn release_volumes(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
 

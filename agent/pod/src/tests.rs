@@ -5,6 +5,7 @@ mod ending;
 mod every;
 mod fake;
 mod hooks;
+mod measuring;
 mod node;
 mod planning;
 mod probing;

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod ending;
+mod measuring;
 mod probing;
 mod results;
 mod seen;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::checkpoint::Kept;
 use self::ending::Stopping;
+use self::measuring::Measuring;
 use self::results::Failing;
 use crate::act::Acting;
 use crate::action::{Action, Index, Step};
@@ -61,6 +63,8 @@ pub(crate) struct Worker<P: Ports> {
     stale: bool,
     /// Steps under way that may have seen the configuration before its last change.
     outdated: Vec<Step>,
+    /// When its volumes are measured; `None` when there is nothing to measure.
+    measuring: Option<Measuring>,
     /// The containers that are being ended.
     stopping: BTreeMap<ContainerId, Stopping>,
     /// The containers that are probed, and whether only for their readiness.
@@ -119,6 +123,7 @@ impl<P: Ports> Worker<P> {
         let ended = removal.is_some() || ending.is_some() || record.finished.is_some();
         Self {
             phase: if ended { WorkerPhase::Terminating } else { WorkerPhase::Syncing },
+            measuring: Measuring::of(&record.pod),
             stopping: ending::resumed(&record, &observed, moment),
             has_probes,
             sandbox: observed.sandbox,
@@ -226,6 +231,9 @@ impl<P: Ports> Worker<P> {
             actions = self.sync(&observed, moment, &mut timer);
             if self.stale && self.phase == WorkerPhase::Syncing {
                 actions.push(Action::RefreshVolumes);
+            }
+            if self.phase == WorkerPhase::Syncing {
+                actions.extend(self.measure(&observed, moment, &mut timer));
             }
         }
         if self.phase == WorkerPhase::Terminating {

@@ -123,3 +123,24 @@ fn a_host_path_of_the_wrong_type_is_named_in_an_event_and_no_container_starts() 
     assert_eq!(node.logs("wrong", "c"), "");
     node.finish();
 }
+
+#[test]
+fn a_pod_that_outgrows_its_empty_dir_is_evicted() {
+    needs_root!();
+    let node = Node::start();
+    let mount = json!([{"name": "scratch", "mountPath": "/scratch"}]);
+    let write = "dd if=/dev/zero of=/scratch/x bs=64k count=20; sleep 1000";
+    let mut greedy = pod("greedy", vec![with(shell("main", write), "volumeMounts", mount.clone())]);
+    greedy["spec"]["volumes"] = json!([{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]);
+    let mut modest = greedy.clone();
+    modest["metadata"]["name"] = json!("modest");
+    modest["spec"]["volumes"][0]["emptyDir"]["sizeLimit"] = json!("2Mi");
+    node.run(&greedy);
+    node.run(&modest);
+    let greedy = node.wait_phase("greedy", "Failed");
+    assert_eq!(greedy["status"]["reason"], "Evicted");
+    let message = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". ";
+    assert_eq!(greedy["status"]["message"], message);
+    assert_eq!(node.wait_phase("modest", "Running")["status"]["reason"], json!(null));
+    node.finish();
+}

@@ -243,13 +243,5 @@ fn empty_dir_source(
     };
     // Zero means no limit, as in Kubernetes.
     let size_limit = size_limit.filter(|limit| !limit.is_zero());
-    // In memory the kernel keeps it. On disk it takes eviction, and a limit nobody keeps must not look
-    // like one.
-    let on_disk = medium == Some(EmptyDirMedium::Default);
-    faults.not_yet_if(
-        on_disk && size_limit.is_some(),
-        &size_path,
-        "a limit is kept with medium: Memory only",
-    );
     Some(VolumeSource::EmptyDir { medium: medium?, size_limit })
 }

@@ -24,6 +24,7 @@ pub(crate) enum Verb {
     Sandbox,
     Volumes,
     RefreshVolumes,
+    MeasureVolumes,
     Image,
     Create,
     Start,
@@ -39,10 +40,11 @@ pub(crate) enum Verb {
     Forget,
 }
 
-pub(crate) const VERBS: [Verb; 16] = [
+pub(crate) const VERBS: [Verb; 17] = [
     Verb::Sandbox,
     Verb::Volumes,
     Verb::RefreshVolumes,
+    Verb::MeasureVolumes,
     Verb::Image,
     Verb::Create,
     Verb::Start,
@@ -88,6 +90,8 @@ pub(crate) struct State {
     pub(crate) obey: Option<Duration>,
     /// What those that obey exit with.
     pub(crate) exit_code: i32,
+    /// What measuring the volumes of pods takes, and finds.
+    pub(crate) measuring: (Duration, Option<String>),
     counter: u8,
 }
 

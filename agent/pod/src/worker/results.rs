@@ -38,6 +38,9 @@ impl<P: Ports> Worker<P> {
             match step {
                 Step::SaveRecord => self.unsaved = false,
                 Step::RefreshVolumes => self.stale = false,
+                Step::MeasureVolumes => {
+                    self.measuring.iter_mut().for_each(|measuring| measuring.begins(moment.instant));
+                }
                 _ => {}
             }
             self.acting.begin(&self.ports, &self.record, action);
@@ -75,6 +78,8 @@ impl<P: Ports> Worker<P> {
             (Action::EnsureImage(index, attempt), Outcome::Image(image)) => {
                 self.prepared.images.insert(index, (attempt, image));
             }
+            (Action::MeasureVolumes, Outcome::OverLimit(message)) => self.measured(Some(message)),
+            (Action::MeasureVolumes, _) => self.measured(None),
             (Action::PostStart(_, id), _) => {
                 self.record.progress.entry(id).or_default().post_started = true;
                 self.unsaved = true;

@@ -9,7 +9,7 @@ use coracle_controller::Configs;
 use coracle_model::{EventType, Name, Pod, PodUid, ProjectedVolume, Volume, VolumeSource};
 use coracle_pod::ports::{self, Events, Failure, PodEvent};
 use coracle_sandbox::Runtime;
-use coracle_volume::{Payload, Volumes};
+use coracle_volume::{Payload, VolumeError, Volumes};
 use tokio::sync::OwnedMutexGuard;
 
 use super::configuration::{self, Sources};
@@ -98,6 +98,17 @@ impl ports::Volumes for VolumePort {
             self.events.record(pod, event);
         }
         Ok(())
+    }
+
+    async fn over_limit(&self, pod: &Arc<Pod>) -> Result<Option<String>, Failure> {
+        let (volumes, pod) = (Arc::clone(&self.volumes), Arc::clone(pod));
+        // Nothing is written: nobody has to wait for it.
+        blocking(move || match volumes.check_limits(&pod) {
+            Ok(()) => Ok(None),
+            Err(over @ VolumeError::OverLimit { .. }) => Ok(Some(over.to_string())),
+            Err(error) => Err(failure("FailedSync")(error)),
+        })
+        .await
     }
 
     async fn release_volumes(&self, pod: &PodUid) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coracle_model::{Container, Pod, PodUid};
+use tokio::time::sleep;
 
 use super::super::values::image;
 use super::{Fake, Told, Verb};
@@ -28,6 +29,13 @@ impl Volumes for Fake {
         self.call(Verb::RefreshVolumes, &pod.uid).await?;
         self.with(|state| state.check_alive(&pod.uid, Verb::RefreshVolumes));
         Ok(())
+    }
+
+    async fn over_limit(&self, pod: &Arc<Pod>) -> Result<Option<String>, Failure> {
+        self.call(Verb::MeasureVolumes, &pod.uid).await?;
+        let (takes, found) = self.with(|state| state.measuring.clone());
+        sleep(takes).await;
+        Ok(found)
     }
 
     async fn release_volumes(&self, pod: &PodUid) -> Result<(), Failure> {
