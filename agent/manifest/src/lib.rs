@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! bytes -> yaml | json -> node (tree with places) -> document (kinds, lists)
-//!       -> de (wire types, unknown fields) -> pod | config (defaults, checks, model) -> unserved
+//!       -> de (wire types, unknown fields) -> pod | config (defaults, checks, model)
 //! ```
 //!
 //! **Invariant:** the work and the memory a manifest costs are bounded by [`MAX_BYTES`], [`MAX_DEPTH`]
@@ -29,7 +29,6 @@ mod pod;
 mod scalar;
 mod syntax;
 mod uid;
-mod unserved;
 mod yaml;
 
 use std::collections::{BTreeMap, HashMap};
@@ -78,24 +77,10 @@ pub struct Decoded {
 /// [`ManifestError::TooLarge`], or [`ManifestError::Invalid`] with everything that is wrong. One wrong
 /// document refuses the whole manifest.
 pub fn decode(source: &str, bytes: &[u8]) -> Result<Decoded, ManifestError> {
-    decode_with(source, bytes, true)
-}
-
-/// Decodes a manifest as [`decode`] does, but takes what the node does not serve yet. For tests of what is
-/// read before anything acts on it.
-///
-/// # Errors
-/// As [`decode`].
-#[doc(hidden)]
-pub fn decode_unserved(source: &str, bytes: &[u8]) -> Result<Decoded, ManifestError> {
-    decode_with(source, bytes, false)
-}
-
-fn decode_with(source: &str, bytes: &[u8], served_only: bool) -> Result<Decoded, ManifestError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ManifestError::TooLarge { name: source.to_owned(), limit: MAX_BYTES });
     }
-    let mut decoder = Decoder { source, served_only, ..Decoder::default() };
+    let mut decoder = Decoder { source, ..Decoder::default() };
     if let Err(fault) = decoder.decode(bytes) {
         decoder.faults.add(fault);
     }
@@ -126,7 +111,6 @@ fn diagnostics(source: &str, faults: Faults) -> Vec<Diagnostic> {
 #[derive(Default)]
 struct Decoder<'a> {
     source: &'a str,
-    served_only: bool,
     faults: Faults,
     decoded: Decoded,
     /// The lines on which the objects that were found begin.
@@ -153,13 +137,10 @@ impl Decoder<'_> {
     }
 
     fn pod(&mut self, mut document: Document<'_>) {
-        let (source, served_only) = (self.source, self.served_only);
+        let source = self.source;
         let read = |document: &mut Document<'_>, faults: &mut Faults| {
             let mut object = de::read::<v1::Pod>(&mut document.node, faults)?;
             let parts = pod::convert(&mut object, faults);
-            if served_only {
-                unserved::check_pod(&object, faults);
-            }
             finish_pod(source, document, &mut object, parts?, faults)
         };
         let Some(pod) = self.read(&mut document, read) else { return };

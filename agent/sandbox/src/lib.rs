@@ -29,7 +29,6 @@ pub use error::Error;
 pub use logs::{LiveOutput, LogError, LogLimits};
 pub use request::{ContainerRequest, ExecUser, RequestMount};
 pub use runtime::{Runtime, RuntimeConfig};
-pub use termination::TERMINATION_MESSAGE_FILE;
 pub use verbs::{
     Adoption, AttachRequest, Attachment, ContainerEnd, ContainerSnapshot, ContainerStage, ExecHandle,
     ExecRequest, ExecSyncOutput, ExecSyncRequest, PodSnapshot, ProgramExit, SandboxStage, Terminal,

@@ -20,11 +20,12 @@ use crate::error::{Error, file};
 use crate::logs;
 
 /// The name of the file in [`crate::ContainerRequest::state_dir`], to be removed by whoever made that directory.
-pub const TERMINATION_MESSAGE_FILE: &str = "termination-log";
+const TERMINATION_MESSAGE_FILE: &str = "termination-log";
 
-/// The longest message of one container, in bytes.
+/// The longest message of one container, in bytes: the end of the file.
 const LONGEST: usize = 4096;
-/// All of a pod's messages together, in bytes: each container has an equal share.
+/// All of a pod's messages together, in bytes. Each container has an equal share, and of a message that is
+/// longer the kubelet shows the beginning.
 const POD_TOTAL: usize = 12 * 1024;
 /// The longest message taken from a log, in bytes, and in lines.
 const LONGEST_OF_LOG: usize = 2048;
@@ -35,7 +36,7 @@ const LINES_OF_LOG: usize = 80;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageSource {
     file: PathBuf,
-    /// In bytes.
+    /// In bytes, of what is shown.
     limit: usize,
     /// The end of the log serves where the file is empty and the container failed.
     or_log: bool,
@@ -77,7 +78,7 @@ impl MessageSource {
     /// The message of the container that ended, in the kubelet's words where it cannot be read. `log` is
     /// its log, complete, beneath `log_dir`.
     pub(crate) fn read(&self, failed: bool, log_dir: &Path, log: &Path) -> Option<String> {
-        let message = match read_end(&self.file, self.limit) {
+        let message = match read_end(&self.file, LONGEST) {
             Ok(message) => message,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
@@ -85,14 +86,14 @@ impl MessageSource {
             }
         };
         if !message.is_empty() {
-            return Some(text(&message));
+            return Some(text(&message, self.limit));
         }
         if !(self.or_log && failed) {
             return None;
         }
-        match logs::last_lines(log_dir, log, LINES_OF_LOG, LONGEST_OF_LOG.min(self.limit)) {
+        match logs::last_lines(log_dir, log, LINES_OF_LOG, LONGEST_OF_LOG) {
             Ok(lines) if lines.is_empty() => None,
-            Ok(lines) => Some(text(&lines)),
+            Ok(lines) => Some(text(&lines, self.limit)),
             Err(error) => Some(format!("Error on reading termination message from logs: {error}")),
         }
     }
@@ -109,10 +110,12 @@ fn read_end(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     logs::end_of(&file, metadata.len(), most as u64)
 }
 
-/// As text; a character that the limit cut through is left out at the beginning.
-fn text(bytes: &[u8]) -> String {
+/// As text of so many bytes at most. A character that was cut through, at either end, is left out.
+fn text(bytes: &[u8], limit: usize) -> String {
     let cut = bytes.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
-    String::from_utf8_lossy(&bytes[cut..]).into_owned()
+    let mut text = String::from_utf8_lossy(&bytes[cut..]).into_owned();
+    text.truncate(text.floor_char_boundary(limit));
+    text
 }
 
 #[cfg(test)]
@@ -130,13 +133,18 @@ mod tests {
         fs::write(&log, "2026-01-01T00:00:00Z stderr F it broke\n").unwrap();
         let read = |failed| source.read(failed, dir.path(), &log);
         assert_eq!(read(false), None, "there is no file");
-        assert_eq!(read(true).as_deref(), Some("roke\n"));
+        assert_eq!(read(true).as_deref(), Some("it br"));
         fs::write(&source.file, "").unwrap();
-        assert_eq!((read(false), read(true).as_deref()), (None, Some("roke\n")));
+        assert_eq!((read(false), read(true).as_deref()), (None, Some("it br")));
         fs::write(&source.file, "a long farewell").unwrap();
-        assert_eq!((read(false).as_deref(), read(true).as_deref()), (Some("ewell"), Some("ewell")));
-        fs::write(&source.file, "aé1234").unwrap();
+        assert_eq!((read(false).as_deref(), read(true).as_deref()), (Some("a lon"), Some("a lon")));
+        // The end of the file, and of that the share of the container.
+        fs::write(&source.file, format!("{}é{}", "x".repeat(5000), "y".repeat(LONGEST - 1))).unwrap();
+        assert_eq!(read(false).as_deref(), Some("yyyyy"), "half a character is no text");
+        fs::write(&source.file, "1234é5").unwrap();
         assert_eq!(read(false).as_deref(), Some("1234"), "half a character is no text");
+        fs::write(&source.file, [0xff; 6]).unwrap();
+        assert_eq!(read(false).as_deref(), Some("\u{fffd}"), "what is shown is limited");
     }
 
     #[test]

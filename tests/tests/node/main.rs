@@ -35,4 +35,5 @@ mod security;
 mod shm;
 mod sidecars;
 mod storage;
+mod termination_messages;
 mod walk;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-use coracle_manifest::{MAX_BYTES, ManifestError, decode, decode_file, decode_unserved};
+use coracle_manifest::{MAX_BYTES, ManifestError, decode, decode_file};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -219,21 +219,21 @@ proptest! {
         text in prop::sample::select(&STABLE[..]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any_value()), 1..4)
     ) {
-        let object = decode_unserved("test.yaml", text.as_bytes()).unwrap().pods.remove(0).object;
+        let object = decode("test.yaml", text.as_bytes()).unwrap().pods.remove(0).object;
         let mut value: Value = serde_json::from_str(&object).unwrap();
         for (index, replacement) in changes {
             let mut places = Vec::new();
             pointers(&value, "", &mut places);
             *value.pointer_mut(index.get::<String>(&places)).unwrap() = replacement;
         }
-        match decode_unserved("test.json", value.to_string().as_bytes()) {
+        match decode("test.json", value.to_string().as_bytes()) {
             Err(error) => {
                 prop_assert!(!error.diagnostics().is_empty());
                 prop_assert!(error.diagnostics().iter().all(|diagnostic| diagnostic.line >= 1));
             }
             Ok(decoded) => {
                 for first in decoded.pods {
-                    let again = decode_unserved("test.json", first.object.as_bytes()).unwrap().pods.remove(0);
+                    let again = decode("test.json", first.object.as_bytes()).unwrap().pods.remove(0);
                     prop_assert_eq!(&again.spec, &first.spec);
                     prop_assert_eq!(&again.uid, &first.uid);
                     prop_assert_eq!(&again.labels, &first.labels);

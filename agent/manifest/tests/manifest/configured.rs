@@ -5,7 +5,7 @@ use coracle_model::{
     Name, PodField, ProjectedVolume, Projection, Quantity, ResourceField, VolumeSource,
 };
 
-use super::one_unserved as one;
+use super::one;
 
 const POD: &str = include_str!("good/configured.yaml");
 

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use coracle_manifest::decode;
 use coracle_model::{
     FsGroupChangePolicy, Grpc, Handler, HttpGet, PortRef, Probe, Probes, RestartAction, RestartPolicy,
     RestartRule, Scheme, SupplementalGroupsPolicy, TcpSocket, TerminationMessagePolicy,
 };
 
-use super::{one_unserved as one, with_container};
+use super::{one, with_container};
 
 const POD: &str = include_str!("good/lifecycle.yaml");
 
@@ -172,11 +171,4 @@ fn the_defaults_of_probes_are_the_api_servers() {
         })
     );
     assert_eq!(container["readinessProbe"]["grpc"], serde_json::json!({ "port": 1, "service": "" }));
-}
-
-/// Until the node acts on it: each line here goes with its line in `unserved.rs`.
-#[test]
-fn a_node_refuses_by_name_what_it_does_not_serve_yet() {
-    let error = decode("test.yaml", POD.as_bytes()).unwrap_err();
-    insta::assert_snapshot!("unserved", format!("{error}\n"));
 }

@@ -10,15 +10,10 @@ mod good;
 mod lifecycle;
 mod malformed;
 
-use coracle_manifest::{Decoded, ManifestError, decode, decode_unserved};
+use coracle_manifest::{Decoded, ManifestError, decode};
 
 fn one(text: &str) -> coracle_model::Pod {
     only(decode("test.yaml", text.as_bytes()))
-}
-
-/// Also of what the node does not serve yet.
-fn one_unserved(text: &str) -> coracle_model::Pod {
-    only(decode_unserved("test.yaml", text.as_bytes()))
 }
 
 fn only(decoded: Result<Decoded, ManifestError>) -> coracle_model::Pod {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use coracle_manifest::{Decoded, ManifestError, decode, decode_unserved};
+use coracle_manifest::{Decoded, ManifestError, decode};
 
 /// The files and the words for them stand side by side in `snapshots/`.
 #[test]
@@ -13,15 +13,14 @@ fn a_malformed_manifest_is_refused_in_clear_words() {
 
 #[test]
 fn malformed_configuration_is_refused_in_clear_words_that_show_no_secret() {
-    let report = report("malformed-config", decode_unserved);
+    let report = report("malformed-config", decode);
     assert!(!report.contains("hunter2") && !report.contains("aHVudGVyMg"), "{report}");
     insta::assert_snapshot!("malformed-config", report);
 }
 
-/// Below what a node does not serve yet.
 #[test]
 fn malformed_probes_hooks_and_sources_are_refused_in_kubernetes_words() {
-    insta::assert_snapshot!("malformed-unserved", report("malformed-unserved", decode_unserved));
+    insta::assert_snapshot!("malformed-lifecycle", report("malformed-lifecycle", decode));
 }
 
 fn report(directory: &str, decode: fn(&str, &[u8]) -> Result<Decoded, ManifestError>) -> String {

@@ -1,6 +1,6 @@
 //! The container runtime for pods: image, user and volumes put together for the sandbox.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,7 +15,6 @@ use coracle_model::{Container, ContainerId, FileKeySelector, Pod, PodUid, Signal
 use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 use coracle_sandbox::{
     ContainerRequest, ContainerSnapshot, ContainerStage, ExecUser, RequestMount, Runtime, SandboxStage,
-    TERMINATION_MESSAGE_FILE,
 };
 use coracle_volume::Volumes;
 
@@ -246,9 +245,12 @@ impl Composer {
     fn remove_layer(&self, uid: &PodUid, id: ContainerId) -> Result<(), Failure> {
         let dir = self.dirs.container(uid, id);
         self.store.remove_snapshot(id, &dir).map_err(failure("FailedRemoveContainer"))?;
-        let message = dir.join(TERMINATION_MESSAGE_FILE);
-        gone(fs::remove_file(&message), &message)?;
-        gone(fs::remove_dir(&dir), &dir)
+        // The termination message's file, or whatever a pod that may write to the node put in its place.
+        let removed = match File::open(self.dirs.containers(uid)) {
+            Ok(containers) => coracle_linux::remove_tree(containers.as_fd(), id.to_string().as_ref()),
+            Err(error) => Err(error),
+        };
+        gone(removed, &dir)
     }
 
     fn remove_layers(&self, uid: &PodUid) -> Result<(), Failure> {
