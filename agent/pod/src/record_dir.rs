@@ -1,6 +1,7 @@
 //! Pods' records as files, one a pod, and copies of them for after a reboot.
 
 mod durable;
+mod read;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -9,9 +10,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use coracle_model::PodUid;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::durable::Durable;
+use self::read::{Loaded, Unusable};
 use crate::PodRecord;
 use crate::ports::{Failure, Records};
 
@@ -48,21 +50,39 @@ pub enum RecordError {
     /// The thread that writes checkpoints could not be started.
     #[error("cannot start the thread that writes checkpoints of pods: {0}")]
     Thread(io::Error),
-    /// A record could not be read.
-    #[error("{}: the pod record cannot be read: {error}", path.display())]
+    /// A record could not be read, and may be another time. Its pod may be running.
+    #[error(
+        "{}: the pod record cannot be read: {error}; the agent touches no pod before it knows them all: mend that, or \
+         remove the file, and what is left of its pod is removed",
+        path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         error: io::Error,
     },
-    /// A record is none.
-    #[error("{}: not a pod record of this version: {error}", path.display())]
-    Parse {
+    /// A record is whole, and says what this version does not know. Its pod may be running.
+    #[error(
+        "{}: not a pod record of this version: {error}; the agent touches no pod before it knows them all: start the \
+         version that wrote it, or remove the file, and what is left of its pod is removed",
+        path.display()
+    )]
+    Version {
         /// The file.
         path: PathBuf,
         /// Why.
         error: serde_json::Error,
+    },
+    /// A file that is no record of the pod it is named after could not be set aside.
+    #[error("{}: is {problem}, and cannot be renamed out of the way: {error}", path.display())]
+    SetAside {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// Why.
+        error: io::Error,
     },
 }
 
@@ -72,14 +92,6 @@ struct Stored<'a> {
     boot: &'a str,
     #[serde(flatten)]
     record: &'a PodRecord,
-}
-
-/// As it is read: those of before there were checkpoints name no boot, and were of the one that wrote them.
-#[derive(Deserialize)]
-struct Loaded {
-    boot: Option<String>,
-    #[serde(flatten)]
-    record: PodRecord,
 }
 
 impl RecordDir {
@@ -104,26 +116,33 @@ impl RecordDir {
     }
 
     /// Every pod that is on record, in order of UID: by its record if that is of this boot, else by its
-    /// checkpoint. With it, what is wrong with those that cannot be read. What interrupted writes have left
-    /// behind is removed.
+    /// checkpoint. What is provably no record, as a loss of power leaves it, is set aside, and said. What interrupted
+    /// writes have left behind is removed.
     ///
     /// # Errors
-    /// [`RecordError::Directory`] when a directory cannot be listed.
-    pub fn load(&self) -> Result<(Vec<Found>, Vec<RecordError>), RecordError> {
-        let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
-        // What is found later counts: a record is newer than a checkpoint.
-        for directory in [&self.checkpoints, &self.records] {
+    /// [`RecordError::Directory`] when a directory cannot be listed. [`RecordError::Read`] and
+    /// [`RecordError::Version`] when it cannot be told what a record says: then it cannot be told, either, which
+    /// pods there are.
+    pub fn load(&self) -> Result<Vec<Found>, RecordError> {
+        let mut found = BTreeMap::new();
+        // A record is newer than a checkpoint, which is not even looked at beside it.
+        for directory in [&self.records, &self.checkpoints] {
             for path in files(directory)? {
-                match read(path) {
+                if found.contains_key(&read::stem(&path)) {
+                    continue;
+                }
+                match read::read(&path) {
                     Ok(Loaded { boot, record }) => {
                         let rebooted = boot.is_some_and(|boot| boot != self.boot);
-                        found.insert(record.pod.uid.clone(), Found { record, rebooted });
+                        found.insert(record.pod.uid.to_string(), Found { record, rebooted });
                     }
-                    Err(error) => errors.push(error),
+                    Err(Unusable::Unread(error)) => return Err(RecordError::Read { path, error }),
+                    Err(Unusable::Version(error)) => return Err(RecordError::Version { path, error }),
+                    Err(Unusable::NoRecord(problem)) => set_aside(path, problem)?,
                 }
             }
         }
-        Ok((found.into_values().collect(), errors))
+        Ok(found.into_values().collect())
     }
 
     fn record_file(&self, uid: &PodUid, end: &str) -> PathBuf {
@@ -155,10 +174,20 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
     Ok(names)
 }
 
-fn read(path: PathBuf) -> Result<Loaded, RecordError> {
-    match fs::read(&path) {
-        Err(error) => Err(RecordError::Read { path, error }),
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| RecordError::Parse { path, error }),
+/// Moves what is no record out of the way, where nobody takes it for one and people can look at it.
+fn set_aside(path: PathBuf, problem: String) -> Result<(), RecordError> {
+    let aside = path.with_extension("set-aside");
+    match fs::rename(&path, &aside) {
+        Ok(()) => {
+            tracing::error!(
+                "{}: is {problem}; it is kept as {}. The pod goes on as its checkpoint says; without one, what is left of \
+                 it is removed",
+                path.display(),
+                aside.display()
+            );
+            Ok(())
+        }
+        Err(error) => Err(RecordError::SetAside { path, problem, error }),
     }
 }
 
@@ -203,80 +232,4 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use coracle_model::RestartPolicy;
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::tests::values::{at, pod};
-
-    fn open(root: &TempDir, boot: &str) -> RecordDir {
-        RecordDir::open(root.path().join("records"), root.path().join("checkpoints"), boot).unwrap()
-    }
-
-    fn record(uid: &str) -> PodRecord {
-        let pod = Arc::new(pod(uid, RestartPolicy::Always, &["init"], &["web"]));
-        PodRecord::new(pod, Some(Arc::from(Path::new("/m/a.yaml"))), at(5))
-    }
-
-    #[tokio::test]
-    async fn a_record_is_kept_replaced_and_forgotten() {
-        let root = tempfile::tempdir().unwrap();
-        let records = open(&root, "one");
-        let mut record = record("a");
-        records.save(&record).await.unwrap();
-        record.streak_base.insert("web".to_owned(), 3);
-        records.save(&record).await.unwrap();
-        fs::write(root.path().join("records/b.new"), "half").unwrap();
-        fs::write(root.path().join("records/c.json"), "half").unwrap();
-        let (found, errors) = records.load().unwrap();
-        assert_eq!(found, [Found { record: record.clone(), rebooted: false }]);
-        assert!(matches!(errors[..], [RecordError::Parse { .. }]));
-        assert!(!root.path().join("records/b.new").exists());
-        records.forget(&record.pod.uid).await.unwrap();
-        records.forget(&record.pod.uid).await.unwrap();
-        assert_eq!(records.load().unwrap().0, []);
-    }
-
-    #[tokio::test]
-    async fn a_checkpoint_is_found_after_a_reboot_and_a_record_counts_before_it() {
-        let root = tempfile::tempdir().unwrap();
-        let records = open(&root, "one");
-        let (old, mut new) = (record("a"), record("a"));
-        new.restarting = true;
-        records.checkpoint(&old).await.unwrap();
-        records.save(&new).await.unwrap();
-        let found = |records: &RecordDir| records.load().unwrap().0;
-        assert_eq!(found(&records), [Found { record: new.clone(), rebooted: false }]);
-        // The run directory may outlast a reboot, too.
-        let next = open(&root, "two");
-        assert_eq!(found(&next), [Found { record: new.clone(), rebooted: true }]);
-        fs::remove_dir_all(root.path().join("records")).unwrap();
-        let next = open(&root, "two");
-        assert_eq!(found(&next), [Found { record: old.clone(), rebooted: true }]);
-        next.forget(&old.pod.uid).await.unwrap();
-        assert_eq!(found(&next), []);
-    }
-
-    #[tokio::test]
-    async fn the_same_checkpoint_is_written_once() {
-        use std::os::unix::fs::MetadataExt;
-        let root = tempfile::tempdir().unwrap();
-        let records = open(&root, "one");
-        let inode = || fs::metadata(root.path().join("checkpoints/a.json")).unwrap().ino();
-        records.checkpoint(&record("a")).await.unwrap();
-        let before = inode();
-        records.checkpoint(&record("a")).await.unwrap();
-        assert_eq!(inode(), before);
-    }
-
-    #[tokio::test]
-    async fn a_record_of_before_there_were_checkpoints_is_one_of_this_boot() {
-        let root = tempfile::tempdir().unwrap();
-        let records = open(&root, "one");
-        fs::write(root.path().join("records/a.json"), serde_json::to_vec(&record("a")).unwrap()).unwrap();
-        assert_eq!(records.load().unwrap().0, [Found { record: record("a"), rebooted: false }]);
-    }
-}
+mod tests;

@@ -273,3 +273,33 @@ fn parse_time(text: &str) -> u64 {
     let output = std::process::Command::new("date").args(["-u", "-d", text, "+%s"]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or_else(|_| panic!("not a time: {text}"))
 }
+
+#[test]
+fn a_record_that_cannot_be_read_ends_no_pod() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("kept", vec![idle("c")]));
+    let before = node.wait_running("kept");
+    let pid = node.container_pid(&before, "c");
+    let checkpoint = node.path(format!("root/checkpoints/{}.json", uid(&before)));
+    let id = container_id(&before, "c");
+    wait_until("the checkpoint", SOON, || fs::read_to_string(&checkpoint).is_ok_and(|it| it.contains(&id)));
+    node.kill_agent();
+    let record = node.path(format!("run/records/{}.json", uid(&before)));
+    let aside = node.path("record");
+    fs::rename(&record, &aside).unwrap();
+    fs::create_dir(&record).unwrap();
+    let refused = node.command(&["agent"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("the pod record cannot be read"), "{said}");
+    assert!(is_alive(pid));
+    fs::remove_dir(&record).unwrap();
+    // A torn one, as a loss of power leaves it where the run directory is on a disk: the checkpoint counts.
+    fs::write(&record, b"{\"boot\":").unwrap();
+    node.start_agent();
+    let after = node.wait_running("kept");
+    assert_eq!(container_id(&after, "c"), id);
+    assert!(is_alive(pid));
+    fs::remove_file(record.with_extension("set-aside")).expect("kept for people to look at");
+    node.finish();
+}

@@ -73,10 +73,7 @@ impl Agent {
         let volumes = Arc::new(Volumes::new(&config.root_dir));
         let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone())?;
         let records = record_dir(config)?;
-        let (known, unreadable) = records.load()?;
-        for error in unreadable {
-            tracing::error!(%error, "a pod's record is unreadable; the pod is removed");
-        }
+        let known = records.load()?;
         let node_events = NodeEvents::new(events.clone(), config);
         node_events.starting();
         let (probes_tell, found) = mpsc::unbounded_channel();

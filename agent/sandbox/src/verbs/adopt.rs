@@ -43,18 +43,24 @@ impl Runtime {
     /// Containers whose creation was not completed are removed, and starts that were ordered are completed. A
     /// sandbox whose pause is gone is observed as dead, its containers as ended.
     ///
+    /// A record that cannot be read now is like a pause that does not answer: it is tried again.
+    ///
     /// # Errors
-    /// When it cannot be read whether the pod had a sandbox. Other pods are not affected.
+    /// When the record of the sandbox is none. Other pods are not affected.
     pub async fn adopt(&self, pod: &Arc<Pod>) -> Result<Adoption, Error> {
         let dir = self.inner.pod_dir(&pod.uid);
-        let Some(sandbox) = record::read::<SandboxRecord>(&dir.join(record::SANDBOX))? else {
+        let attempt = match record::read::<SandboxRecord>(&dir.join(record::SANDBOX)) {
             // Nothing was started, or everything was removed; what is left of it is not in use.
-            return Ok(Adoption::Complete);
+            Ok(None) => return Ok(Adoption::Complete),
+            Ok(Some(sandbox)) => sandbox.attempt,
+            Err(error) if record::is_malformed(&error) => return Err(error),
+            // Read again before anything is taken over.
+            Err(_) => 0,
         };
         let state = self.inner.pod_or_new(&pod.uid);
         {
             let mut data = state.data();
-            data.attempt = sandbox.attempt;
+            data.attempt = attempt;
             data.unanswered = true;
         }
         let (inner, pod, adopted) = (Arc::clone(&self.inner), Arc::clone(pod), Arc::clone(&state));
@@ -125,6 +131,11 @@ impl Inner {
         let _verb = state.verbs.write().await;
         if !state.data().unanswered {
             return Ok(Vec::new());
+        }
+        let path = state.dir.join(record::SANDBOX);
+        match record::read::<SandboxRecord>(&path)? {
+            Some(sandbox) => state.data().attempt = sandbox.attempt,
+            None => return Err(file("find", path)(io::ErrorKind::NotFound.into())),
         }
         for record in self.read_records(state)? {
             if state.container(record.id).is_none() {

@@ -1,6 +1,6 @@
 //! A pause that lives and does not answer keeps its sandbox; one that is dead does not.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::Poll;
 use std::time::Duration;
@@ -199,5 +199,29 @@ async fn an_end_that_is_on_no_record_is_in_the_ledger() {
     let ended = agent.run(place).await;
     assert!(matches!(ended, ContainerStage::Exited { exit_code: 5, .. }), "{ended:?}");
     assert_eq!(place.runs(), 1);
+    agent.remove(place).await;
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_now_costs_nothing() {
+    let owned = Owned::with_args(Kind::Plain, &["/bin/sh", "-c", WAITING]).unwrap();
+    let place = &owned.place;
+    run_agent_until(place, Cut::Done);
+    // Whatever it is that the kernel says instead of the content.
+    let record = place.sandbox().join("sandbox.json");
+    let aside = record.with_extension("aside");
+    fs::rename(&record, &aside).unwrap();
+    fs::create_dir(&record).unwrap();
+    let mut agent = place.agent();
+    assert_eq!(agent.runtime.adopt(&place.pod()).await.unwrap(), Adoption::Pending);
+    let refused = agent.runtime.ensure_sandbox(&place.pod()).await;
+    assert!(matches!(refused, Err(Error::Unanswered(_))), "{refused:?}");
+    fs::remove_dir(&record).unwrap();
+    fs::rename(&aside, &record).unwrap();
+    agent.change().await;
+    place.go();
+    let ended = agent.run(place).await;
+    assert!(matches!(ended, ContainerStage::Exited { exit_code: 0, .. }), "{ended:?}");
+    assert_eq!((place.runs(), place.log()), (1, vec!["stdout F ran".to_owned()]));
     agent.remove(place).await;
 }
