@@ -110,6 +110,11 @@ impl Status {
         Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// Whether it is that there is nothing of that name.
+    pub fn is_not_found(&self) -> bool {
+        self.code == StatusCode::NOT_FOUND.as_u16()
+    }
+
     /// There is no pod of that name.
     pub fn pod_not_found(name: &str) -> Self {
         Self::not_found("pods", name)

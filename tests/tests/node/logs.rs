@@ -146,3 +146,53 @@ fn the_log_of_the_run_before_is_kept() {
     assert!(!uid(&node.pod("twice").unwrap()).is_empty());
     node.finish();
 }
+
+#[test]
+fn a_follower_sees_every_line_across_rotations_and_agents() {
+    needs_root!();
+    const BURSTS: usize = 240;
+    const BURST: usize = 200;
+    // None is removed, so that all of them can be counted.
+    let mut node = Node::start_with("containerLogMaxSize: 16Ki\ncontainerLogMaxFiles: 1000\n");
+    let data = node.path("data");
+    let script = format!(
+        "until [ -e /data/go ]; do usleep 10000; done; i=0; while [ $i -lt {BURSTS} ]; do \
+         seq $((i*{BURST}+1)) $((i*{BURST}+{BURST})); usleep 20000; i=$((i+1)); done"
+    );
+    let counter = with_host_path(pod("counter", vec![shell("c", &script)]), "data", &data, "/data");
+    node.run(&with(counter, "spec.restartPolicy", json!("Never")));
+    let seen = node.wait_running("counter");
+    let follow = |more: &[&str]| {
+        let arguments = [&["logs", "--follow", "counter"], more].concat();
+        node.command(&arguments).stdout(Stdio::piped()).spawn().expect("a follower")
+    };
+    let mut followers = [follow(&[]), follow(&["--timestamps"])];
+    let readers = followers.each_mut().map(|follower| {
+        let mut pipe = follower.stdout.take().expect("piped");
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            pipe.read_to_string(&mut text).map(|_| text)
+        })
+    });
+    fs::write(data.join("go"), "").unwrap();
+    for (rotations, crash) in [(10, true), (20, false), (30, true), (50, true)] {
+        wait_until(format_args!("{rotations} rotations"), SOON, || {
+            node.log_files(&seen, "c").len() > rotations
+        });
+        if crash {
+            node.kill_agent();
+        } else {
+            node.stop_agent();
+        }
+        node.start_agent();
+    }
+    for follower in &mut followers {
+        assert!(follower.wait().unwrap().success(), "a follower ends with the container");
+    }
+    let [plain, timed] = readers.map(|reader| reader.join().unwrap().unwrap());
+    assert_counts_to(BURSTS * BURST, plain.lines().map(str::to_owned));
+    let numbers = timed.lines().map(|line| line.split_once(' ').expect("a time").1.to_owned());
+    assert_counts_to(BURSTS * BURST, numbers);
+    node.wait_phase("counter", "Succeeded");
+    node.finish();
+}

@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use coracle_server::client::{Client, LogOptions};
-use futures_util::StreamExt;
+use coracle_server::client::{Bytes, Client, LogOptions};
 use futures_util::future::try_join_all;
+use futures_util::stream::LocalBoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::SignedDuration;
 use tokio::sync::Mutex;
 
+use super::follow::follow;
 use super::prefix::Prefixer;
 use super::style::{self, Style};
 use super::target::{Scope, container, pod, pod_name};
@@ -103,7 +105,13 @@ impl Logs {
         options: &LogOptions,
         output: &Mutex<io::Stdout>,
     ) -> anyhow::Result<()> {
-        let mut log = client.logs(&self.scope.namespace, &self.pod, container, options).await?;
+        let namespace = &self.scope.namespace;
+        let mut log: LocalBoxStream<'_, anyhow::Result<Bytes>> = if options.follow {
+            let place = [namespace, &self.pod, container].map(|name| name.to_owned());
+            follow(client, place, options.clone()).await?.boxed_local()
+        } else {
+            client.logs(namespace, &self.pod, container, options).await?.err_into().boxed_local()
+        };
         let style = style::wanted(&io::stdout()).then_some(Style::Nth(number));
         let mut prefixer =
             self.prefix.then(|| Prefixer::new(&format!("[pod/{}/{container}]", self.pod), style));

@@ -8,6 +8,7 @@ mod describe;
 mod detach;
 mod escape;
 mod exec;
+mod follow;
 mod get;
 mod image;
 mod logs;

@@ -1,6 +1,7 @@
 //! A client of the API, as the command line uses it.
 
 mod exec;
+mod logs;
 mod object;
 mod port_forward;
 mod websocket;
@@ -22,6 +23,7 @@ use tokio::net::UnixStream;
 pub use axum::body::Bytes;
 
 pub use self::exec::{AttachOptions, ExecInput, ExecOptions, ExecOutput, ExecOutputs};
+pub use self::logs::{LogOptions, LogPiece, LogPosition};
 pub use self::object::{
     Condition, ConfigMap, Container, ContainerState, ContainerStatus, DownwardApi, DownwardFile, EmptyDir,
     EnvFromSource, EnvVar, EnvVarSource, Event, EventSource, FieldRef, FileKeyRef, HostPath, InvolvedObject,
@@ -65,27 +67,6 @@ pub enum ClientError {
         /// What is wrong with the answer.
         message: String,
     },
-}
-
-/// `v1 PodLogOptions`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogOptions {
-    /// Go on until the container ended.
-    pub follow: bool,
-    /// The run before.
-    pub previous: bool,
-    /// Lines of the last so many seconds.
-    pub since_seconds: Option<u64>,
-    /// Lines since a time in RFC 3339.
-    pub since_time: Option<String>,
-    /// Each line begins with its time.
-    pub timestamps: bool,
-    /// The last so many lines.
-    pub tail_lines: Option<u64>,
-    /// So many bytes.
-    pub limit_bytes: Option<u64>,
-    /// The run with this restart count, whichever runs now. Not known to Kubernetes.
-    pub attempt: Option<u32>,
 }
 
 /// Which events.
@@ -193,7 +174,8 @@ impl Client {
         self.json("/coracle/v1/problems").await
     }
 
-    /// A container's log, in pieces that end anywhere.
+    /// A container's log, in pieces that end anywhere. Followed, it ends with the container; an agent that ends
+    /// before is an error.
     pub async fn logs(
         &self,
         namespace: &str,
@@ -201,18 +183,21 @@ impl Client {
         container: &str,
         options: &LogOptions,
     ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError> {
-        let mut query = String::new();
-        let mut set =
-            |key, value: Option<String>| value.into_iter().for_each(|value| append(&mut query, key, &value));
-        set("follow", options.follow.then(|| "true".to_owned()));
-        set("previous", options.previous.then(|| "true".to_owned()));
-        set("timestamps", options.timestamps.then(|| "true".to_owned()));
-        set("sinceSeconds", options.since_seconds.map(|seconds| seconds.to_string()));
-        set("sinceTime", options.since_time.clone());
-        set("tailLines", options.tail_lines.map(|lines| lines.to_string()));
-        set("limitBytes", options.limit_bytes.map(|bytes| bytes.to_string()));
-        set("attempt", options.attempt.map(|attempt| attempt.to_string()));
-        self.body(&(path_of(&["containerLogs", namespace, pod, container]) + &query)).await
+        self.body(&(path_of(&["containerLogs", namespace, pod, container]) + &options.query())).await
+    }
+
+    /// As [`Client::logs`], with positions: with that of the last piece the next agent goes on right behind it.
+    pub async fn logs_from(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        options: &LogOptions,
+        position: Option<&LogPosition>,
+    ) -> Result<impl Stream<Item = Result<LogPiece, ClientError>> + Send + Unpin + use<>, ClientError> {
+        let path = path_of(&["containerLogs", namespace, pod, container]);
+        let body = self.body(&format!("{path}{}", options.query_from(position))).await?;
+        Ok(logs::pieces(body, path))
     }
 
     /// Starts a program in a container.

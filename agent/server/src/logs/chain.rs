@@ -4,6 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use super::files::{LogDirectory, Segment, Source};
 use super::line::Decoder;
+use super::position::Place;
 use super::tail::Tail;
 
 /// A place in a log. Reading goes on where new text will be written.
@@ -17,6 +18,8 @@ pub(crate) struct Chain {
 struct At {
     segment: Segment,
     source: Source,
+    /// How much of it was read, in bytes.
+    offset: u64,
 }
 
 // === impl Chain ===
@@ -47,6 +50,26 @@ impl Chain {
         Ok(chain)
     }
 
+    /// A place another chain was at; `None` when its file is gone.
+    pub(crate) fn from_place(
+        directory: LogDirectory,
+        place: Place,
+    ) -> io::Result<Result<Self, LogDirectory>> {
+        let segments = directory.segments()?;
+        let mut chain = Self { directory, at: None };
+        for segment in segments.iter().filter(|segment| segment.file == place.file) {
+            if chain.open_at(segment, place.offset)? {
+                return Ok(Ok(chain));
+            }
+        }
+        Ok(Err(chain.directory))
+    }
+
+    /// Where it is; `None` at the beginning of whatever is there.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.at.as_ref().map(|at| Place { file: at.segment.file, offset: at.offset })
+    }
+
     /// The directory, to be watched.
     pub(crate) fn directory(&self) -> &LogDirectory {
         &self.directory
@@ -56,7 +79,7 @@ impl Chain {
     pub(crate) fn read(&mut self, buffer: &mut [u8], decoder: &mut Decoder) -> io::Result<usize> {
         loop {
             if let Some(at) = &mut self.at {
-                let length = at.source.read(buffer)?;
+                let length = at.read(buffer)?;
                 if length > 0 {
                     return Ok(length);
                 }
@@ -65,7 +88,7 @@ impl Chain {
             // The writer makes the next file only after its last write to this one: once the next is
             // seen, one more end of this file is its last.
             if let Some(at) = &mut self.at {
-                let length = at.source.read(buffer)?;
+                let length = at.read(buffer)?;
                 if length > 0 {
                     return Ok(length);
                 }
@@ -84,7 +107,7 @@ impl Chain {
         let Some(at) = &self.at else {
             return Ok(if segments.is_empty() { None } else { Some(segments.swap_remove(0)) });
         };
-        match segments.iter().position(|segment| segment.inode == at.segment.inode) {
+        match segments.iter().position(|segment| segment.file == at.segment.file) {
             Some(place) => Ok(segments.into_iter().nth(place + 1)),
             None if segments.is_empty() => Ok(None),
             None => {
@@ -96,21 +119,32 @@ impl Chain {
         }
     }
 
-    fn open_at(&mut self, segment: &Segment, offset: u64) -> io::Result<bool> {
+    /// At an offset; `u64::MAX` is the end. Whether the file is there.
+    fn open_at(&mut self, segment: &Segment, mut offset: u64) -> io::Result<bool> {
         let Some(mut source) = self.directory.open_segment(segment)? else { return Ok(false) };
         match &mut source {
             Source::Plain(file) if offset == u64::MAX => {
-                file.seek(SeekFrom::End(0))?;
+                offset = file.seek(SeekFrom::End(0))?;
             }
             Source::Plain(file) => {
                 file.seek(SeekFrom::Start(offset))?;
             }
             Source::Gzip(_) if offset == 0 => {}
             Source::Gzip(_) => {
-                io::copy(&mut Read::by_ref(&mut source).take(offset), &mut io::sink())?;
+                offset = io::copy(&mut Read::by_ref(&mut source).take(offset), &mut io::sink())?;
             }
         }
-        self.at = Some(At { segment: segment.clone(), source });
+        self.at = Some(At { segment: segment.clone(), source, offset });
         Ok(true)
+    }
+}
+
+// === impl At ===
+
+impl At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.offset += length as u64;
+        Ok(length)
     }
 }

@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat2, statx};
+
+use super::position::FileId;
 
 /// The directory of one container's logs, and which of its runs is meant.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub(crate) struct Segment {
     /// What rotation added to the name, by which the older ones sort; `None` for the current one.
     rotated: Option<String>,
     name: String,
-    pub(crate) inode: u64,
+    pub(crate) file: FileId,
 }
 
 /// An open file of a log.
@@ -56,9 +58,12 @@ impl LogDirectory {
         for entry in Dir::read_from(&self.directory)? {
             let Ok(name) = entry?.file_name().to_owned().into_string() else { continue };
             let Some(rotated) = self.rotated(&name) else { continue };
-            match statat(&self.directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                    segments.push(Segment { rotated, name, inode: stat.st_ino });
+            let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::BTIME;
+            match statx(&self.directory, &name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+                Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile => {
+                    let time = stat.stx_btime;
+                    let born = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into());
+                    segments.push(Segment { rotated, name, file: FileId { inode: stat.stx_ino, born } });
                 }
                 // Not a log, or renamed or removed since the directory was read.
                 Ok(_) | Err(rustix::io::Errno::NOENT) => {}
@@ -90,7 +95,7 @@ impl LogDirectory {
                 format!("{} is not a regular file", segment.name),
             ));
         }
-        if stat.st_ino != segment.inode {
+        if stat.st_ino != segment.file.inode {
             return Ok(None);
         }
         let file = File::from(file);
@@ -186,7 +191,7 @@ mod tests {
         let log = LogDirectory::open(logs.path(), "ns_pod_uid", "c", 0).unwrap();
         assert_eq!(log.segments().unwrap(), []);
         // Swapped after the listing.
-        let segment = Segment { rotated: None, name: "0.log".to_owned(), inode: 0 };
+        let segment = Segment { rotated: None, name: "0.log".to_owned(), file: FileId { inode: 0, born: 0 } };
         assert!(log.open_segment(&segment).is_err());
 
         let elsewhere = logs.path().join("elsewhere");
@@ -209,7 +214,7 @@ mod tests {
         )
         .unwrap();
         let log = LogDirectory::open(logs.path(), "ns_pod_uid", "c", 0).unwrap();
-        let segment = Segment { rotated: None, name: "0.log".to_owned(), inode: 0 };
+        let segment = Segment { rotated: None, name: "0.log".to_owned(), file: FileId { inode: 0, born: 0 } };
         let error = log.open_segment(&segment).unwrap_err();
         assert!(error.to_string().contains("not a regular file"), "{error}");
     }

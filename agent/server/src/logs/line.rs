@@ -5,6 +5,7 @@
 //! any length, or a file of garbage, costs it no more memory than a record's head.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// What of a log is wanted, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,8 +52,16 @@ pub(crate) struct Decoder {
     last: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a decoder has to know to go on in the middle of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resume {
+    state: State,
+    open: [Option<bool>; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
+    #[default]
     Head,
     Text {
         shown: bool,
@@ -99,6 +108,17 @@ impl Decoder {
             floor: None,
             last: None,
         }
+    }
+
+    /// Goes on where another decoder was.
+    pub(crate) fn resume(&mut self, Resume { state, open }: Resume) {
+        self.head.clear();
+        (self.state, self.open) = (state, open);
+    }
+
+    /// Where it is, and how many bytes of a record's head it has read: those are to be read again from there.
+    pub(crate) fn place(&self) -> (Resume, usize) {
+        (Resume { state: self.state, open: self.open }, self.head.len())
     }
 
     /// Reads `bytes` on from where the last call ended, and appends what users see to `out`.

@@ -34,6 +34,7 @@ impl Log {
             pod: "ns_pod_uid".to_owned(),
             container: "c".to_owned(),
             attempt: 0,
+            framed: None,
             stream: None,
             since: None,
             timestamps: false,
@@ -75,8 +76,13 @@ fn lines(range: std::ops::Range<u32>) -> String {
     range.map(|line| format!("{line}\n")).collect()
 }
 
+async fn ends(ended: oneshot::Receiver<()>) -> End {
+    drop(ended.await);
+    End::Container
+}
+
 async fn all(request: LogRequest) -> String {
-    let mut receiver = read(request, None::<std::future::Ready<()>>).await.unwrap();
+    let mut receiver = read(request, None::<std::future::Ready<End>>).await.unwrap();
     let mut text = Vec::new();
     while let Some(piece) = timeout(DEADLINE, receiver.recv()).await.unwrap() {
         text.extend_from_slice(&piece.unwrap());
@@ -121,7 +127,7 @@ async fn a_log_is_followed_until_the_container_ended() {
     log.write(3);
     let (end, ended) = oneshot::channel::<()>();
     let request = LogRequest { tail: Some(1), ..log.request() };
-    let mut receiver = read(request, Some(async { drop(ended.await) })).await.unwrap();
+    let mut receiver = read(request, Some(ends(ended))).await.unwrap();
     let mut text = String::new();
     expect(&mut receiver, &mut text, "2\n").await;
     log.write(2);
@@ -136,7 +142,7 @@ async fn a_log_is_followed_until_the_container_ended() {
 async fn no_line_is_lost_or_doubled_across_rotations() {
     let mut log = Log::new();
     let (end, ended) = oneshot::channel::<()>();
-    let mut receiver = read(log.request(), Some(async { drop(ended.await) })).await.unwrap();
+    let mut receiver = read(log.request(), Some(ends(ended))).await.unwrap();
     let mut text = String::new();
     let mut rotations = 0;
     for round in 0..60 {
@@ -164,7 +170,7 @@ async fn no_line_is_lost_or_doubled_across_rotations() {
 async fn a_client_that_goes_away_ends_the_reading() {
     let log = Log::new();
     let (end, ended) = oneshot::channel::<()>();
-    let receiver = read(log.request(), Some(async { drop(ended.await) })).await.unwrap();
+    let receiver = read(log.request(), Some(ends(ended))).await.unwrap();
     drop(receiver);
     let mut end = end;
     timeout(DEADLINE, end.closed()).await.expect("the follower was dropped");
@@ -174,7 +180,7 @@ async fn a_client_that_goes_away_ends_the_reading() {
 async fn a_reader_that_does_not_read_costs_a_block() {
     let mut log = Log::new();
     log.write(200_000);
-    let mut receiver = read(log.request(), None::<std::future::Ready<()>>).await.unwrap();
+    let mut receiver = read(log.request(), None::<std::future::Ready<End>>).await.unwrap();
     assert_eq!(receiver.max_capacity(), 1);
     let mut length = 0;
     while let Some(piece) = timeout(DEADLINE, receiver.recv()).await.unwrap() {
@@ -183,4 +189,117 @@ async fn a_reader_that_does_not_read_costs_a_block() {
         length += piece.len();
     }
     assert_eq!(length, lines(0..200_000).len());
+}
+
+/// One frame's text, and where it says to go on.
+fn unframed(frame: &[u8]) -> (String, FrameHead<Position>) {
+    let end = frame.iter().position(|byte| *byte == b'\n').unwrap();
+    let head: FrameHead<Position> = serde_json::from_slice(&frame[..end]).unwrap();
+    let text = String::from_utf8(frame[end + 1..].to_vec()).unwrap();
+    assert_eq!(text.len(), head.length);
+    (text, head)
+}
+
+fn framed(request: &LogRequest, from: Option<Position>) -> LogRequest {
+    LogRequest { framed: Some(Framed { uid: "uid".parse().unwrap(), from }), ..request.clone() }
+}
+
+/// Reads a log with a new reader for every piece of so many bytes, as if the agent had been killed after each.
+fn resumed(request: &LogRequest, size: usize, mut between: impl FnMut(usize)) -> String {
+    let (mut text, mut from) = (String::new(), None);
+    for round in 0.. {
+        between(round);
+        let mut reader = Reader::open(&framed(request, from.take())).unwrap();
+        reader.buffer = vec![0; size];
+        let (empty, head) = unframed(&reader.read().unwrap().unwrap());
+        assert!(empty.is_empty() && !head.gap);
+        // Bytes of a head are read again, so that a piece must be longer than one.
+        let Some(frame) = reader.read().unwrap() else { break };
+        let (piece, head) = unframed(&frame);
+        text.push_str(&piece);
+        from = Some(head.position);
+    }
+    text
+}
+
+#[tokio::test]
+async fn wherever_a_reader_ends_another_goes_on() {
+    let mut log = Log::new();
+    log.write(5);
+    // Lines of both streams, each in several records, between one another.
+    let parts = [("stdout", "P", "a"), ("stderr", "P", "b"), ("stdout", "P", "c"), ("stderr", "F", "d")];
+    for (stream, tag, text) in parts.into_iter().chain([("stdout", "F", "e"), ("stderr", "F", "f")]) {
+        writeln!(log.file, "2026-01-01T00:00:01.000000000Z {stream} {tag} {text}").unwrap();
+    }
+    log.rotate("20260101-000001");
+    log.write(5);
+    log.rotate("20260101-000002");
+    writeln!(log.file, "no record\n2026-01-01T00:00:02.000000000Z stdout P no end").unwrap();
+    let requests = [
+        log.request(),
+        LogRequest { timestamps: true, ..log.request() },
+        LogRequest { stream: Some(Stream::Stderr), ..log.request() },
+        LogRequest { since: Some("2026-01-01T00:00:00.000000003Z".parse().unwrap()), ..log.request() },
+    ];
+    for request in requests {
+        let whole = all(request.clone()).await;
+        for size in 50..120 {
+            assert_eq!(resumed(&request, size, |_| {}), whole, "in pieces of {size}: {request:?}");
+        }
+        let tailed = LogRequest { tail: Some(4), ..request.clone() };
+        assert_eq!(resumed(&tailed, 61, |_| {}), all(tailed).await, "of {request:?}");
+    }
+    // Written and rotated meanwhile.
+    let mut more = Log::new();
+    let request = more.request();
+    let text = resumed(&request, 130, |round| {
+        if round < 40 {
+            more.write(3);
+            if round % 5 == 0 {
+                more.rotate(&format!("20260101-{round:06}"));
+            }
+        }
+    });
+    assert_eq!(text, lines(0..120));
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_too_late_says_so() {
+    let mut log = Log::new();
+    log.write(2);
+    let mut reader = Reader::open(&framed(&log.request(), None)).unwrap();
+    reader.read().unwrap();
+    let (_, head) = unframed(&reader.read().unwrap().unwrap());
+    log.rotate("20260101-000001");
+    log.write(2);
+    fs::remove_file(log.directory.join("0.log.20260101-000001")).unwrap();
+    let mut reader = Reader::open(&framed(&log.request(), Some(head.position.clone()))).unwrap();
+    let (_, first) = unframed(&reader.read().unwrap().unwrap());
+    assert!(first.gap);
+    let (text, second) = unframed(&reader.read().unwrap().unwrap());
+    assert_eq!((text.as_str(), second.gap), ("2\n3\n", false));
+
+    // Another file that has the number of the one that is gone is another file.
+    let Some(mut place) = second.position.place else { panic!("a place") };
+    place.file.born -= 1;
+    let before = Position { place: Some(place), ..second.position };
+    let mut reader = Reader::open(&framed(&log.request(), Some(before))).unwrap();
+    assert!(unframed(&reader.read().unwrap().unwrap()).1.gap);
+}
+
+#[tokio::test]
+async fn a_follower_learns_that_the_agent_ends() {
+    let mut log = Log::new();
+    log.write(1);
+    let (end, ended) = oneshot::channel::<()>();
+    let agent = async {
+        drop(ended.await);
+        End::Agent
+    };
+    let mut receiver = read(log.request(), Some(agent)).await.unwrap();
+    let mut text = String::new();
+    expect(&mut receiver, &mut text, "0\n").await;
+    end.send(()).unwrap();
+    let last = timeout(DEADLINE, receiver.recv()).await.unwrap().expect("not the end");
+    assert!(last.is_err(), "what may go on does not end as if it were whole");
 }

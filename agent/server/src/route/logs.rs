@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{Shared, find};
-use crate::logs::{LogRequest, Stream, read};
+use crate::logs::{End, Framed, LogRequest, Position, Stream, read};
 use crate::{PodEntry, Status};
 
 /// `v1 PodLogOptions`.
@@ -32,6 +32,10 @@ pub(super) struct Options {
     /// The run with this restart count. Not known to Kubernetes: a client that follows every run cannot
     /// be told by `previous` which one it gets.
     attempt: Option<u32>,
+    /// The text comes in frames, each with a position to go on from. Not known to Kubernetes either, as is
+    /// `position`: where to go on. Then `previous`, `attempt` and `tailLines` count for nothing.
+    positions: bool,
+    position: Option<String>,
 }
 
 pub(super) async fn get(
@@ -42,15 +46,21 @@ pub(super) async fn get(
     let Query(options) = options.map_err(|error| Status::bad_request(error.body_text()))?;
     let entry = find(&*node, &namespace, &pod, None)?;
     let key = &entry.pod.key;
-    let attempt = match options.attempt {
+    let from = options.position.as_deref().map(position).transpose()?;
+    if from.as_ref().is_some_and(|from| from.uid != entry.pod.uid) {
+        return Err(Status::pod_not_found(&pod));
+    }
+    let attempt = match from.as_ref().map(|from| from.attempt).or(options.attempt) {
         Some(attempt) if entry.pod.container(&container).is_some() => attempt,
         _ => attempt(&entry, &container, options.previous)?,
     };
+    let framed = options.positions || from.is_some();
     let request = LogRequest {
         logs: node.log_dir().to_owned(),
         pod: format!("{}_{}_{}", key.namespace, key.name, entry.pod.uid),
         container: container.clone(),
         attempt,
+        framed: framed.then(|| Framed { uid: entry.pod.uid.clone(), from }),
         stream: stream_of(options.stream.as_deref())?,
         since: since(&options, Timestamp::now())?,
         timestamps: options.timestamps,
@@ -63,8 +73,15 @@ pub(super) async fn get(
     let ended = options.follow.then_some(async move {
         let mut changes = node.changes();
         changes.mark_changed();
-        // The change that cannot come any more is the agent's end, and ends what it serves.
-        while changes.changed().await.is_ok() && !ended(&node.pods(), &uid, &name, attempt) {}
+        loop {
+            // The change that cannot come any more.
+            if changes.changed().await.is_err() {
+                return End::Agent;
+            }
+            if ended(&node.pods(), &uid, &name, attempt) {
+                return End::Container;
+            }
+        }
     });
     let pieces = read(request, ended).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Status::failure(
@@ -80,6 +97,10 @@ pub(super) async fn get(
     let mut response = Response::new(Body::from_stream(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
+}
+
+fn position(text: &str) -> Result<Position, Status> {
+    serde_json::from_str(text).map_err(|_| invalid("position", text, "must be one that this node gave"))
 }
 
 /// Which run of the container the log is wanted of, by its restart count.

@@ -118,3 +118,36 @@ async fn a_log_replaced_by_a_link_is_not_read() {
     symlink(&secret, &log).unwrap();
     assert_eq!(read(&served, "web", &LogOptions::default()).await, "");
 }
+
+#[tokio::test]
+async fn a_follower_goes_on_where_it_was() {
+    let served = Served::new();
+    write(&served, "web", 2, "one\n");
+    served.node.put(&pod(), vec![running("web", 2, None)]);
+    let options = LogOptions { follow: true, tail_lines: Some(0), ..LogOptions::default() };
+    let from = |position| served.client.logs_from("default", "web", "web", &options, position);
+    // The place is told before anything is written there.
+    let mut pieces = from(None).await.unwrap();
+    let first = within(pieces.next()).await.unwrap().unwrap();
+    assert!(first.text.is_empty() && !first.gap, "{first:?}");
+    drop(pieces);
+
+    // Whatever became of the container by then, it is the same run that is gone on with.
+    write(&served, "web", 2, "two\nthree\n");
+    served.node.put(&pod(), vec![running("web", 3, Some(terminated(2)))]);
+    let mut pieces = from(Some(&first.position)).await.unwrap();
+    let mut text = Vec::new();
+    while let Some(piece) = within(pieces.next()).await {
+        text.extend_from_slice(&piece.unwrap().text);
+    }
+    assert_eq!(String::from_utf8_lossy(&text), "two\nthree\n");
+
+    // Another pod of that name has another log.
+    let mut other = (*pod()).clone();
+    other.uid = "other".parse().unwrap();
+    served.node.change(|pods, _| pods.clear());
+    served.node.put(&std::sync::Arc::new(other), vec![running("web", 2, None)]);
+    assert!(refusal(from(Some(&first.position)).await).is_not_found());
+    let answer = served.get("/containerLogs/default/web/web?position=x").await;
+    assert!(answer.contains("position: Invalid value"), "{answer}");
+}
