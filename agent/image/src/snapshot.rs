@@ -42,7 +42,8 @@ pub enum Access {
 
 impl Store {
     /// Makes the root file system of a container and takes its lease on the image. `directory` is the
-    /// container's own; the writable layer is kept in it, as `upper` and `work`.
+    /// container's own, and is there before the lease is; the writable layer is kept in it, as `upper` and
+    /// `work`.
     ///
     /// Idempotent as long as no process has the mount: what was written before is still there.
     ///
@@ -57,6 +58,9 @@ impl Store {
         directory: &Path,
         access: Access,
     ) -> Result<OwnedFd, ImageError> {
+        // Before the lease: whoever is to clean up after a caller that was killed here finds leases by the
+        // directories there are.
+        make_directory(directory, 0o700)?;
         self.lease(&image.id, container)?;
         let mut lowers = image.lower_dirs().to_vec();
         // overlayfs wants one lower directory, and two where there is no upper one.
@@ -102,7 +106,6 @@ impl Store {
     }
 
     fn writable_layer(&self, image: &Image, directory: &Path) -> Result<(PathBuf, PathBuf), ImageError> {
-        make_directory(directory, 0o700)?;
         let held = open_directory(directory)?;
         let stat = fstatfs(&held).map_err(|error| ImageError::store("look at", directory)(error.into()))?;
         if stat.f_type as u64 == OVERLAYFS_MAGIC {

@@ -165,3 +165,15 @@ fn what_cannot_be_imported_says_why() {
     assert_eq!(f.store.list().unwrap(), []);
     f.assert_sound();
 }
+
+#[test]
+fn a_lease_is_not_taken_before_the_directory_that_tells_of_it_is_there() {
+    let f = Fixture::new();
+    f.import_tar(&Tar::new().file("file", "x").build(), "app").unwrap();
+    fs::write(f.path("in-the-way"), "").unwrap();
+    for access in [Access::Writable, Access::ReadOnly] {
+        let directory = f.path("in-the-way/container");
+        f.store.snapshot(&f.image("app"), ContainerId::random(), &directory, access).unwrap_err();
+        assert_eq!(f.store.leases().unwrap(), []);
+    }
+}
