@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod config;
 mod run;
+mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,10 +32,12 @@ fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read our output, such as `head`, has enough: no error, and no need of words.
         return ExitCode::from(BROKEN_PIPE);
     }
-    let _ = match error.downcast_ref::<ClientError>() {
+    let line = match error.downcast_ref::<ClientError>() {
         // As kubectl prints it: the message says itself that it is an error.
-        Some(refused @ ClientError::Status(_)) => writeln!(stderr, "{refused}"),
-        _ => writeln!(stderr, "error: {error:#}"),
+        Some(refused @ ClientError::Status(_)) => format!("{refused}\n"),
+        _ => format!("error: {}\n", words::whole(error)),
     };
+    // In one piece: others may write to the same place.
+    let _ = stderr.write_all(line.as_bytes());
     ExitCode::FAILURE
 }

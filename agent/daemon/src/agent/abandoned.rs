@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 
 use crate::config::Config;
 use crate::run::Place;
+use crate::words::whole;
 
 /// Ends and removes the private nodes of this configuration whose `coracle run` is gone. What cannot be
 /// removed is said, and left to the next.
@@ -21,13 +22,13 @@ pub(crate) async fn clear(config: &Config, host: &Arc<Host>) {
             Ok(true) => {}
             Ok(false) => continue,
             Err(error) => {
-                tracing::warn!("cannot tell whether `coracle run` {pid} is at work: {error:#}");
+                tracing::warn!("cannot tell whether `coracle run` {pid} is at work: {}", whole(&error));
                 continue;
             }
         }
         tracing::warn!("removing what a killed `coracle run`, process {pid}, has left behind");
         if let Err(error) = remove(config, &place, host).await {
-            tracing::error!("cannot remove what `coracle run` {pid} has left behind: {error:#}");
+            tracing::error!("cannot remove what `coracle run` {pid} has left behind: {}", whole(&error));
         }
     }
 }

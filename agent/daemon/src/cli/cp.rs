@@ -171,7 +171,9 @@ async fn from_pod(place: &Place<'_>, source: RemoteFile, destination: PathBuf) -
     if let Some(unpacking) = unpacking {
         match unpacking.await? {
             // An archive that breaks off: why is in the status.
-            Err(error) if status.exit_code() != Some(0) => say(&format!("error: {error:#}")),
+            Err(error) if status.exit_code() != Some(0) => {
+                say(&format!("error: {}", crate::words::whole(&error)))
+            }
             unpacked => unpacked?,
         }
     }

@@ -342,6 +342,7 @@ fn without_an_agent_it_is_said_what_to_do() {
     let (code, out, err) = answer(&output);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.starts_with("error: cannot reach the agent at ") && err.contains("is it running?"), "{err}");
+    assert_eq!(err.matches("No such file or directory").count(), 1, "{err}");
 }
 
 #[test]
