@@ -7,6 +7,7 @@
 
 mod config;
 mod container;
+mod dns;
 mod env_file;
 mod environment;
 mod event;
@@ -28,6 +29,7 @@ pub use container::{
     Container, ContainerPort, ImagePullPolicy, MountPropagation, Protocol, ResourceList, Resources,
     TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
 };
+pub use dns::{DnsConfig, DnsOption, DnsPolicy, FqdnTooLong, HostAlias, PodDns, PodNames};
 pub use env_file::env_file_value;
 pub use environment::{
     ConfigKind, EnvFrom, EnvValue, EnvVar, FileKeySelector, KeySelector, PodField, ResourceField,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, Name, PodSecurity, PodUid, RestartPolicy, Volume};
+use crate::{Container, Name, PodDns, PodSecurity, PodUid, RestartPolicy, Volume};
 
 /// A pod: what is to run, fully defaulted and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub struct PodSpec {
     pub share_process_namespace: bool,
     /// `spec.hostname`; the pod's name when absent.
     pub hostname: Option<Name>,
+    /// How else the pod is named, and how it resolves names.
+    #[serde(default)]
+    pub dns: PodDns,
     /// `spec.securityContext`.
     pub security: PodSecurity,
     /// `spec.activeDeadlineSeconds`: so long after its start the pod is ended and has failed. At least 1 s.
@@ -112,6 +115,7 @@ impl PodSpec {
             host: HostNamespaces::default(),
             share_process_namespace: false,
             hostname: None,
+            dns: PodDns::default(),
             security: PodSecurity::default(),
             active_deadline: None,
             readiness_gates: Vec::new(),
