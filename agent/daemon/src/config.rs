@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use coracle_model::{Name, Quantity};
@@ -34,6 +35,12 @@ pub(crate) struct Config {
     pub(crate) container_log_max_size: u64,
     /// The most log files of a container, the current one included.
     pub(crate) container_log_max_files: u32,
+    /// The cluster's DNS servers, for pods that ask them; none without a cluster.
+    pub(crate) cluster_dns: Vec<IpAddr>,
+    /// What names with a domain end in; may be empty.
+    pub(crate) cluster_domain: String,
+    /// The host's resolver settings for pods; `None` finds them.
+    pub(crate) resolv_conf: Option<PathBuf>,
     /// Where `seccompProfile.localhostProfile` is looked up.
     pub(crate) seccomp_profile_root: PathBuf,
     /// Containers without a `seccompProfile` get `RuntimeDefault` instead of none.
@@ -80,6 +87,10 @@ struct File {
     pod_pids_limit: Option<i64>,
     container_log_max_size: Option<String>,
     container_log_max_files: Option<i64>,
+    #[serde(rename = "clusterDNS")]
+    cluster_dns: Vec<String>,
+    cluster_domain: Option<String>,
+    resolv_conf: Option<PathBuf>,
     seccomp_profile_root: Option<PathBuf>,
     seccomp_default: Option<bool>,
 }
@@ -189,6 +200,19 @@ impl Config {
                     _ => return Err(value(origin("containerLogMaxFiles"), count, "must be greater than 1")),
                 },
             },
+            cluster_dns: addresses(&file.cluster_dns, &origin("clusterDNS"))?,
+            cluster_domain: match file.cluster_domain {
+                None => String::new(),
+                Some(domain) if domain.is_empty() => domain,
+                Some(domain) => match coracle_model::validate_subdomain(&domain) {
+                    Ok(()) => domain,
+                    Err(error) => return Err(value(origin("clusterDomain"), domain, &error.to_string())),
+                },
+            },
+            resolv_conf: match file.resolv_conf {
+                None => None,
+                Some(path) => Some(directory(&None, "", Some(path), "resolvConf", PathBuf::new())?),
+            },
             seccomp_default: file.seccomp_default.unwrap_or(true),
             seccomp_profile_root,
             root_dir,
@@ -226,6 +250,14 @@ fn directory(
         (None, Some(path)) => Err(value(origin, path.display(), "must be an absolute path")),
         (None, None) => Ok(default),
     }
+}
+
+fn addresses(texts: &[String], origin: &str) -> Result<Vec<IpAddr>, ConfigError> {
+    let parse = |text: &String| {
+        let address = text.parse();
+        address.map_err(|_| value(origin.to_owned(), text, "must be IP addresses, such as 10.96.0.10"))
+    };
+    texts.iter().map(parse).collect()
 }
 
 fn cgroup(path: &Path, origin: String) -> Result<PathBuf, ConfigError> {
@@ -275,13 +307,18 @@ mod tests {
             assert_eq!((config.container_log_max_size, config.container_log_max_files), (10 << 20, 5));
             assert_eq!(config.seccomp_profile_root, Path::new("/var/lib/coracle/seccomp"));
             assert!(config.seccomp_default);
+            assert_eq!(
+                (config.cluster_dns, config.cluster_domain.as_str(), config.resolv_conf),
+                (vec![], "", None)
+            );
         }
     }
 
     #[test]
     fn the_file_overrides_defaults_and_flags_override_the_file() {
         let text = "rootDir: /a\nstaticPodPath: /m\npodLogsDir: /l\ncgroupRoot: /x/\nnodeName: one\n\
-                    podPidsLimit: 100\ncontainerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 2\nseccompDefault: false\n";
+                    podPidsLimit: 100\ncontainerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 2\nseccompDefault: false\n\
+                    clusterDNS: [10.96.0.10, fd00::a]\nclusterDomain: cluster.local\nresolvConf: /r\n";
         let config = load(text, &Overrides::default()).unwrap();
         assert_eq!(config.root_dir, Path::new("/a"));
         assert_eq!(config.manifest_dir, Path::new("/m"));
@@ -292,6 +329,10 @@ mod tests {
         assert_eq!((config.container_log_max_size, config.container_log_max_files), (1 << 20, 2));
         assert_eq!(config.seccomp_profile_root, Path::new("/a/seccomp"));
         assert!(!config.seccomp_default);
+        let servers: [IpAddr; 2] = ["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()];
+        assert_eq!(config.cluster_dns, servers);
+        assert_eq!(config.cluster_domain, "cluster.local");
+        assert_eq!(config.resolv_conf.as_deref(), Some(Path::new("/r")));
 
         let flags = Overrides {
             root_dir: Some("/b".into()),
@@ -323,6 +364,12 @@ mod tests {
                 "containerLogMaxSize: Invalid value: \"lots\": quantities must match",
             ),
             ("nodeName: A_b\n", "nodeName: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
+            ("clusterDNS: [dns]\n", "/etc/c.yaml: clusterDNS: Invalid value: \"dns\": must be IP addresses"),
+            (
+                "clusterDomain: .local\n",
+                "clusterDomain: Invalid value: \".local\": a lowercase RFC 1123 subdomain",
+            ),
+            ("resolvConf: r\n", "resolvConf: Invalid value: \"r\": must be an absolute path"),
             ("seccompDefault: maybe\n", "/etc/c.yaml:1:"),
             ("rootDir: /a\nrootDir: /b\n", "/etc/c.yaml:2:1: duplicate"),
         ];

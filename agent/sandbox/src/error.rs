@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coracle_init::protocol::{Failure, ProtocolError};
-use coracle_model::{ContainerId, PodUid};
+use coracle_model::{ContainerId, FqdnTooLong, PodUid};
 use oci_spec::OciSpecError;
 
 use crate::logs::PumpError;
@@ -19,6 +19,9 @@ pub enum Error {
     /// The runtime specification could not be put together.
     #[error("cannot build the OCI runtime specification: {0}")]
     Spec(#[source] OciSpecError),
+    /// The pod cannot be named as it asks to be.
+    #[error(transparent)]
+    HostName(#[from] FqdnTooLong),
     /// /dev of the host could not be listed for a privileged container.
     #[error("cannot list the host's devices in /dev: {0}")]
     HostDevices(#[source] io::Error),

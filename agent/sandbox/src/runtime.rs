@@ -31,6 +31,8 @@ pub struct RuntimeConfig {
     pub pod_pids_limit: Option<u64>,
     /// Where `Localhost` seccomp profiles lie.
     pub seccomp_profile_root: PathBuf,
+    /// What names with a domain end in; may be empty.
+    pub cluster_domain: String,
     /// Containers without a seccomp profile get the default one.
     pub seccomp_default: bool,
 }

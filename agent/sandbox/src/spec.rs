@@ -89,7 +89,11 @@ pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Buil
         .build()
         .map_err(Error::Spec)?;
     let mut spec = Spec::default();
-    spec.set_hostname(if pod.spec.host.network { None } else { Some(pod.hostname().to_owned()) })
+    // init looks whether the pod has this name. One with its domain follows from the configuration the
+    // sandbox was made with, which may be another now.
+    let fixed = !pod.spec.host.network && !pod.spec.dns.hostname_as_fqdn;
+    let hostname = fixed.then(|| pod.names("")).transpose()?.map(|names| names.kernel);
+    spec.set_hostname(hostname)
         .set_process(Some(process))
         .set_root(Some(root))
         .set_mounts(Some(mounts))

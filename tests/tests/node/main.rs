@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod malformed;
+mod names;
 mod namespaces;
 mod port_forward;
 mod reconnect;

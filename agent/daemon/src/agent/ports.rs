@@ -5,6 +5,7 @@ mod event;
 mod failure;
 mod hook;
 mod image;
+mod naming;
 mod probe;
 mod runtime;
 mod volume;
@@ -23,6 +24,7 @@ use coracle_sandbox::Runtime;
 use coracle_volume::Volumes;
 use tokio::sync::mpsc;
 
+use self::naming::Naming;
 use self::probe::ProbedNode;
 
 use super::facts::NodeFacts;
@@ -30,6 +32,7 @@ use super::facts::NodeFacts;
 pub(crate) use event::EventPort;
 pub(crate) use hook::HookPort;
 pub(crate) use image::ImagePort;
+pub(crate) use naming::NameSettings;
 pub(crate) use probe::ProbePort;
 pub(crate) use runtime::RuntimePort;
 pub(crate) use volume::VolumePort;
@@ -61,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) events: EventLog,
     /// What variables and files are made of.
     pub(crate) configuration: Configuration,
+    /// What pods are named with.
+    pub(crate) names: NameSettings,
 }
 
 /// What pods' variables and files are made of.
@@ -96,7 +101,7 @@ impl NodePorts {
     /// `changes` is told of pods whose probes have found something new.
     /// `changes` are told of the pods whose probes have found something new.
     pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
-        let Parts { runtime, store, volumes, dirs, records, events, configuration } = parts;
+        let Parts { runtime, store, volumes, dirs, records, events, configuration, names } = parts;
         let events = EventPort::new(events);
         let prober = Arc::new(Prober::new(ProbedNode::new(runtime.clone(), events.clone(), changes))?);
         Ok(Self {
@@ -106,6 +111,7 @@ impl NodePorts {
                 Arc::clone(&volumes),
                 dirs.clone(),
                 configuration.clone(),
+                Naming::new(names, dirs.clone(), events.clone()),
             ),
             images: ImagePort::new(store),
             volumes: VolumePort::new(volumes, dirs, runtime, configuration, events.clone()),
@@ -176,6 +182,11 @@ impl PodDirs {
     /// A pod's.
     pub(crate) fn pod(&self, uid: &PodUid) -> PathBuf {
         self.root.join(uid.as_str())
+    }
+
+    /// Where the files are by which a pod resolves names.
+    pub(crate) fn names(&self, uid: &PodUid) -> PathBuf {
+        self.pod(uid).join("etc")
     }
 
     /// Where the writable layers of a pod's containers are.

@@ -23,7 +23,7 @@ use super::event::NodeEvents;
 use super::facts::NodeFacts;
 use super::lock::lock;
 use super::node::AgentNode;
-use super::ports::{Configuration, NodePorts, Parts, PodDirs};
+use super::ports::{Configuration, NameSettings, NodePorts, Parts, PodDirs};
 use crate::config::Config;
 
 /// A node at work: its pods, and the socket to ask for them.
@@ -87,6 +87,7 @@ impl Agent {
             records,
             events: events.clone(),
             configuration: Configuration { configs: configs.clone(), node: facts.clone() },
+            names: NameSettings::of(config),
         };
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
         let adopted = adopt(&runtime, &ports, known).await;
@@ -168,6 +169,7 @@ pub(super) async fn remove_all_pods(
         records,
         events: EventLog::in_memory(),
         configuration: Configuration { configs: ConfigStore::default(), node: facts },
+        names: NameSettings::of(config),
     };
     let ports = NodePorts::new(parts, probes_tell)?;
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
@@ -185,6 +187,7 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         },
         pod_pids_limit: config.pod_pids_limit,
         seccomp_profile_root: config.seccomp_profile_root.clone(),
+        cluster_domain: config.cluster_domain.clone(),
         seccomp_default: config.seccomp_default,
     }
 }

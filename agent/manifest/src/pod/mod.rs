@@ -5,6 +5,7 @@
 //! that a newer API brings does not compile until someone has decided what happens to it.
 
 mod container;
+mod dns;
 mod environment;
 mod handler;
 mod lifecycle;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_model::{HostNamespaces, Name, PodSecurity, PodSpec, RestartPolicy, validate_subdomain};
 use k8s_openapi::api::core::v1;
 
-use super::{container, filled, or_default, priority, security, volume, word};
+use super::{container, dns, filled, or_default, priority, security, volume, word};
 use crate::error::Faults;
 use crate::path::Path;
 use crate::syntax;
@@ -64,11 +64,8 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
             "automountServiceAccountToken",
             "no API server is joined that could issue a token",
         ),
-        (dns_config.is_some(), "dnsConfig", "the pod has no network of its own"),
         (filled(ephemeral_containers.as_ref()), "ephemeralContainers", ""),
-        (filled(host_aliases.as_ref()), "hostAliases", ""),
         (*host_users == Some(false), "hostUsers", "user namespaces"),
-        (filled(hostname_override.as_ref()), "hostnameOverride", ""),
         (filled(image_pull_secrets.as_ref()), "imagePullSecrets", "images come from the node's own store"),
         (filled(overhead.as_ref()), "overhead", ""),
         (filled(resource_claims.as_ref()), "resourceClaims", ""),
@@ -79,14 +76,11 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
             "schedulingGates",
             "there is no scheduler that could open the gates",
         ),
-        (*set_hostname_as_fqdn == Some(true), "setHostnameAsFQDN", ""),
-        (filled(subdomain.as_ref()), "subdomain", "there is no cluster domain"),
     ] {
         faults.not_yet_if(there, &path.child(field), detail);
     }
 
     check_os(os.as_ref(), path, faults);
-    check_dns_policy(or_default(dns_policy, "ClusterFirst"), path, faults);
     enable_service_links.get_or_insert(true);
     or_default(scheduler_name, "default-scheduler");
 
@@ -151,6 +145,20 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         );
     }
 
+    let dns = dns::convert(
+        &dns::Fields {
+            policy: or_default(dns_policy, "ClusterFirst"),
+            config: dns_config.as_ref(),
+            host_aliases: host_aliases.as_deref().unwrap_or_default(),
+            subdomain: subdomain.as_deref(),
+            hostname_as_fqdn: *set_hostname_as_fqdn == Some(true),
+            hostname_override: hostname_override.as_deref(),
+            host_network: host.network,
+        },
+        path,
+        faults,
+    );
+
     let security: PodSecurity = security::pod(
         security_context.get_or_insert_with(Default::default),
         &path.child("securityContext"),
@@ -189,6 +197,7 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         host,
         share_process_namespace,
         hostname,
+        dns: dns?,
         security,
         active_deadline,
         readiness_gates,
@@ -224,19 +233,5 @@ fn check_os(os: Option<&v1::PodOS>, path: &Path<'_>, faults: &mut Faults) {
         "windows" => faults.push(&name_path, "not supported: this is a Linux node"),
         "" => faults.required(&name_path, ""),
         other => faults.unsupported_value(&name_path, other, &["linux", "windows"]),
-    }
-}
-
-fn check_dns_policy(policy: &str, path: &Path<'_>, faults: &mut Faults) {
-    let path = path.child("dnsPolicy");
-    match policy {
-        // Without a cluster's DNS, Kubernetes lets these two fall back to the third.
-        "ClusterFirst" | "ClusterFirstWithHostNet" | "Default" => {}
-        "None" => faults.not_yet(&path, "None needs dnsConfig"),
-        other => faults.unsupported_value(
-            &path,
-            other,
-            &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
-        ),
     }
 }

@@ -1,9 +1,11 @@
 //! Manifests that are accepted.
 
+use std::net::IpAddr;
+
 use coracle_manifest::{Decoded, decode};
 use coracle_model::{
-    EmptyDirMedium, EnvValue, HostPathType, ImagePullPolicy, MountPropagation, QosClass, Quantity,
-    RestartPolicy, SeccompProfile, VolumeSource, qos_class,
+    DnsOption, DnsPolicy, EmptyDirMedium, EnvValue, HostPathType, ImagePullPolicy, MountPropagation, Name,
+    QosClass, Quantity, RestartPolicy, SeccompProfile, VolumeSource, qos_class,
 };
 
 use super::one;
@@ -51,6 +53,34 @@ fn every_field_of_a_pod_reaches_the_model() {
         volumes[2].source,
         VolumeSource::EmptyDir { medium: EmptyDirMedium::Default, size_limit: None }
     );
+}
+
+#[test]
+fn how_a_pod_is_named() {
+    let decoded = decode("names.yaml", include_bytes!("good/names.yaml")).unwrap();
+    let [pod, overridden] = &decoded.pods[..] else { panic!("two pods: {decoded:?}") };
+    let dns = &pod.spec.dns;
+    assert_eq!(dns.policy, DnsPolicy::None);
+    let nameservers: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+    assert_eq!(dns.config.nameservers, nameservers);
+    assert_eq!(dns.config.searches, ["lan", "."]);
+    let option =
+        |name: &str, value: Option<&str>| DnsOption { name: name.into(), value: value.map(Into::into) };
+    assert_eq!(dns.config.options, [option("ndots", Some("1")), option("rotate", None)]);
+    assert_eq!(dns.host_aliases[1].ip, "2001:db8::1".parse::<IpAddr>().unwrap());
+    assert_eq!(dns.host_aliases[0].hostnames, ["a.example", "a"].map(|name| Name::subdomain(name).unwrap()));
+
+    let names = pod.names("cluster.local").unwrap();
+    assert_eq!((names.hostname.as_str(), names.kernel.as_str()), ("web", "web.db.shop.svc.cluster.local"));
+    assert_eq!(names.domain.as_deref(), Some("db.shop.svc.cluster.local"));
+    assert_eq!(pod.names("").unwrap().kernel, "web.db.shop.svc");
+    let long = pod.names(&"x".repeat(48)).unwrap_err().to_string();
+    assert!(long.ends_with(" is too long (64 characters is the max, 65 characters requested)"), "{long}");
+    assert_eq!(pod.names(&"x".repeat(47)).unwrap().kernel.len(), 64);
+
+    let names = overridden.names("cluster.local").unwrap();
+    assert_eq!((names.hostname.as_str(), names.kernel.as_str()), ("its.own.name", "its.own.name"));
+    assert_eq!((names.domain, overridden.spec.dns.policy), (None, DnsPolicy::ClusterFirst));
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Inner {
         state: &Arc<PodState>,
         attempt: u32,
     ) -> Result<Sandbox, Error> {
+        let names = pod.names(&self.config.cluster_domain)?;
         self.warm.begin();
         let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid);
         let limits = limits::pod_limits(&pod.spec, self.config.pod_pids_limit);
@@ -92,7 +93,7 @@ impl Inner {
             network: !shared.network,
             ipc: !shared.ipc,
             // As under containerd: with the host's network comes the host's name.
-            host_name: (!shared.network).then(|| pod.hostname()),
+            host_name: (!shared.network).then_some(names.kernel.as_str()),
             shared_pid: pod.spec.share_process_namespace,
             timeout: LAUNCH_LIMIT,
         })

@@ -20,6 +20,7 @@ use coracle_volume::Volumes;
 
 use super::configuration::{self, Sources};
 use super::failure::{blocking, failure};
+use super::naming::Naming;
 use super::{Configuration, PodDirs};
 
 /// The sandbox runtime, as pods need it.
@@ -34,6 +35,18 @@ struct Composer {
     volumes: Arc<Volumes>,
     dirs: PodDirs,
     configuration: Configuration,
+    naming: Naming,
+}
+
+/// A container that is to be made.
+struct Ordered {
+    id: ContainerId,
+    pod: Arc<Pod>,
+    container: Container,
+    attempt: u32,
+    /// How many sandboxes the pod had before the one it is made in.
+    sandbox: u32,
+    image: ImageRef,
 }
 
 /// The most a file of variables may have.
@@ -48,19 +61,26 @@ impl RuntimePort {
         volumes: Arc<Volumes>,
         dirs: PodDirs,
         configuration: Configuration,
+        naming: Naming,
     ) -> Self {
-        Self { runtime, composer: Arc::new(Composer { store, volumes, dirs, configuration }) }
+        let composer = Composer { store, volumes, dirs, configuration, naming };
+        Self { runtime, composer: Arc::new(composer) }
     }
 }
 
 impl RuntimePort {
-    /// Removes the writable layers, and leases, that a pod has of containers nobody knows any more: their
+    /// Removes the writable layers, and leases, that a pod has of containers nobody knows any more, and what
+    /// belongs to a sandbox that is gone: their
     /// creation or removal was cut off with an agent. To be called before the pod has a worker.
     pub(crate) async fn clear_layers(&self, pod: &PodUid) -> Result<(), Failure> {
-        let known: Vec<_> =
-            self.runtime.observe(pod).containers.into_iter().map(|container| container.id).collect();
+        let snapshot = self.runtime.observe(pod);
+        let gone = snapshot.sandbox == SandboxStage::Absent;
+        let known: Vec<_> = snapshot.containers.into_iter().map(|container| container.id).collect();
         let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
         blocking(move || {
+            if gone {
+                composer.naming.remove(&uid)?;
+            }
             let layers = composer.layers(&uid)?;
             layers
                 .into_iter()
@@ -85,12 +105,19 @@ impl ports::Runtime for RuntimePort {
     ) -> Result<ContainerId, Failure> {
         self.runtime.expect_start();
         let id = ContainerId::random();
-        let (composer, pod, container) = (Arc::clone(&self.composer), Arc::clone(pod), container.clone());
-        let (uid, image) = (pod.uid.clone(), image.clone());
-        let configs = composer.configuration.of(&pod).await;
+        let (composer, uid) = (Arc::clone(&self.composer), pod.uid.clone());
+        let configs = composer.configuration.of(pod).await;
+        let ordered = Ordered {
+            id,
+            pod: Arc::clone(pod),
+            container: container.clone(),
+            attempt,
+            sandbox: self.runtime.observe(&pod.uid).sandbox_attempt,
+            image: image.clone(),
+        };
         let composed = blocking({
             let composer = Arc::clone(&composer);
-            move || composer.compose(id, &pod, container, attempt, &image, &configs)
+            move || composer.compose(ordered, &configs)
         })
         .await;
         let created = match composed {
@@ -129,7 +156,11 @@ impl ports::Runtime for RuntimePort {
     async fn remove_sandbox(&self, pod: &PodUid) -> Result<(), Failure> {
         self.runtime.remove_sandbox(pod).await.map_err(failure("FailedKillPod"))?;
         let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
-        blocking(move || composer.remove_layers(&uid)).await
+        blocking(move || {
+            composer.naming.remove(&uid)?;
+            composer.remove_layers(&uid)
+        })
+        .await
     }
 
     fn observe(&self, pod: &PodUid) -> Observed {
@@ -169,20 +200,14 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
 // === impl Composer ===
 
 impl Composer {
-    fn compose(
-        &self,
-        id: ContainerId,
-        pod: &Arc<Pod>,
-        container: Container,
-        attempt: u32,
-        image: &ImageRef,
-        configs: &Configs,
-    ) -> Result<ContainerRequest, Failure> {
-        let image = self.image(image)?;
+    fn compose(&self, ordered: Ordered, configs: &Configs) -> Result<ContainerRequest, Failure> {
+        let Ordered { id, pod, container, attempt, sandbox, image } = ordered;
+        let (pod, image) = (&pod, self.image(&image)?);
         let config = &image.document.config;
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
         let environment = self.environment(pod, &container, configs)?;
-        let process = effective_process(&container, &environment, config, pod.hostname()).map_err(created)?;
+        let process = effective_process(&container, &environment, config, &self.naming.hostname(pod)?)
+            .map_err(created)?;
         let stop_signal = match (container.lifecycle.stop_signal, process.stop_signal.as_deref()) {
             (Some(own), _) => own,
             (None, None) => Signal::TERM,
@@ -197,7 +222,7 @@ impl Composer {
         if !env.iter().any(|(name, _)| name == "HOME") {
             env.push(("HOME".to_owned(), user.home));
         }
-        let mut mounts = Vec::with_capacity(container.volume_mounts.len());
+        let mut mounts = self.naming.mounts(pod, &container, sandbox)?;
         for mount in &container.volume_mounts {
             let prepared = self.volumes.mount(pod, mount).map_err(failure("CreateContainerConfigError"))?;
             mounts.push(RequestMount { destination: mount.mount_path.clone(), mount: prepared.fd });

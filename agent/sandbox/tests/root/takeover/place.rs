@@ -136,6 +136,7 @@ impl Place {
             log_limits: LogLimits::default(),
             pod_pids_limit: None,
             seccomp_profile_root: self.dir.join("seccomp"),
+            cluster_domain: String::new(),
             seccomp_default: false,
         };
         let (runtime, changes) = Runtime::new(config, self.kubepods()).unwrap();
