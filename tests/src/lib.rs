@@ -9,6 +9,7 @@
 )]
 
 pub mod cgroups;
+pub mod http;
 pub mod images;
 pub mod machine;
 pub mod manifests;

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use coracle_linux::socket_in_namespace;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, connect, recv, send, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketType, bind, connect, listen, recv, send, sockopt,
+};
 
 use crate::processes::Pid;
 
@@ -36,6 +38,22 @@ pub fn connect_from(pid: Pid, address: SocketAddr) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.set_write_timeout(Some(Duration::from_secs(60)))?;
     Ok(stream)
+}
+
+/// Listens in the network namespace of a process.
+///
+/// # Errors
+/// As `bind(2)` and `listen(2)`.
+pub fn listen_in(pid: Pid, address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_of(pid, family, SocketType::STREAM)?;
+    // Of a server before it, connections may still be closing.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, 16)?;
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(false)?;
+    Ok(listener)
 }
 
 /// Brings up the loopback of a process's network namespace, as every machine's is.

@@ -25,7 +25,19 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("anyhow", &["daemon", "tests"], "libraries have typed errors"),
     (
         "tokio",
-        &["cgroup", "controller", "daemon", "events", "image", "pod", "probe", "sandbox", "server", "volume"],
+        &[
+            "cgroup",
+            "controller",
+            "daemon",
+            "events",
+            "fetch",
+            "image",
+            "pod",
+            "probe",
+            "sandbox",
+            "server",
+            "volume",
+        ],
         "the others need no runtime",
     ),
 ];

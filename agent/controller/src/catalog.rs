@@ -1,32 +1,32 @@
-//! What the manifests say, and who of several claimants has a namespace and name.
+//! What the manifests of all sources define, and what it makes together: a function of their contents.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use coracle_model::{ConfigObject, Pod, PodKey, PodUid};
+use coracle_model::{ConfigObject, ManifestSource, Pod, PodKey, PodUid};
 use jiff::Timestamp;
 
 use crate::claims::{Claim, Definitions, Faults, Owners, settle};
+use crate::configs::Configs;
 use crate::immutable;
-use crate::{Desired, DesiredState, Found, Problem};
+use crate::{Desired, DesiredState, Found, Problem, Subject};
 
-/// All manifests of a source, as they were last understood.
+/// All manifests, as they were last understood.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    files: BTreeMap<Arc<Path>, File>,
+    manifests: BTreeMap<ManifestSource, Manifest>,
     /// Who has a namespace and name now.
     pods: Owners<Pod>,
     configs: Owners<ConfigObject>,
     /// What was wrong when it was last resolved, so that a lasting problem keeps its time.
-    problems: BTreeMap<Arc<Path>, Problem>,
-    /// What is wrong with the directory itself.
-    place: Option<Problem>,
+    problems: BTreeMap<ManifestSource, Problem>,
+    /// What is wrong with directories and addresses as a whole.
+    places: BTreeMap<ManifestSource, Problem>,
     turn: u64,
 }
 
 #[derive(Debug, Default)]
-struct File {
+struct Manifest {
     /// What it held when it was last valid.
     pods: Definitions<Pod>,
     configs: Definitions<ConfigObject>,
@@ -35,105 +35,130 @@ struct File {
 }
 
 impl Catalog {
-    /// Starts from the pods that run already, so that a file that is invalid now takes nothing from them.
+    /// Starts from the pods that run already, so that a manifest that is invalid now takes nothing from them.
     pub(crate) fn from_known(known: impl IntoIterator<Item = Desired>) -> Self {
         let mut catalog = Self::default();
         for Desired { pod, source } in known {
-            catalog.files.entry(Arc::clone(&source)).or_default().pods.add_known(Arc::clone(&pod));
+            catalog.manifests.entry(source.clone()).or_default().pods.add_known(Arc::clone(&pod));
             catalog.pods.insert(pod.key.clone(), Claim { object: pod, source });
         }
         catalog
     }
 
     /// Takes in what a file holds now; `None` when it is not there.
-    pub(crate) fn update(&mut self, path: &Arc<Path>, found: Option<Result<Found, String>>) {
+    pub(crate) fn update_file(&mut self, source: &ManifestSource, found: Option<Result<Found, String>>) {
         self.turn += 1;
         let Some(found) = found else {
-            self.files.remove(path);
+            self.manifests.remove(source);
             return;
         };
-        let file = self.files.entry(Arc::clone(path)).or_default();
+        let manifest = self.manifests.entry(source.clone()).or_default();
         match found {
-            Ok(found) if found.is_empty() && file.holds_something() => {
-                file.fault = Some(format!(
-                    "{}: the file is empty now; what it held is left alone (remove the file to end its pods)",
-                    path.display()
+            Ok(found) if found.is_empty() && manifest.holds_something() => {
+                manifest.fault = Some(format!(
+                    "{source}: the file is empty now; what it held is left alone (remove the file to end its pods)"
                 ));
             }
             Ok(found) => {
-                file.fault =
-                    found.is_empty().then(|| format!("{}: the file holds no object", path.display()));
-                file.pods.replace(found.pods, self.turn);
-                file.configs.replace(found.configs, self.turn);
+                manifest.fault = found.is_empty().then(|| format!("{source}: the file holds no object"));
+                manifest.replace(found, self.turn);
             }
-            Err(message) => file.fault = Some(message),
+            Err(message) => manifest.fault = Some(message),
         }
     }
 
-    /// The files that are known.
-    pub(crate) fn paths(&self) -> Vec<Arc<Path>> {
-        self.files.keys().cloned().collect()
+    /// Takes in what an address has answered with. Other than a file, it has no other way to say that there is
+    /// nothing.
+    pub(crate) fn update_answer(&mut self, source: &ManifestSource, found: Result<Found, String>) {
+        self.turn += 1;
+        let manifest = self.manifests.entry(source.clone()).or_default();
+        match found {
+            Ok(found) => {
+                manifest.fault = None;
+                manifest.replace(found, self.turn);
+            }
+            Err(message) => manifest.fault = Some(message),
+        }
     }
 
-    /// Whether a file is known, valid or not.
-    pub(crate) fn knows(&self, path: &Path) -> bool {
-        self.files.contains_key(path)
+    /// The manifests that are known, valid or not.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &ManifestSource> {
+        self.manifests.keys()
     }
 
-    /// Whether anything is defined.
-    pub(crate) fn holds_something(&self) -> bool {
-        self.files.values().any(File::holds_something)
+    /// Whether a manifest is known, valid or not.
+    pub(crate) fn knows(&self, source: &ManifestSource) -> bool {
+        self.manifests.contains_key(source)
     }
 
-    /// Says what is wrong with the directory as a whole.
-    pub(crate) fn set_place_problem(&mut self, path: &Arc<Path>, message: Option<String>, now: Timestamp) {
-        self.place = message.map(|message| match self.place.take() {
-            Some(before) if before.message == message => before,
-            _ => Problem { path: Arc::clone(path), message, since: now },
-        });
+    /// Whether any of these manifests defines anything.
+    pub(crate) fn holds_something(&self, of: impl Fn(&ManifestSource) -> bool) -> bool {
+        self.manifests.iter().any(|(source, manifest)| of(source) && manifest.holds_something())
     }
 
-    /// What is wanted, all claims weighed.
-    pub(crate) fn resolve(&mut self, now: Timestamp) -> DesiredState {
+    /// Says what is wrong with a directory or an address as a whole.
+    pub(crate) fn set_place_problem(
+        &mut self,
+        place: &ManifestSource,
+        message: Option<String>,
+        now: Timestamp,
+    ) {
+        let Some(message) = message else {
+            self.places.remove(place);
+            return;
+        };
+        if self.places.get(place).is_none_or(|before| before.message != message) {
+            let problem = Problem { source: place.clone(), subject: Subject::Place, message, since: now };
+            self.places.insert(place.clone(), problem);
+        }
+    }
+
+    /// What is wanted, all claims weighed. `complete` says that every source was read.
+    pub(crate) fn resolve(&mut self, complete: bool, now: Timestamp) -> DesiredState {
         let mut faults = Faults::new();
-        for (path, file) in &self.files {
-            if let Some(fault) = &file.fault {
-                faults.entry(Arc::clone(path)).or_default().push(fault.clone());
+        for (source, manifest) in &self.manifests {
+            if let Some(fault) = &manifest.fault {
+                faults.entry(source.clone()).or_default().push(fault.clone());
             }
         }
-        let mut owners =
-            settle(self.files.iter().map(|(path, file)| (path, &file.pods)), &self.pods, &mut faults);
+        let manifests = self.manifests.iter().map(|(source, manifest)| (source, &manifest.pods));
+        let mut owners = settle(manifests, &self.pods, &mut faults);
         let pods = unique(&self.pods, &owners, &mut faults);
         owners.retain(|_, owner| {
             pods.get(&owner.object.uid).is_some_and(|one| one.pod.key == owner.object.key)
         });
         self.pods = owners;
 
-        let files = self.files.iter().map(|(path, file)| (path, &file.configs));
-        let mut owners = settle(files, &self.configs, &mut faults);
+        let manifests = self.manifests.iter().map(|(source, manifest)| (source, &manifest.configs));
+        let mut owners = settle(manifests, &self.configs, &mut faults);
         immutable::keep(&self.configs, &mut owners, &mut faults);
-        let configs = owners.iter().map(|(key, owner)| (key.clone(), Arc::clone(&owner.object))).collect();
+        let objects = owners.iter().map(|(key, owner)| (key.clone(), Arc::clone(&owner.object))).collect();
         self.configs = owners;
 
         self.problems = self.dated(faults, now);
-        let problems = self.place.iter().chain(self.problems.values()).cloned().collect();
-        DesiredState { pods, configs, problems }
+        let problems = self.places.values().chain(self.problems.values()).cloned().collect();
+        DesiredState { pods, configs: Configs { objects, complete }, problems }
     }
 
-    fn dated(&self, faults: Faults, now: Timestamp) -> BTreeMap<Arc<Path>, Problem> {
-        let dated = |(path, messages): (Arc<Path>, Vec<String>)| {
+    fn dated(&self, faults: Faults, now: Timestamp) -> BTreeMap<ManifestSource, Problem> {
+        let dated = |(source, messages): (ManifestSource, Vec<String>)| {
             let message = messages.join("\n");
-            let before = self.problems.get(&path).filter(|before| before.message == message);
+            let before = self.problems.get(&source).filter(|before| before.message == message);
             let since = before.map_or(now, |before| before.since);
-            (Arc::clone(&path), Problem { path, message, since })
+            (source.clone(), Problem { source, subject: Subject::Manifest, message, since })
         };
         faults.into_iter().map(dated).collect()
     }
 }
 
-impl File {
+impl Manifest {
     fn holds_something(&self) -> bool {
         !self.pods.objects.is_empty() || !self.configs.objects.is_empty()
+    }
+
+    fn replace(&mut self, found: Found, turn: u64) {
+        self.pods.replace(found.pods, turn);
+        self.configs.replace(found.configs, turn);
     }
 }
 
@@ -147,15 +172,14 @@ fn unique(before: &Owners<Pod>, owners: &Owners<Pod>, faults: &mut Faults) -> BT
     for (_, Claim { object: pod, source }) in first.into_iter().chain(then) {
         match pods.get(&pod.uid) {
             None => {
-                let desired = Desired { pod: Arc::clone(pod), source: Arc::clone(source) };
+                let desired = Desired { pod: Arc::clone(pod), source: source.clone() };
                 pods.insert(pod.uid.clone(), desired);
             }
-            Some(holder) => faults.entry(Arc::clone(source)).or_default().push(format!(
-                "{}: metadata.uid: Duplicate value: {:?}: pod {} in {} has it",
-                source.display(),
+            Some(holder) => faults.entry(source.clone()).or_default().push(format!(
+                "{source}: metadata.uid: Duplicate value: {:?}: pod {} in {} has it",
                 pod.uid.as_str(),
                 holder.pod.key,
-                holder.source.display()
+                holder.source
             )),
         }
     }
@@ -164,6 +188,8 @@ fn unique(before: &Owners<Pod>, owners: &Owners<Pod>, faults: &mut Faults) -> BT
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::path::Path;
+
     use coracle_model::{ConfigKey, ConfigKind, Name, PodSpec};
 
     use super::*;
@@ -183,8 +209,8 @@ pub(crate) mod tests {
         Desired { pod: pod(uid, name), source: path(name) }
     }
 
-    fn path(name: &str) -> Arc<Path> {
-        Arc::from(Path::new("/m").join(format!("{name}.yaml")))
+    fn path(name: &str) -> ManifestSource {
+        Path::new("/m").join(format!("{name}.yaml")).into()
     }
 
     fn at(second: i64) -> Timestamp {
@@ -208,8 +234,8 @@ pub(crate) mod tests {
         }
 
         fn found(&mut self, file: &str, found: Option<Result<Found, String>>) -> DesiredState {
-            self.0.update(&path(file), found);
-            self.0.resolve(at(0))
+            self.0.update_file(&path(file), found);
+            self.0.resolve(true, at(0))
         }
     }
 
@@ -264,7 +290,7 @@ pub(crate) mod tests {
         let state = test.holds("a", &[pod("1", "db")]);
         assert_eq!(state.pods.values().next().unwrap().pod.key.name.as_str(), "web");
         assert_eq!(state.problems.len(), 1);
-        assert_eq!(state.problems[0].path, path("a"));
+        assert_eq!(state.problems[0].source, path("a"));
     }
 
     fn config(name: &str, value: &str) -> ConfigObject {
@@ -282,7 +308,12 @@ pub(crate) mod tests {
     }
 
     fn values(state: &DesiredState) -> Vec<&str> {
-        state.configs.values().map(|object| std::str::from_utf8(&object.data["key"]).unwrap()).collect()
+        state
+            .configs
+            .objects
+            .values()
+            .map(|object| std::str::from_utf8(&object.data["key"]).unwrap())
+            .collect()
     }
 
     #[test]
@@ -358,8 +389,8 @@ pub(crate) mod tests {
     fn a_problem_keeps_its_time_while_it_lasts() {
         let mut catalog = Catalog::default();
         for (second, message, since) in [(1, "x", 1), (2, "x", 1), (3, "y", 3)] {
-            catalog.update(&path("a"), Some(Err(message.to_owned())));
-            assert_eq!(catalog.resolve(at(second)).problems[0].since, at(since));
+            catalog.update_file(&path("a"), Some(Err(message.to_owned())));
+            assert_eq!(catalog.resolve(true, at(second)).problems[0].since, at(since));
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Who of several manifests has what they all define.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
-use coracle_model::{ConfigKey, ConfigObject, Pod, PodKey};
+use coracle_model::{ConfigKey, ConfigObject, ManifestSource, Pod, PodKey};
 
-/// What is wrong, by file.
-pub(crate) type Faults = BTreeMap<Arc<Path>, Vec<String>>;
+/// What is wrong, by manifest.
+pub(crate) type Faults = BTreeMap<ManifestSource, Vec<String>>;
 
 /// Something that manifests define, under a name that only one of them can have.
 pub(crate) trait Defined: Clone + PartialEq {
@@ -23,14 +22,14 @@ pub(crate) trait Defined: Clone + PartialEq {
     fn describe(key: &Self::Key) -> String;
 }
 
-/// An object and the file that defines it.
+/// An object and the manifest that defines it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Claim<T> {
     pub(crate) object: Arc<T>,
-    pub(crate) source: Arc<Path>,
+    pub(crate) source: ManifestSource,
 }
 
-/// What one file defines, and since when: the earlier claimant has precedence.
+/// What one manifest defines, and since when: the earlier claimant has precedence.
 #[derive(Debug)]
 pub(crate) struct Definitions<T: Defined> {
     pub(crate) objects: Vec<Arc<T>>,
@@ -99,22 +98,22 @@ impl<T: Defined> Definitions<T> {
 }
 
 /// Weighs all claims. `before` are the owners until now: who has something already, as it is, keeps it as
-/// long as its file claims it; else the earliest claimant has it.
+/// long as its manifest claims it; else the earliest claimant has it.
 pub(crate) fn settle<'a, T: Defined + 'a>(
-    files: impl Iterator<Item = (&'a Arc<Path>, &'a Definitions<T>)>,
+    manifests: impl Iterator<Item = (&'a ManifestSource, &'a Definitions<T>)>,
     before: &Owners<T>,
     faults: &mut Faults,
 ) -> Owners<T> {
     let mut claims: BTreeMap<T::Key, Vec<(u64, Claim<T>)>> = BTreeMap::new();
-    for (path, file) in files {
-        for object in &file.objects {
-            let since = file.since.get(object.key()).copied().unwrap_or(u64::MAX);
-            let claim = Claim { object: Arc::clone(object), source: Arc::clone(path) };
+    for (source, manifest) in manifests {
+        for object in &manifest.objects {
+            let since = manifest.since.get(object.key()).copied().unwrap_or(u64::MAX);
+            let claim = Claim { object: Arc::clone(object), source: source.clone() };
             claims.entry(object.key().clone()).or_default().push((since, claim));
         }
     }
     let settled = claims.into_iter().map(|(key, mut all)| {
-        // Stable: of one time, in order of path and of place in the file.
+        // Stable: of one time, in order of source and of place in it.
         all.sort_by_key(|(since, _)| *since);
         let owner = match &all[..] {
             [(_, only)] => only.clone(),
@@ -123,7 +122,7 @@ pub(crate) fn settle<'a, T: Defined + 'a>(
                 let owner = stays.unwrap_or(&all[0].1).clone();
                 for (_, claim) in all {
                     let text = conflict::<T>(&key, claim, all, &owner);
-                    faults.entry(Arc::clone(&claim.source)).or_default().push(text);
+                    faults.entry(claim.source.clone()).or_default().push(text);
                 }
                 owner
             }
@@ -135,19 +134,19 @@ pub(crate) fn settle<'a, T: Defined + 'a>(
 
 fn conflict<T: Defined>(key: &T::Key, claim: &Claim<T>, all: &[(u64, Claim<T>)], owner: &Claim<T>) -> String {
     let others: BTreeSet<_> =
-        all.iter().map(|(_, one)| &one.source).filter(|path| **path != claim.source).collect();
+        all.iter().map(|(_, one)| &one.source).filter(|source| **source != claim.source).collect();
     let elsewhere = match others.is_empty() {
-        true => "more than once in this file".to_owned(),
+        true => "more than once there".to_owned(),
         false => {
-            let paths: Vec<_> = others.iter().map(|path| path.display().to_string()).collect();
-            format!("also in {}", paths.join(", "))
+            let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+            format!("also in {}", others.join(", "))
         }
     };
     format!(
         "{}: {} is defined {elsewhere}; the {} from {} stays as it is until only one defines it",
-        claim.source.display(),
+        claim.source,
         T::describe(key),
         T::kind(key),
-        owner.source.display()
+        owner.source
     )
 }

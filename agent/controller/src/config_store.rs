@@ -1,19 +1,27 @@
 //! The ConfigMaps and Secrets of the node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use coracle_model::{ConfigKey, ConfigObject};
+use coracle_model::ConfigKey;
 use tokio::sync::watch;
 
-/// What of them there is at one time.
-pub type Configs = BTreeMap<ConfigKey, Arc<ConfigObject>>;
+use crate::Configs;
 
 /// The accepted ConfigMaps and Secrets, in memory only. Cheap to clone; all clones are the same store.
 #[derive(Clone, Debug)]
 pub struct ConfigStore {
     /// `None` until the manifests were read: nothing can be said to be missing yet.
     configs: watch::Sender<Option<Arc<Configs>>>,
+}
+
+/// What has become different.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// The objects that came, went or have another content.
+    pub changed: BTreeSet<ConfigKey>,
+    /// From now on, what is not there is missing.
+    pub completed: bool,
 }
 
 // === impl ConfigStore ===
@@ -25,17 +33,19 @@ impl Default for ConfigStore {
 }
 
 impl ConfigStore {
-    /// Takes these objects in place of those before; which keys came, went or have another content.
-    pub fn replace(&self, configs: Configs) -> BTreeSet<ConfigKey> {
-        let mut changed = BTreeSet::new();
+    /// Takes these objects in place of those before; what is different.
+    pub fn replace(&self, configs: Configs) -> Replaced {
+        let mut replaced = Replaced::default();
         self.configs.send_modify(|before| {
-            let empty = Configs::new();
-            let old = before.as_deref().unwrap_or(&empty);
-            let keys = old.keys().chain(configs.keys());
-            changed = keys.filter(|key| old.get(*key) != configs.get(*key)).cloned().collect();
+            let nothing = Configs::default();
+            let old = before.as_deref().unwrap_or(&nothing);
+            let (from, to) = (&old.objects, &configs.objects);
+            let keys = from.keys().chain(to.keys());
+            replaced.changed = keys.filter(|key| from.get(*key) != to.get(*key)).cloned().collect();
+            replaced.completed = configs.complete && !old.complete;
             *before = Some(Arc::new(configs));
         });
-        changed
+        replaced
     }
 
     /// What there is now. Waits until the manifests were read for the first time.
@@ -56,12 +66,14 @@ impl ConfigStore {
 
 #[cfg(test)]
 mod tests {
-    use coracle_model::{ConfigKind, Name};
+    use std::collections::BTreeMap;
+
+    use coracle_model::{ConfigKind, ConfigObject, Name};
     use futures_util::FutureExt;
 
     use super::*;
 
-    fn configs(objects: &[(&str, &str)]) -> Configs {
+    fn configs(objects: &[(&str, &str)], complete: bool) -> Configs {
         let object = |(name, value): &(&str, &str)| {
             let namespace = Name::label("default").unwrap();
             let key = ConfigKey { kind: ConfigKind::Secret, namespace, name: Name::label(*name).unwrap() };
@@ -75,24 +87,25 @@ mod tests {
             };
             (key, Arc::new(object))
         };
-        objects.iter().map(object).collect()
+        Configs { objects: objects.iter().map(object).collect(), complete }
     }
 
     #[test]
     fn what_changed_is_told() {
         let store = ConfigStore::default();
         assert!(store.current().now_or_never().is_none(), "not read yet is not missing");
-        for (objects, expected) in [
-            (&[("a", "1"), ("b", "1")][..], &["a", "b"][..]),
-            (&[("a", "1"), ("b", "1")], &[]),
-            (&[("a", "2"), ("b", "1")], &["a"]),
-            (&[("b", "1"), ("c", "1")], &["a", "c"]),
-            (&[], &["b", "c"]),
+        for (objects, complete, expected, completed) in [
+            (&[("a", "1"), ("b", "1")][..], false, &["a", "b"][..], false),
+            (&[("a", "1"), ("b", "1")], false, &[], false),
+            (&[("a", "2"), ("b", "1")], true, &["a"], true),
+            (&[("b", "1"), ("c", "1")], true, &["a", "c"], false),
+            (&[], true, &["b", "c"], false),
         ] {
-            let changed = store.replace(configs(objects));
-            assert_eq!(changed.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), expected);
-            assert_eq!(*store.current().now_or_never().unwrap(), configs(objects));
+            let replaced = store.replace(configs(objects, complete));
+            let changed: Vec<_> = replaced.changed.iter().map(|key| key.name.as_str()).collect();
+            assert_eq!((&changed[..], replaced.completed), (expected, completed));
+            assert_eq!(*store.current().now_or_never().unwrap(), configs(objects, complete));
         }
-        assert!(!format!("{:?}", configs(&[("a", "hidden")])).contains("hidden"));
+        assert!(!format!("{:?}", configs(&[("a", "hidden")], true)).contains("hidden"));
     }
 }

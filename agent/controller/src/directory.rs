@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
+use coracle_model::ManifestSource;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::catalog::Catalog;
 use crate::place::{FileEvent, Happened, Mounts, Place, is_manifest};
-use crate::{ControllerError, Decode, Desired, DesiredState, Found, Problem};
+use crate::{ControllerError, Decode, Found, Manifests};
 
 /// Events this close together are handled as one.
 const QUIET: Duration = Duration::from_millis(10);
@@ -31,7 +30,7 @@ const LONGEST: Duration = Duration::from_millis(200);
 pub struct DirectorySource<D> {
     directory: Arc<Path>,
     decode: Arc<D>,
-    catalog: Catalog,
+    manifests: Arc<Manifests>,
     /// Files someone is writing.
     writing: BTreeSet<OsString>,
     /// The directory that was found last is not taken at its word.
@@ -50,49 +49,43 @@ enum Occasion {
 }
 
 impl<D: Decode> DirectorySource<D> {
-    /// A source for this directory, which need not be there yet. `known` are the pods that run already
-    /// from manifests of it: a file that has become invalid meanwhile takes nothing from them.
+    /// A source for this directory, which need not be there yet, of all files that are known. Nothing is published
+    /// until it was read once.
     ///
     /// # Errors
     /// When the path is empty, or relative and the working directory is gone.
-    pub fn new(
-        directory: &Path,
-        decode: D,
-        known: impl IntoIterator<Item = Desired>,
-    ) -> Result<Self, ControllerError> {
+    pub fn new(directory: &Path, decode: D, manifests: &Arc<Manifests>) -> Result<Self, ControllerError> {
         // Not resolved: a link in the path may be swapped, and is followed anew.
         let directory = std::path::absolute(directory)
             .map_err(|error| ControllerError::Watch { path: directory.to_owned(), error })?;
+        manifests.expect(&directory.as_path().into());
         Ok(Self {
             directory: Arc::from(directory),
             decode: Arc::new(decode),
-            catalog: Catalog::from_known(known),
+            manifests: Arc::clone(manifests),
             writing: BTreeSet::new(),
             doubted: false,
         })
     }
 
-    /// Publishes what is desired, once the directory was read and then with every change, until the
-    /// future is dropped. Before that the value is `None`: nothing can be said to be unwanted yet.
+    /// Reads the directory, and then what changes in it, until the future is dropped.
     ///
     /// # Errors
     /// When inotify or the table of mounts cannot be used at all.
-    pub async fn run(
-        mut self,
-        publish: &watch::Sender<Option<Arc<DesiredState>>>,
-    ) -> Result<Infallible, ControllerError> {
+    pub async fn run(mut self) -> Result<Infallible, ControllerError> {
         let mounts = Mounts::follow()?;
         let mut occasion = Occasion::Start;
         loop {
             let mut place = Place::establish(&self.directory)?;
             self.writing.clear();
             self.scan(&place, occasion).await;
-            self.publish(publish);
+            self.manifests.was_read(&self.place());
+            self.manifests.publish();
             occasion = Occasion::Replaced;
             while place.is_current() {
                 let happened = gather(&mut place, &mounts, |name| self.is_news(name)).await?;
                 if self.take_in(&place, happened).await {
-                    self.publish(publish);
+                    self.manifests.publish();
                 }
             }
         }
@@ -129,19 +122,18 @@ impl<D: Decode> DirectorySource<D> {
 
     /// Whether a file of that name would be one that nothing runs from yet.
     fn is_news(&self, name: &OsStr) -> bool {
-        !self.doubted && !self.catalog.knows(&self.directory.join(name))
+        let file = self.directory.join(name).into();
+        !self.doubted && !self.manifests.with(|catalog| catalog.knows(&file))
     }
 
     /// Looks at everything that is there.
     async fn scan(&mut self, place: &Place, occasion: Occasion) {
-        let now = Timestamp::now();
         let text = self.directory.display();
-        let left_alone =
-            if self.catalog.holds_something() { "; the pods from it are left alone" } else { "" };
+        let holds_something =
+            self.manifests.with(|catalog| catalog.holds_something(|source| !source.is_url()));
+        let left_alone = if holds_something { "; the pods from it are left alone" } else { "" };
         if !place.is_there() {
-            let message = format!("{text}: there is no such directory{left_alone}");
-            self.catalog.set_place_problem(&self.directory, Some(message), now);
-            return;
+            return self.set_problem(Some(format!("{text}: there is no such directory{left_alone}")));
         }
         let directory = Arc::clone(&self.directory);
         let listed =
@@ -149,24 +141,32 @@ impl<D: Decode> DirectorySource<D> {
         let found = match listed {
             Ok(found) => found,
             Err(error) => {
-                let message = format!("{text}: cannot be read: {error}{left_alone}");
-                self.catalog.set_place_problem(&self.directory, Some(message), now);
-                return;
+                return self.set_problem(Some(format!("{text}: cannot be read: {error}{left_alone}")));
             }
         };
-        self.doubted = found.is_empty() && self.catalog.holds_something() && occasion == Occasion::Replaced;
+        self.doubted = found.is_empty() && holds_something && occasion == Occasion::Replaced;
         if self.doubted {
             // An empty directory in the place of a full one is rather a lost mount than a wish.
-            let message = format!("{text}: is empty since it was replaced{left_alone}");
-            self.catalog.set_place_problem(&self.directory, Some(message), now);
-            return;
+            return self.set_problem(Some(format!("{text}: is empty since it was replaced{left_alone}")));
         }
-        self.catalog.set_place_problem(&self.directory, None, now);
+        self.set_problem(None);
         let found: BTreeSet<Arc<Path>> = found.into_iter().map(Arc::from).collect();
-        let gone = self.catalog.paths().into_iter().filter(|path| !found.contains(path));
+        let known: Vec<Arc<Path>> =
+            self.manifests.with(|catalog| catalog.sources().filter_map(|it| it.as_file().cloned()).collect());
+        let gone = known.into_iter().filter(|path| !found.contains(path));
         let written = |path: &Arc<Path>| path.file_name().is_none_or(|name| !self.writing.contains(name));
         let all = gone.chain(found.iter().filter(|path| written(path)).cloned()).collect();
         self.read(all).await;
+    }
+
+    /// The directory as a whole.
+    fn place(&self) -> ManifestSource {
+        ManifestSource::File(Arc::clone(&self.directory))
+    }
+
+    fn set_problem(&self, message: Option<String>) {
+        let place = self.place();
+        self.manifests.with(|catalog| catalog.set_place_problem(&place, message, Timestamp::now()));
     }
 
     /// Reads files, one after another and away from the runtime's threads.
@@ -175,20 +175,9 @@ impl<D: Decode> DirectorySource<D> {
             let (decode, file) = (Arc::clone(&self.decode), Arc::clone(&path));
             let read = spawn_blocking(move || read(&*decode, &file)).await;
             let found = read.unwrap_or_else(|error| Some(Err(format!("{}: {error}", path.display()))));
-            self.catalog.update(&path, found);
+            let source = ManifestSource::File(path);
+            self.manifests.with(|catalog| catalog.update_file(&source, found));
         }
-    }
-
-    fn publish(&mut self, publish: &watch::Sender<Option<Arc<DesiredState>>>) {
-        let state = self.catalog.resolve(Timestamp::now());
-        publish.send_if_modified(|before| {
-            if before.as_deref() == Some(&state) {
-                return false;
-            }
-            log_problems(before.as_deref().map_or(&[], |before| &before.problems), &state.problems);
-            *before = Some(Arc::new(state));
-            true
-        });
     }
 }
 
@@ -242,14 +231,5 @@ fn read(decode: &impl Decode, path: &Path) -> Option<Result<Found, String>> {
     match fs::symlink_metadata(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
         _ => Some(decode(path)),
-    }
-}
-
-fn log_problems(before: &[Problem], now: &[Problem]) {
-    for problem in now.iter().filter(|problem| !before.contains(problem)) {
-        tracing::warn!(path = %problem.path.display(), "{}", problem.message);
-    }
-    for problem in before.iter().filter(|problem| now.iter().all(|other| other.path != problem.path)) {
-        tracing::info!(path = %problem.path.display(), "is in order again");
     }
 }

@@ -1,12 +1,10 @@
 //! `immutable`: ConfigMaps and Secrets whose data stays as it was accepted.
 
-use std::sync::Arc;
-
 use coracle_model::{ConfigKind, ConfigObject};
 
 use crate::claims::{Defined, Faults, Owners};
 
-/// Keeps the immutable objects there were before, as long as their file defines them, and says so where it
+/// Keeps the immutable objects there were before, as long as their manifest defines them, and says so where it
 /// would have them changed.
 pub(crate) fn keep(before: &Owners<ConfigObject>, now: &mut Owners<ConfigObject>, faults: &mut Faults) {
     for (key, old) in before.iter().filter(|(_, old)| old.object.immutable) {
@@ -15,14 +13,14 @@ pub(crate) fn keep(before: &Owners<ConfigObject>, now: &mut Owners<ConfigObject>
         if changed.is_empty() {
             continue;
         }
-        let (path, what) = (new.source.display(), ConfigObject::describe(key));
+        let (source, what) = (&new.source, ConfigObject::describe(key));
         let messages = changed.into_iter().map(|field| {
             format!(
-                "{path}: {what}: {field}: Forbidden: field is immutable when `immutable` is set; the object stays as \
+                "{source}: {what}: {field}: Forbidden: field is immutable when `immutable` is set; the object stays as \
                  it was accepted (to replace it, take it out of the manifests first)"
             )
         });
-        faults.entry(Arc::clone(&new.source)).or_default().extend(messages);
+        faults.entry(new.source.clone()).or_default().extend(messages);
         *new = old.clone();
     }
 }

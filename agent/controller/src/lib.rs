@@ -1,29 +1,39 @@
-//! The thin controller: desired pods from a directory, and their difference to what is known.
+//! The thin controller: desired pods from a directory and an address, and their difference to what is known.
 //!
-//! [`DirectorySource`] watches a directory of manifests and publishes a [`DesiredState`] whenever it
-//! changes; [`fixed`] reads files once. [`diff`] says which pods are to be added and which are to go.
-//! What is wrong with a file is a [`Problem`], shown to users as long as it lasts, and never a reason to
+//! [`DirectorySource`] watches a directory of manifests, and [`UrlSource`] asks for those that are served at an
+//! address. Both put what they find into the node's [`Manifests`], which publish a [`DesiredState`] whenever
+//! it changes; [`fixed`] reads files once. [`diff`] says which pods are to be added and which are to go.
+//! What is wrong with a manifest is a [`Problem`], shown to users as long as it lasts, and never a reason to
 //! touch a pod that runs.
 
 mod catalog;
 mod claims;
 mod config_store;
+mod configs;
 mod diff;
 mod directory;
 mod immutable;
+mod manifests;
 mod place;
+mod url;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_model::{ConfigObject, Pod, PodUid};
+use coracle_model::{ConfigObject, ManifestSource, Pod, PodUid};
 use jiff::Timestamp;
 
-pub use config_store::{ConfigStore, Configs};
+/// The most bytes a manifest may have.
+pub use coracle_manifest::MAX_BYTES;
+
+pub use config_store::{ConfigStore, Replaced};
+pub use configs::Configs;
 pub use diff::{Changes, diff};
 pub use directory::DirectorySource;
+pub use manifests::Manifests;
+pub use url::{DecodeAnswer, UrlSource, decode_answer, source_of};
 
 use catalog::Catalog;
 
@@ -32,29 +42,40 @@ use catalog::Catalog;
 pub struct Desired {
     /// The pod.
     pub pod: Arc<Pod>,
-    /// The file.
-    pub source: Arc<Path>,
+    /// Where it is.
+    pub source: ManifestSource,
 }
 
-/// Something that is wrong with a manifest, or with the directory itself.
+/// Something that is wrong with a manifest, or with where they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file or directory.
-    pub path: Arc<Path>,
+    /// The manifest, or where they are.
+    pub source: ManifestSource,
+    /// Which of them.
+    pub subject: Subject,
     /// What is wrong, where, and what becomes of the pods.
     pub message: String,
     /// Since when.
     pub since: Timestamp,
 }
 
-/// What a source wants.
+/// What a problem is with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// What a manifest says.
+    Manifest,
+    /// A directory or an address as a whole: what it holds cannot be learned.
+    Place,
+}
+
+/// What all sources want together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DesiredState {
     /// The pods, by UID.
     pub pods: BTreeMap<PodUid, Desired>,
     /// The ConfigMaps and Secrets they may be made of.
     pub configs: Configs,
-    /// What is wrong, in order of path.
+    /// What is wrong: with places first, then in order of source.
     pub problems: Vec<Problem>,
 }
 
@@ -94,11 +115,16 @@ impl<F: Fn(&Path) -> Result<Found, String> + Send + Sync + 'static> Decode for F
 
 /// Decodes a manifest as Kubernetes does: see [`coracle_manifest::decode_file`].
 pub fn decode_manifest(path: &Path) -> Result<Found, String> {
-    let decoded = coracle_manifest::decode_file(path).map_err(|error| error.to_string())?;
-    Ok(Found {
-        pods: decoded.pods.into_iter().map(Arc::new).collect(),
-        configs: decoded.configs.into_iter().map(Arc::new).collect(),
-    })
+    coracle_manifest::decode_file(path).map(Found::from).map_err(|error| error.to_string())
+}
+
+impl From<coracle_manifest::Decoded> for Found {
+    fn from(decoded: coracle_manifest::Decoded) -> Self {
+        Self {
+            pods: decoded.pods.into_iter().map(Arc::new).collect(),
+            configs: decoded.configs.into_iter().map(Arc::new).collect(),
+        }
+    }
 }
 
 impl Found {
@@ -117,15 +143,16 @@ pub fn fixed(paths: &[PathBuf], decode: impl Decode, now: Timestamp) -> Result<D
     for path in paths {
         let files = match path.is_dir() {
             true => directory::manifests_in(path).map_err(|error| {
-                vec![Problem { path: Arc::from(path.as_path()), message: error.to_string(), since: now }]
+                let (source, message) = (path.as_path().into(), error.to_string());
+                vec![Problem { source, subject: Subject::Place, message, since: now }]
             })?,
             false => vec![path.clone()],
         };
         for file in files {
             let found = decode(&file);
-            catalog.update(&Arc::from(file), Some(found));
+            catalog.update_file(&file.as_path().into(), Some(found));
         }
     }
-    let state = catalog.resolve(now);
+    let state = catalog.resolve(true, now);
     if state.problems.is_empty() { Ok(state) } else { Err(state.problems) }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use coracle_controller::{Desired, DesiredState, DirectorySource, decode_manifest, diff, fixed};
+use coracle_controller::{Desired, DesiredState, DirectorySource, Manifests, decode_manifest, diff, fixed};
 use coracle_model::Pod;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -49,16 +49,17 @@ impl Watched {
     }
 
     fn over(root: TempDir, known: Vec<Desired>) -> Self {
-        let (publish, state) = watch::channel(None);
+        let manifests = Manifests::new(known);
         let reads = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&reads);
         let decode = move |path: &Path| {
             counted.fetch_add(1, Ordering::Relaxed);
             decode_manifest(path)
         };
-        let source = DirectorySource::new(&root.path().join("manifests"), decode, known).unwrap();
+        let source = DirectorySource::new(&root.path().join("manifests"), decode, &manifests).unwrap();
+        let state = manifests.desired();
         let task = tokio::spawn(async move {
-            let error = source.run(&publish).await.unwrap_err();
+            let error = source.run().await.unwrap_err();
             panic!("{error}");
         });
         Self { root, state, reads, task }
@@ -233,10 +234,11 @@ async fn links_swapped_as_a_whole_are_followed() {
 #[tokio::test]
 async fn a_directory_that_comes_late_is_found() {
     let root = TempDir::new().unwrap();
-    let (publish, mut state) = watch::channel(None);
+    let manifests = Manifests::new([]);
+    let mut state = manifests.desired();
     let directory = root.path().join("etc/coracle/manifests");
-    let source = DirectorySource::new(&directory, decode_manifest, []).unwrap();
-    let task = tokio::spawn(async move { drop(source.run(&publish).await) });
+    let source = DirectorySource::new(&directory, decode_manifest, &manifests).unwrap();
+    let task = tokio::spawn(async move { drop(source.run().await) });
     let wait = state.wait_for(|state: &Option<Arc<DesiredState>>| state.is_some());
     let first = timeout(DEADLINE, wait).await.unwrap().unwrap().clone().unwrap();
     assert!(first.problems[0].message.contains("no such directory"), "{first:?}");

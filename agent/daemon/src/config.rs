@@ -3,6 +3,9 @@
 //! Fields are named as in the kubelet's `KubeletConfiguration` where they mean the same. An unknown
 //! field is refused: a misspelt limit that is silently not applied is worse than a node that says no.
 
+mod manifest_url;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -10,6 +13,8 @@ use std::path::{Component, Path, PathBuf};
 
 use coracle_model::{Name, Quantity};
 use serde::Deserialize;
+
+pub(crate) use manifest_url::ManifestUrl;
 
 /// Read when it is there and `--config` names no other.
 pub(crate) const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/config.yaml";
@@ -25,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) log_dir: PathBuf,
     /// The directory of manifests.
     pub(crate) manifest_dir: PathBuf,
+    /// Where further manifests are served.
+    pub(crate) manifest_url: Option<ManifestUrl>,
     /// The cgroup `kubepods` is made under, as a path from the hierarchy's root: `/` is the root itself.
     pub(crate) cgroup_parent: PathBuf,
     /// The node's name in what users see.
@@ -66,6 +73,16 @@ pub(crate) struct Overrides {
     /// Pod manifests that the agent runs [default: /etc/coracle/manifests]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) manifest_dir: Option<PathBuf>,
+    /// URL from which the agent gets further pod manifests
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) manifest_url: Option<String>,
+    /// HTTP headers for --manifest-url, as 'a:hello,b:again'; can be repeated. Other users see command lines: what
+    /// is secret belongs in the configuration file
+    #[arg(long, global = true, value_name = "NAME:VALUE")]
+    pub(crate) manifest_url_header: Vec<String>,
+    /// How often --manifest-url is asked for changes [default: 20s]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub(crate) http_check_frequency: Option<String>,
     /// Cgroup under which the pods' cgroups are made [default: /]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
@@ -82,6 +99,11 @@ struct File {
     run_dir: Option<PathBuf>,
     pod_logs_dir: Option<PathBuf>,
     static_pod_path: Option<PathBuf>,
+    #[serde(rename = "staticPodURL")]
+    static_pod_url: Option<String>,
+    #[serde(rename = "staticPodURLHeader")]
+    static_pod_url_header: Option<BTreeMap<String, Vec<String>>>,
+    http_check_frequency: Option<String>,
     cgroup_root: Option<PathBuf>,
     node_name: Option<String>,
     pod_pids_limit: Option<i64>,
@@ -104,6 +126,8 @@ pub(crate) enum ConfigError {
     Syntax { path: PathBuf, position: String, message: String },
     #[error("{origin}: Invalid value: {value:?}: {message}")]
     Value { origin: String, value: String, message: String },
+    #[error("{0}: {1}")]
+    Header(String, coracle_fetch::Error),
     #[error("the host name {0:?} cannot be a node's name ({1}); set --node-name or nodeName")]
     HostName(String, coracle_model::InvalidName),
 }
@@ -159,6 +183,13 @@ impl Config {
                 file.static_pod_path,
                 "staticPodPath",
                 "/etc/coracle/manifests".into(),
+            )?,
+            manifest_url: ManifestUrl::combine(
+                flags,
+                file.static_pod_url,
+                file.static_pod_url_header,
+                file.http_check_frequency,
+                origin,
             )?,
             cgroup_parent: match (&flags.cgroup_parent, file.cgroup_root) {
                 (Some(path), _) => cgroup(path, "--cgroup-parent".to_owned())?,
@@ -302,6 +333,7 @@ mod tests {
             assert_eq!(config.socket(), Path::new("/run/coracle/coracle.sock"));
             assert_eq!(config.log_dir, Path::new("/var/log/pods"));
             assert_eq!(config.manifest_dir, Path::new("/etc/coracle/manifests"));
+            assert_eq!(config.manifest_url, None);
             assert_eq!(config.cgroup_parent, Path::new("/"));
             assert_eq!(config.pod_pids_limit, None);
             assert_eq!((config.container_log_max_size, config.container_log_max_files), (10 << 20, 5));

@@ -65,9 +65,21 @@ pub struct Decoded {
     pub pods: Vec<Pod>,
     /// The ConfigMaps and Secrets, validated. No two have one key.
     pub configs: Vec<ConfigObject>,
+    /// How many documents it has; a list is one, however little it holds.
+    pub documents: usize,
 }
 
-/// Decodes a manifest. `source` names it in messages and is part of what UIDs are derived from; a file
+/// By which way a manifest came: `kubernetes.io/config.source`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// From a file.
+    #[default]
+    File,
+    /// From an address.
+    Http,
+}
+
+/// Decodes a manifest of a file. `source` names it in messages and is part of what UIDs are derived from; a file
 /// that is moved holds other pods than before.
 ///
 /// A pod's name stays as written: no node name is appended to it. Its UID is `metadata.uid`, or else
@@ -77,10 +89,18 @@ pub struct Decoded {
 /// [`ManifestError::TooLarge`], or [`ManifestError::Invalid`] with everything that is wrong. One wrong
 /// document refuses the whole manifest.
 pub fn decode(source: &str, bytes: &[u8]) -> Result<Decoded, ManifestError> {
+    decode_from(Origin::File, source, bytes)
+}
+
+/// Decodes a manifest as [`decode`] does, of whatever origin.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_from(origin: Origin, source: &str, bytes: &[u8]) -> Result<Decoded, ManifestError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ManifestError::TooLarge { name: source.to_owned(), limit: MAX_BYTES });
     }
-    let mut decoder = Decoder { source, ..Decoder::default() };
+    let mut decoder = Decoder { source, origin, ..Decoder::default() };
     if let Err(fault) = decoder.decode(bytes) {
         decoder.faults.add(fault);
     }
@@ -111,12 +131,25 @@ fn diagnostics(source: &str, faults: Faults) -> Vec<Diagnostic> {
 #[derive(Default)]
 struct Decoder<'a> {
     source: &'a str,
+    origin: Origin,
     faults: Faults,
     decoded: Decoded,
     /// The lines on which the objects that were found begin.
     pods: HashMap<PodKey, u32>,
     uids: HashMap<PodUid, u32>,
     configs: HashMap<ConfigKey, u32>,
+}
+
+// === impl Origin ===
+
+impl Origin {
+    /// The kubelet's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Http => "http",
+        }
+    }
 }
 
 // === impl Decoder ===
@@ -127,6 +160,7 @@ impl Decoder<'_> {
         let faults = &mut self.faults;
         let roots =
             if json::looks_like(text) { read_braced(text, faults)? } else { yaml::read(text, faults)? };
+        self.decoded.documents = roots.len();
         for document in document::split(roots, faults) {
             match document.kind {
                 Kind::Pod => self.pod(document),
@@ -137,11 +171,11 @@ impl Decoder<'_> {
     }
 
     fn pod(&mut self, mut document: Document<'_>) {
-        let source = self.source;
+        let (source, origin) = (self.source, self.origin);
         let read = |document: &mut Document<'_>, faults: &mut Faults| {
             let mut object = de::read::<v1::Pod>(&mut document.node, faults)?;
             let parts = pod::convert(&mut object, faults);
-            finish_pod(source, document, &mut object, parts?, faults)
+            finish_pod((source, origin), document, &mut object, parts?, faults)
         };
         let Some(pod) = self.read(&mut document, read) else { return };
         let line = document.node.at.line;
@@ -235,7 +269,7 @@ fn read_braced<'a>(text: &'a str, faults: &mut Faults) -> Result<Vec<node::Node<
 
 /// Gives a pod its UID and what the node adds to it.
 fn finish_pod(
-    source: &str,
+    (source, origin): (&str, Origin),
     document: &Document<'_>,
     object: &mut v1::Pod,
     parts: pod::Parts,
@@ -252,7 +286,7 @@ fn finish_pod(
         None => identity.uid().map_err(|error| refuse(faults, &error)).ok()?,
     };
     annotations.insert(CONFIG_HASH.to_owned(), identity.hash);
-    annotations.insert(CONFIG_SOURCE.to_owned(), "file".to_owned());
+    annotations.insert(CONFIG_SOURCE.to_owned(), origin.as_str().to_owned());
     let object = write_object(object, &uid, &annotations).map_err(|error| refuse(faults, &error)).ok()?;
     Some(Pod { uid, key, labels, annotations, spec: parts.spec, object })
 }

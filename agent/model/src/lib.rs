@@ -21,6 +21,7 @@ mod quantity;
 mod restart;
 mod security;
 mod signal;
+mod source;
 mod status;
 mod volume;
 
@@ -48,6 +49,7 @@ pub use security::{
     SupplementalGroupsPolicy,
 };
 pub use signal::{Signal, UnknownSignal};
+pub use source::ManifestSource;
 pub use status::{
     ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus,
     Running, Terminated, Waiting,

@@ -1,10 +1,9 @@
 //! What the node's pods are seen to be, for whoever asks.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coracle_model::{Pod, PodStatus, PodUid};
+use coracle_model::{ManifestSource, Pod, PodStatus, PodUid};
 use tokio::sync::watch;
 
 use crate::record::Deletion;
@@ -14,8 +13,8 @@ use crate::record::Deletion;
 pub struct PodSnapshot {
     /// What is to run.
     pub pod: Arc<Pod>,
-    /// The manifest it came from.
-    pub source: Option<Arc<Path>>,
+    /// Where its manifest is.
+    pub source: Option<ManifestSource>,
     /// What is seen of it.
     pub status: Arc<PodStatus>,
     /// Set once its removal was asked for.

@@ -1,11 +1,10 @@
 //! All pods of the node: a worker each, at most one per namespace and name.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{Pod, PodKey, PodUid};
+use coracle_model::{ManifestSource, Pod, PodKey, PodUid};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -61,7 +60,7 @@ struct Slot {
     grace: Duration,
     inbox: Arc<Inbox>,
     terminating: bool,
-    successor: Option<(Arc<Pod>, Option<Arc<Path>>)>,
+    successor: Option<(Arc<Pod>, Option<ManifestSource>)>,
 }
 
 // === impl Pods ===
@@ -116,7 +115,7 @@ impl<P: Ports> Pods<P> {
 
     /// Has a pod run. One that runs already is left as it is; one whose namespace and name are taken, be
     /// it by an earlier life of the same pod, starts once that pod is gone. Needs a tokio runtime.
-    pub fn set_desired(&self, pod: Arc<Pod>, source: Option<Arc<Path>>) -> Result<(), Closed> {
+    pub fn set_desired(&self, pod: Arc<Pod>, source: Option<ManifestSource>) -> Result<(), Closed> {
         let mut slots = self.shared.lock();
         if slots.closed {
             return Err(Closed);
@@ -290,7 +289,7 @@ impl<P: Ports> Shared<P> {
     }
 
     /// What is seen of a pod that waits for its namespace and name.
-    fn waiting(&self, pod: &Arc<Pod>, source: Option<Arc<Path>>) -> PodSnapshot {
+    fn waiting(&self, pod: &Arc<Pod>, source: Option<ManifestSource>) -> PodSnapshot {
         let now = self.ports.clock().now();
         let notes = Notes {
             start_time: now,

@@ -1,11 +1,10 @@
 //! What the agent must know of a pod after its own restart.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{ContainerId, Pod, PodStatus, ProbeKind};
+use coracle_model::{ContainerId, ManifestSource, Pod, PodStatus, ProbeKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +15,9 @@ use crate::ports::Findings;
 pub struct PodRecord {
     /// The pod as it was accepted.
     pub pod: Arc<Pod>,
-    /// The manifest it came from; `None` when it came from no file.
+    /// Where its manifest is; `None` when it was given otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Arc<Path>>,
+    pub source: Option<ManifestSource>,
     /// When the node took it up: `status.startTime`.
     pub start_time: Timestamp,
     /// Set once its removal was asked for. Never taken back.
@@ -122,7 +121,7 @@ pub enum StopCause {
 
 impl PodRecord {
     /// The record of a pod the node takes up now.
-    pub fn new(pod: Arc<Pod>, source: Option<Arc<Path>>, start_time: Timestamp) -> Self {
+    pub fn new(pod: Arc<Pod>, source: Option<ManifestSource>, start_time: Timestamp) -> Self {
         Self {
             pod,
             source,

@@ -85,7 +85,7 @@ pub struct Deletion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// The file.
+    /// The file, or the address.
     pub path: PathBuf,
     /// What is wrong, with line and field where there is one.
     pub message: String,

@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod malformed;
+mod manifest_url;
 mod names;
 mod namespaces;
 mod port_forward;

@@ -1,8 +1,6 @@
 //! What the node tells of itself, for people: events on the Node, as the kubelet has them.
 
-use std::path::Path;
-
-use coracle_controller::Problem;
+use coracle_controller::{Problem, Subject};
 use coracle_events::{EventLog, Occurrence};
 use coracle_model::{EventType, ObjectReference};
 
@@ -34,11 +32,24 @@ impl NodeEvents {
         self.tell(EventType::Normal, "NodeReady", format!("Node {} status is now: NodeReady", self.node));
     }
 
-    /// Something is wrong with the manifests in a directory, or with the directory itself. The event is the node's:
-    /// what cannot be read is no Pod yet, and a file is no object of Kubernetes.
-    pub(super) fn refused(&self, directory: &Path, problem: &Problem) {
-        let reason = if *problem.path == *directory { "InvalidStaticPodPath" } else { "FailedValidation" };
+    /// Something is wrong with a manifest, or with where they are. The event is the node's: what cannot be read is
+    /// no Pod yet, and a file is no object of Kubernetes.
+    pub(super) fn refused(&self, problem: &Problem) {
+        let reason = match problem.subject {
+            Subject::Manifest => "FailedValidation",
+            Subject::Place if problem.source.is_url() => "FailedToRetrieveStaticPods",
+            Subject::Place => "InvalidStaticPodPath",
+        };
         self.tell(EventType::Warning, reason, problem.message.clone());
+    }
+
+    /// An address from which manifests could not be had has answered.
+    pub(super) fn retrieved(&self, problem: &Problem) {
+        self.tell(
+            EventType::Normal,
+            "RetrievedStaticPods",
+            format!("{}: has answered again", problem.source),
+        );
     }
 
     fn tell(&self, kind: EventType, reason: &str, message: String) {

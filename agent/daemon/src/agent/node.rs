@@ -71,7 +71,7 @@ impl Node for AgentNode {
     }
 
     fn configs(&self) -> Vec<Arc<ConfigObject>> {
-        self.configs.now().values().cloned().collect()
+        self.configs.now().objects.values().cloned().collect()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -1,12 +1,18 @@
 //! `coracle agent`: a node until it is told to stop.
 
-use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use coracle_controller::{Changes, Desired, DesiredState, DirectorySource, decode_manifest, diff};
-use coracle_model::{ConfigKey, PodUid};
+use anyhow::Context;
+use coracle_controller::{
+    Changes, Decode, Desired, DesiredState, DirectorySource, Manifests, Replaced, Subject, UrlSource,
+    decode_answer, decode_manifest, diff, source_of,
+};
+use coracle_fetch::{Fetcher, Limits, Proxies};
+use coracle_model::{ManifestSource, PodUid};
 use coracle_pod::Pods;
 use coracle_server::Problem;
 use tokio::sync::watch;
@@ -14,17 +20,29 @@ use tokio::sync::watch;
 use super::ports::NodePorts;
 use super::signals::Signals;
 use super::wiring::Agent;
-use crate::config::Config;
+use crate::config::{Config, ManifestUrl};
+
+/// What an answer with manifests may cost: the kubelet's time, and as much as a manifest may have.
+const ANSWER: Limits = Limits { time: Duration::from_secs(10), bytes: coracle_controller::MAX_BYTES };
 
 /// Runs the node until SIGTERM or SIGINT; its pods run on, for the next agent.
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     super::logging();
+    let fetcher = config.manifest_url.as_ref().map(fetcher).transpose()?;
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let mut agent = Agent::start(config).await?;
-        let source = directory(config, &agent)?;
-        let (publish, desired) = watch::channel(None);
-        let follow = follow(desired, config.manifest_dir.as_path(), &agent);
+        let manifests = Manifests::new(known(&agent, fetcher.as_ref().map(source_of)));
+        let directory = directory(config, &agent, &manifests)?;
+        let url = fetcher.zip(config.manifest_url.as_ref()).map(|(fetcher, url)| {
+            let runtime = agent.runtime();
+            let decode = move |source: &str, body: &[u8]| {
+                runtime.expect_start();
+                decode_answer(source, body)
+            };
+            UrlSource::new(fetcher, url.frequency, decode, &manifests)
+        });
+        let follow = follow(manifests.desired(), &agent);
         let pods = agent.pods.clone();
 
         tracing::info!(node = %config.node_name, manifests = %config.manifest_dir.display(), "the node is ready");
@@ -32,7 +50,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
-            ended = source.run(&publish) => match ended? {},
+            ended = directory.run() => match ended? {},
+            never = ask(url) => match never {},
             () = follow => {}
             served = agent.serve(signals.recv()) => served?,
         }
@@ -44,46 +63,82 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The manifest directory, with what ran from it when this agent started.
+/// What asks for the manifests that are served at an address.
+fn fetcher(url: &ManifestUrl) -> anyhow::Result<Fetcher> {
+    let address = &url.address;
+    if !address.is_https() && !address.is_loopback() {
+        tracing::warn!(
+            "manifests come from {address} without encryption: whoever is on the way can choose what this node runs, \
+             and read what is sent there; https prevents it"
+        );
+    }
+    let proxies =
+        Proxies::from_environment().with_context(|| format!("cannot ask {address} for manifests"))?;
+    let user_agent = concat!("coracle/", env!("CARGO_PKG_VERSION"));
+    Ok(Fetcher::new(address.clone(), url.headers.clone(), proxies, user_agent, ANSWER)?)
+}
+
+/// Asks, if there is whom to ask.
+async fn ask(url: Option<UrlSource<impl coracle_controller::DecodeAnswer>>) -> Infallible {
+    match url {
+        Some(source) => source.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The pods that ran from manifests when this agent started.
+///
+/// What came from an address is taken to come from the one there is now, so that it stays until that has answered.
+/// Where there is none any more, it is wanted no longer.
+fn known(agent: &Agent, url: Option<ManifestSource>) -> impl Iterator<Item = Desired> {
+    let kept = agent.adopted.iter().filter(|record| record.deletion.is_none());
+    kept.filter_map(move |record| {
+        let source = record.source.clone()?;
+        let source = if source.is_url() { url.clone()? } else { source };
+        Some(Desired { pod: Arc::clone(&record.pod), source })
+    })
+}
+
+/// The manifest directory.
 fn directory(
     config: &Config,
     agent: &Agent,
-) -> anyhow::Result<DirectorySource<impl coracle_controller::Decode + use<>>> {
-    let known = agent.adopted.iter().filter(|record| record.deletion.is_none()).filter_map(|record| {
-        let source = record.source.clone()?;
-        Some(Desired { pod: Arc::clone(&record.pod), source })
-    });
+    manifests: &Arc<Manifests>,
+) -> anyhow::Result<DirectorySource<impl Decode + use<>>> {
     let runtime = agent.runtime();
     let decode = move |path: &Path| {
         // A manifest that is read is most often that of a pod that starts.
         runtime.expect_start();
         decode_manifest(path)
     };
-    Ok(DirectorySource::new(&config.manifest_dir, decode, known)?)
+    Ok(DirectorySource::new(&config.manifest_dir, decode, manifests)?)
 }
 
-/// Has the node run what the directory says.
+/// Has the node run what the manifests say.
 fn follow(
     mut desired: watch::Receiver<Option<Arc<DesiredState>>>,
-    manifests: &Path,
     agent: &Agent,
 ) -> impl Future<Output = ()> + use<> {
     let (pods, configs, problems) = (agent.pods.clone(), agent.configs.clone(), agent.problems.clone());
     let events = Arc::clone(&agent.node_events);
-    let manifests = manifests.to_owned();
+    let mut known = Vec::new();
     async move {
         while desired.changed().await.is_ok() {
             let Some(state) = desired.borrow_and_update().clone() else { continue };
-            for problem in news(&problems.borrow(), &state) {
-                events.refused(&manifests, problem);
+            for problem in news(&known, &state.problems) {
+                events.refused(problem);
             }
+            for problem in mended(&known, &state.problems) {
+                events.retrieved(problem);
+            }
+            known.clone_from(&state.problems);
             report(&problems, &state);
             // Before the pods: a new one is to find what stands beside it.
-            let changed = configs.replace(state.configs.clone());
+            let replaced = configs.replace(state.configs.clone());
             apply(&pods, &state);
-            tell(&pods, &changed);
+            tell(&pods, &replaced);
         }
-        tracing::error!(directory = %manifests.display(), "manifests are no longer followed");
+        tracing::error!("manifests are no longer followed");
     }
 }
 
@@ -101,38 +156,51 @@ pub(super) fn apply(pods: &Pods<NodePorts>, state: &DesiredState) {
         pods.terminate(uid, None);
     }
     for Desired { pod, source } in add {
-        tracing::info!(pod = %pod.key, uid = %pod.uid, manifest = %source.display(), "a new pod");
+        tracing::info!(pod = %pod.key, uid = %pod.uid, manifest = %source, "a new pod");
         if let Err(error) = pods.set_desired(pod, Some(source)) {
             tracing::warn!(%error, "a pod is not taken up");
         }
     }
 }
 
-/// Has the pods that are made of them act on objects that came, went or changed.
-fn tell(pods: &Pods<NodePorts>, changed: &BTreeSet<ConfigKey>) {
-    if changed.is_empty() {
-        return;
-    }
-    for key in changed {
+/// Has the pods that are made of them act on objects that came, went or changed, or are known to be missing.
+fn tell(pods: &Pods<NodePorts>, replaced: &Replaced) {
+    for key in &replaced.changed {
         tracing::info!(object = %key, "came, went or has changed");
     }
-    let concerned =
-        pods.snapshot().into_iter().filter(|snapshot| !snapshot.pod.configs().is_disjoint(changed));
-    concerned.for_each(|snapshot| pods.config_changed(&snapshot.pod.uid));
+    if replaced.changed.is_empty() && !replaced.completed {
+        return;
+    }
+    for snapshot in pods.snapshot() {
+        let made_of = snapshot.pod.configs();
+        if replaced.completed && !made_of.is_empty() || !made_of.is_disjoint(&replaced.changed) {
+            pods.config_changed(&snapshot.pod.uid);
+        }
+    }
 }
 
-/// What is wrong with the manifests that was not wrong before.
-fn news<'a>(shown: &[Problem], state: &'a DesiredState) -> Vec<&'a coracle_controller::Problem> {
-    let is_shown = |it: &coracle_controller::Problem| {
-        shown.iter().any(|one| one.path == *it.path && one.message == it.message)
-    };
-    state.problems.iter().filter(|problem| !is_shown(problem)).collect()
+/// What is wrong that was not wrong before.
+fn news<'a>(
+    before: &[coracle_controller::Problem],
+    now: &'a [coracle_controller::Problem],
+) -> impl Iterator<Item = &'a coracle_controller::Problem> {
+    now.iter().filter(|it| !before.iter().any(|one| (&one.source, &one.message) == (&it.source, &it.message)))
+}
+
+/// The addresses that were not to be reached, and are now.
+fn mended<'a>(
+    before: &'a [coracle_controller::Problem],
+    now: &[coracle_controller::Problem],
+) -> impl Iterator<Item = &'a coracle_controller::Problem> {
+    let unreachable = |it: &coracle_controller::Problem| it.subject == Subject::Place && it.source.is_url();
+    let still: Vec<_> = now.iter().filter(|it| unreachable(it)).map(|it| &it.source).cloned().collect();
+    before.iter().filter(move |it| unreachable(it) && !still.contains(&it.source))
 }
 
 /// Shows users what is wrong with the manifests; the source has said it in the agent's log.
 fn report(shown: &watch::Sender<Arc<Vec<Problem>>>, state: &DesiredState) {
     let problem = |it: &coracle_controller::Problem| Problem {
-        path: it.path.to_path_buf(),
+        path: it.source.clone().into(),
         message: it.message.clone(),
     };
     shown.send_replace(Arc::new(state.problems.iter().map(problem).collect()));

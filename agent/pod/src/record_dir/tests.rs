@@ -14,7 +14,7 @@ fn open(root: &TempDir, boot: &str) -> RecordDir {
 
 fn record(uid: &str) -> PodRecord {
     let pod = Arc::new(pod(uid, RestartPolicy::Always, &["init"], &["web"]));
-    PodRecord::new(pod, Some(Arc::from(Path::new("/m/a.yaml"))), at(5))
+    PodRecord::new(pod, Some(Path::new("/m/a.yaml").into()), at(5))
 }
 
 #[tokio::test]

@@ -32,13 +32,29 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// An object of the pod's namespace; the kubelet's message when there is none.
-    fn object(&self, kind: ConfigKind, name: &Name) -> Result<&Arc<ConfigObject>, String> {
+    /// An object of the pod's namespace; `None` when there is none and need not be one. Else the kubelet's message.
+    ///
+    /// As long as there are manifests that were not read yet, nothing is taken for missing, not even what is
+    /// optional: a container would start without what it had before.
+    fn object(
+        &self,
+        kind: ConfigKind,
+        name: &Name,
+        optional: bool,
+    ) -> Result<Option<&Arc<ConfigObject>>, String> {
         let key = ConfigKey { kind, namespace: self.pod.key.namespace.clone(), name: name.clone() };
         let kind = match kind {
             ConfigKind::ConfigMap => "configmap",
             ConfigKind::Secret => "secret",
         };
-        self.configs.get(&key).ok_or_else(|| format!("{kind} {:?} not found", name.as_str()))
+        match self.configs.objects.get(&key) {
+            Some(object) => Ok(Some(object)),
+            None if !self.configs.complete => Err(format!(
+                "{kind} {:?} not found, and the manifests of the node's URL have not been read yet",
+                name.as_str()
+            )),
+            None if optional => Ok(None),
+            None => Err(format!("{kind} {:?} not found", name.as_str())),
+        }
     }
 }

@@ -40,10 +40,8 @@ pub(in super::super) fn resolve(
 
 /// One variable for every key of an object. `binaryData` of a ConfigMap gives none.
 fn every_key(from: &EnvFrom, sources: Sources<'_>) -> Result<Vec<EnvEntry>, String> {
-    let object = match sources.object(from.kind, &from.name) {
-        Ok(object) => object,
-        Err(_) if from.optional => return Ok(Vec::new()),
-        Err(missing) => return Err(missing),
+    let Some(object) = sources.object(from.kind, &from.name, from.optional)? else {
+        return Ok(Vec::new());
     };
     let entry = |(key, value): (&String, &std::sync::Arc<[u8]>)| {
         let value =
@@ -54,11 +52,7 @@ fn every_key(from: &EnvFrom, sources: Sources<'_>) -> Result<Vec<EnvEntry>, Stri
 }
 
 fn key(kind: ConfigKind, selector: &KeySelector, sources: Sources<'_>) -> Result<Option<String>, String> {
-    let object = match sources.object(kind, &selector.name) {
-        Ok(object) => object,
-        Err(_) if selector.optional => return Ok(None),
-        Err(missing) => return Err(missing),
-    };
+    let Some(object) = sources.object(kind, &selector.name, selector.optional)? else { return Ok(None) };
     match object.data.get(&selector.key) {
         Some(value) => text(value)
             .map(Some)

@@ -54,11 +54,7 @@ fn object(
     optional: bool,
     sources: Sources<'_>,
 ) -> Result<(), String> {
-    let object = match sources.object(kind, name) {
-        Ok(object) => object,
-        Err(_) if optional => return Ok(()),
-        Err(missing) => return Err(missing),
-    };
+    let Some(object) = sources.object(kind, name, optional)? else { return Ok(()) };
     if items.is_empty() {
         return object.values().try_for_each(|(key, value)| files.add(key, Arc::clone(value), None));
     }

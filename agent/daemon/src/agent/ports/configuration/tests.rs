@@ -72,7 +72,10 @@ impl Test {
         pod.spec.containers[1].resources.requests.cpu = Some("250m".parse().unwrap());
         Self {
             pod,
-            configs: objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect(),
+            configs: Configs {
+                objects: objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect(),
+                complete: true,
+            },
             node: NodeNow {
                 name: "node-1".to_owned(),
                 addresses: known(vec![[192, 168, 0, 7].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 7].into()]),
@@ -233,6 +236,29 @@ fn what_is_missing_in_the_kubelets_words() {
     ] {
         assert_eq!(test.value(optional), Ok(None));
     }
+}
+
+#[test]
+fn nothing_is_missing_before_all_manifests_were_read() {
+    let mut test = Test::new();
+    test.configs.complete = false;
+    let unread = "not found, and the manifests of the node's URL have not been read yet";
+    for optional in [false, true] {
+        let value = EnvValue::ConfigMapKey(key("nothing", "k", optional));
+        let all = from(ConfigKind::Secret, "nothing", "", optional);
+        let files = all_of(ConfigKind::Secret, "nothing", &[], optional);
+        assert_eq!(test.value(value).unwrap_err(), format!("configmap \"nothing\" {unread}"));
+        let secret = format!("secret \"nothing\" {unread}");
+        assert_eq!(test.resolve(vec![all], Vec::new()).unwrap_err(), secret);
+        assert_eq!(test.payload(vec![files]).unwrap_err(), secret);
+    }
+    let there = EnvValue::ConfigMapKey(key("settings", "color", false));
+    assert_eq!(test.value(there), Ok(Some("blue".to_owned())));
+    assert_eq!(
+        test.value(EnvValue::ConfigMapKey(key("settings", "none", true))),
+        Ok(None),
+        "of what was read"
+    );
 }
 
 #[test]
