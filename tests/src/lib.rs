@@ -16,6 +16,7 @@ pub mod manifests;
 pub mod network;
 pub mod node;
 pub mod processes;
+pub mod random;
 pub mod rust_source;
 pub mod spdx;
 pub mod wait;
