@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::{descendants, is_alive, kill, signal};
+use coracle_tests::processes::{descendants, is_alive, kill, name, signal};
 use coracle_tests::random::Random;
 use coracle_tests::wait::{SOON, wait_until};
 use rustix::process::Signal;
@@ -167,6 +167,30 @@ fn a_pause_that_dies_takes_its_pod_with_it_and_the_pod_comes_back() {
     });
     assert!(Instant::now() < deadline);
     assert!(is_alive(node.pause_pid(&after)));
+    node.finish();
+}
+
+#[test]
+fn a_shared_pid_namespace_that_ends_while_no_agent_runs_is_replaced() {
+    needs_root!();
+    let mut node = Node::start();
+    let shared = pod("shared", vec![idle("a"), idle("b")]);
+    node.run(&with(shared, "spec.shareProcessNamespace", json!(true)));
+    let before = node.wait_running("shared");
+    let pause = node.pause_pid(&before);
+    let all = node.machine().cgroups().processes(&format!("pod{}", uid(&before)));
+    let mut others = all.into_iter().filter(|pid| *pid != pause && name(*pid).starts_with("pause"));
+    let first = others.next().expect("pid 1 of the shared namespace");
+    let pids = ["a", "b"].map(|container| node.container_pid(&before, container));
+    node.kill_agent();
+    kill(first);
+    wait_until("the containers to end with their namespace", SOON, || !pids.iter().any(|pid| is_alive(*pid)));
+    node.start_agent();
+    let after = node.wait_pod("shared", "to come back", |pod| {
+        let status = |name| &container_status(pod, name)["state"]["running"];
+        container_status(pod, "a")["restartCount"] == 1 && status("a").is_object() && status("b").is_object()
+    });
+    assert_ne!(node.pause_pid(&after), pause, "a new sandbox");
     node.finish();
 }
 
