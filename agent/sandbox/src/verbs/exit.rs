@@ -118,6 +118,7 @@ impl Inner {
                 tracing::debug!(container = %container.id, %error, "pause keeps a container that ended");
             }
         }
+        container.let_go();
         container.ended.send_replace(true);
         self.changed(&state.uid);
     }
