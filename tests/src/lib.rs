@@ -11,6 +11,7 @@
 pub mod cgroups;
 pub mod http;
 pub mod images;
+pub mod login1;
 pub mod machine;
 pub mod manifests;
 pub mod network;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::{
-    Handler, Lifecycle, Pod, PodPhase, PodUid, ProbeKind, Probes, RestartAction, RestartPolicy, RestartRule,
+    Handler, Lifecycle, ManifestSource, Pod, PodPhase, PodUid, ProbeKind, Probes, RestartAction,
+    RestartPolicy, RestartRule,
 };
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
@@ -154,9 +155,9 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
     let desired = Arc::new(kind.pod());
     let mut pods = Pods::new(Arc::clone(&fake));
     let mut witness = Witness::default();
-    let manifest: Arc<Path> = Arc::from(Path::new("/m/a.yaml"));
+    let manifest = ManifestSource::from(Path::new("/m/a.yaml"));
     let desire = |pods: &Pods<Fake>| {
-        pods.set_desired(Arc::clone(&desired), Some(Arc::clone(&manifest))).unwrap();
+        pods.set_desired(Arc::clone(&desired), Some(manifest.clone())).unwrap();
     };
     desire(&pods);
     for happening in happenings {

@@ -19,7 +19,7 @@ const KEPT: Duration = Duration::from_secs(2);
 
 impl Node {
     fn run_manifest(&self, pod: &Pod) {
-        self.pods.set_desired(Arc::new(pod.clone()), Some(Arc::from(Path::new("/m/a.yaml")))).unwrap();
+        self.pods.set_desired(Arc::new(pod.clone()), Some(Path::new("/m/a.yaml").into())).unwrap();
     }
 
     /// The node shuts down, and gives the pod so much time. It is waited for.
