@@ -421,7 +421,15 @@ impl Node {
         let cgroups = cgroups.filter(|path| !skeleton.iter().any(|name| path.ends_with(name)));
         leaks.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
 
-        let kept = ["run/pods", "run/records", "root/pods", "root/checkpoints", "log/pods", "log/containers"];
+        let kept = [
+            "run/pods",
+            "run/records",
+            "root/pods",
+            "root/checkpoints",
+            "root/images/leases",
+            "log/pods",
+            "log/containers",
+        ];
         for directory in kept {
             let entries = fs::read_dir(self.path(directory)).into_iter().flatten().filter_map(Result::ok);
             leaks.extend(entries.map(|entry| format!("file {}", entry.path().display())));
