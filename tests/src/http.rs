@@ -12,6 +12,9 @@ use crate::machine::Machine;
 use crate::network::listen_in;
 use crate::processes::Pid;
 
+/// The first byte of a client that wants TLS (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
 /// How a server answers.
 #[derive(Clone, Debug)]
 pub enum Serve {
@@ -26,6 +29,8 @@ pub enum Serve {
     Status(&'static str),
     /// With the beginning of an answer, and then not at all, until the server ends.
     Hang,
+    /// Not at all, until the server ends.
+    Silence,
 }
 
 /// A request, and when it came.
@@ -33,7 +38,7 @@ pub enum Serve {
 pub struct Asked {
     /// Up to the empty line.
     pub head: String,
-    /// The status of the answer.
+    /// The status of the answer; empty if there was none.
     pub status: String,
     /// When it was read.
     pub at: Instant,
@@ -107,6 +112,10 @@ impl Shared {
     fn answer(&self, mut stream: TcpStream) -> std::io::Result<Option<TcpStream>> {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let (mut head, mut byte) = (Vec::new(), [0]);
+        if stream.peek(&mut byte)? == 1 && byte == [TLS_HANDSHAKE] {
+            stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nThis server speaks no TLS.\n")?;
+            return Ok(Some(stream));
+        }
         while !head.ends_with(b"\r\n\r\n") {
             stream.read_exact(&mut byte)?;
             head.extend(byte);
@@ -123,6 +132,10 @@ impl Shared {
                 ("200 OK", format!("{tag}Content-Length: {}\r\n", body.len()), body.as_str())
             }
             Serve::Status(status) => (*status, "Content-Length: 0\r\n".to_owned(), ""),
+            Serve::Silence => {
+                lock(&self.asked).push(Asked { head, status: String::new(), at });
+                return Ok(Some(stream));
+            }
             Serve::Hang => ("200 OK", "Content-Length: 1000\r\n".to_owned(), "kind: "),
         };
         lock(&self.asked).push(Asked { head, status: status.to_owned(), at });

@@ -10,7 +10,6 @@ mod node;
 mod port_forward;
 mod ports;
 mod serve;
-mod shutdown;
 mod signals;
 mod wiring;
 

@@ -158,9 +158,10 @@ pub struct ProbeFailed {
 
 /// What carries out lifecycle hooks.
 pub trait Hooks: Send + Sync + 'static {
-    /// Carries out a hook of a container that runs, for at most `timeout` if there is one. What it has
-    /// started in the container has ended when this returns or is dropped. The failure's message tells
-    /// what the hook did, as far as it is short.
+    /// Carries out a hook of a container that runs, for at most `timeout` if there is one. Programs that it has
+    /// started and that outlive it are the container's from then on, whether it has failed or not, and end with
+    /// the container. When it takes too long, or this is dropped, the hook and all it has started is killed. The
+    /// failure's message tells what the hook did, as far as it is short.
     fn run_hook(
         &self,
         pod: &Arc<Pod>,

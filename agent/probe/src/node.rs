@@ -54,8 +54,8 @@ pub struct Telling {
 /// What probes and hooks need of the node. Dropping a future gives its work up.
 pub trait Node: Send + Sync + 'static {
     /// Runs a program in a container and waits for its end. When this returns with a failure or is dropped,
-    /// whatever the program has started is killed, and so is it after a probe's success; what a hook that
-    /// succeeded leaves running, which `detach` allows, belongs to the container.
+    /// whatever the program has started is killed. What it leaves running when it ends is killed as well, unless
+    /// `detach` gives it to the container, as a hook's is.
     ///
     /// Fails, with a sentence for people, when the program was not executed.
     fn exec(

@@ -1,12 +1,14 @@
 //! Lifecycle hooks, and the grace period they share with the stop signal.
 
+mod http;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
 use coracle_tests::manifests::{idle, pod, shell, with, with_shared};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_status};
-use coracle_tests::processes::is_alive;
+use coracle_tests::processes::{command_line, is_alive};
 use coracle_tests::wait::{SOON, wait_for, wait_until};
 use serde_json::{Value, json};
 
@@ -40,7 +42,7 @@ fn assert_ends_after(node: &Node, name: &str, pod: &Value, time: Duration) {
         node.run(pod);
         let took = time_to_end(node, name);
         node.wait_gone(name);
-        assert!(took >= time - Duration::from_millis(20), "{name} ended early, after {took:?}");
+        assert!(took >= time.saturating_sub(Duration::from_millis(20)), "{name} ended early, after {took:?}");
         if took <= time + SLACK {
             return;
         }
@@ -130,6 +132,42 @@ fn the_hook_runs_before_the_signal_and_in_the_container() {
     node.remove("hooked");
     node.wait_gone("hooked");
     assert_eq!(fs::read_to_string(node.path("data/course")).unwrap(), "/only-here\nhook\nsignal\n");
+    node.finish();
+}
+
+#[test]
+fn what_hooks_leave_running_is_the_containers() {
+    needs_root!();
+    let node = Node::start();
+    // The container's last deed is to look who is still there.
+    let script = "trap 'for pid in $(cat /data/left); do kill -0 $pid && echo $pid >> /data/seen; done; exit 0' TERM; \
+                  echo ready; while :; do sleep 3600 & wait $!; done";
+    // The second one fails, and is told; what it has left is the container's nevertheless.
+    let leave =
+        |code: u8| exec(&format!("setsid sleep 7777 </dev/null & echo $! >> /data/left; exit {code}"));
+    let lifecycle = json!({"postStart": leave(0), "preStop": leave(3)});
+    node.run(&hooked(&node, "hooked", shell("c", script), lifecycle, 30));
+    let running = node.wait_running("hooked");
+    node.wait_log("hooked", "c", "ready");
+    let left = |pod: &Value| {
+        let all = node.container_processes(pod, "c");
+        all.into_iter().filter(|pid| command_line(*pid) == "sleep 7777").collect::<Vec<_>>()
+    };
+    let own = left(&running);
+    assert_eq!(own.len(), 1);
+    wait_until("the hook's own cgroup to be gone", SOON, || {
+        let all = node.machine().cgroups().directories();
+        !all.iter().any(|path| path.to_string_lossy().contains("/coracle-exec-"))
+    });
+    assert!(is_alive(own[0]));
+    node.remove("hooked");
+    node.wait_gone("hooked");
+    let read = |file: &str| fs::read_to_string(node.path("data").join(file)).unwrap();
+    assert_eq!(read("seen"), read("left"), "both were there");
+    assert_eq!(read("seen").lines().count(), 2);
+    assert!(!is_alive(own[0]), "it ends with its container");
+    let events = node.coracle_ok(&["get", "events", "--for", "pod/hooked", "--output", "json"]);
+    assert!(events.contains("FailedPreStopHook"), "{events}");
     node.finish();
 }
 

@@ -1,7 +1,8 @@
 //! A program in a running container, from its start to its end: what probes and hooks execute.
 //!
 //! It has a cgroup of its own, below the container's, and whoever gives it up has everything killed that it
-//! has started, detached or not.
+//! has started, detached or not. What a probe leaves behind is killed as well; what a hook leaves, which is how
+//! programs are started beside the container's, is the container's from then on, as under containerd.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub struct ExecSyncRequest {
     pub command: Vec<String>,
     /// The most bytes of output that are kept. What comes after them is read and dropped.
     pub output_limit: usize,
-    /// What the program leaves running when it succeeds becomes the container's own; otherwise it is killed.
+    /// What the program leaves running when it ends, however it ends, becomes the container's own; otherwise it is
+    /// killed.
     pub keep_running: bool,
 }
 
@@ -71,7 +73,7 @@ impl Runtime {
         };
         let handle = self.exec_into(program, Some(&contained.cgroup)).await?;
         let ended = to_its_end(handle, request.output_limit).await?;
-        contained.end(request.keep_running && ended.code == 0).await;
+        contained.end(request.keep_running).await;
         Ok(ended)
     }
 }

@@ -1,6 +1,5 @@
 //! Ending a container.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +79,7 @@ pub(super) fn end_processes(cgroup: &Cgroup, limit: Duration, what: impl Into<St
 pub(super) fn send_stop_signal(container: &ContainerState) -> Result<(), Error> {
     let Some(pidfd) = container.pidfd() else { return Ok(()) };
     let number = container.data().record.stop_signal;
-    match coracle_linux::pidfd_send_signal_number(pidfd.as_fd(), number) {
+    match coracle_linux::pidfd_send_signal_number(pidfd, number) {
         // Ended meanwhile.
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(system("send the stop signal")(error)),
