@@ -34,6 +34,12 @@ test: ## Set up and pass every test; root tests run as root, those that cgroup v
 	@scripts/install-missing build test
 	scripts/test
 	@$(MAKE) --no-print-directory test-vm FILTER='$(VM_FILTER)'
+	@$(MAKE) --no-print-directory soak
+
+.PHONY: soak
+soak: ## Kill what pods are made of at random, for SOAK_SECONDS (300), and see them come back (also part of test)
+	@scripts/install-missing build test
+	CORACLE_SOAK_SECONDS=$(or $(SOAK_SECONDS),300) scripts/test --soak
 
 .PHONY: check
 check: ## Formatting and lints

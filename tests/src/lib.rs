@@ -11,11 +11,13 @@
 pub mod cgroups;
 pub mod http;
 pub mod images;
+pub mod login1;
 pub mod machine;
 pub mod manifests;
 pub mod network;
 pub mod node;
 pub mod processes;
+pub mod random;
 pub mod rust_source;
 pub mod spdx;
 pub mod wait;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::cgroups::CgroupTree;
 use crate::network;
 use crate::processes::{self, Pid};
-use crate::wait::{SOON, wait_for};
+use crate::wait::{SOON, wait_for, wait_until};
 
 /// Namespaces, directories and cgroups of its own. Everything in it ends with it, and it ends with the test, even
 /// with one that is killed: its processes live in a pid namespace whose init dies with the test's thread.
@@ -78,6 +78,29 @@ impl Machine {
         command.arg(program);
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Ends every process on it, and leaves none of its mounts and cgroups; the boot id is another from then on.
+    pub fn reboot(&self) {
+        self.processes().into_iter().for_each(processes::kill);
+        wait_until("all processes to end", SOON, || self.processes().is_empty());
+        self.cgroups.remove();
+        let own = |line: &String| line.split(' ').nth(4).map(PathBuf::from);
+        let mounts = processes::mounts(self.init);
+        let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
+        let goes = |mount: &PathBuf| {
+            mount == boot_id || ["root", "run"].iter().any(|name| mount.starts_with(self.path(name)))
+        };
+        for mount in mounts.iter().rev().filter_map(own).filter(goes) {
+            let done = self.command("umount").arg("-l").arg(&mount).status().expect("nsenter is installed");
+            assert!(done.success(), "{} cannot be unmounted", mount.display());
+        }
+        let next = self.path("boot_id");
+        fs::copy("/proc/sys/kernel/random/uuid", &next).expect("the machine's directory is writable");
+        let mut mount = self.command("mount");
+        let done =
+            mount.arg("--bind").args([next.as_path(), boot_id]).status().expect("nsenter is installed");
+        assert!(done.success(), "the machine cannot be booted again");
     }
 
     /// Every process on it, in whatever pid namespace below its own, but its init and init's own child.

@@ -17,6 +17,8 @@ use crate::wait::{SOON, deadline, wait_for, wait_until};
 /// A machine with an agent on it. Dropping it ends both; [`Node::finish`] also checks that nothing was left.
 pub struct Node {
     machine: Machine,
+    /// Variables of the agent's environment.
+    environment: Vec<(String, String)>,
     agent: Option<Agent>,
     baseline: Option<Baseline>,
 }
@@ -63,7 +65,12 @@ impl Node {
 
     /// As [`Node::start`], with this in the agent's configuration file.
     pub fn start_with(configuration: &str) -> Self {
-        let mut node = Self { machine: Machine::new(), agent: None, baseline: None };
+        Self::start_on(Machine::new(), configuration, Vec::new())
+    }
+
+    /// As [`Node::start_with`], on this machine and with these variables in the agent's environment.
+    pub fn start_on(machine: Machine, configuration: &str, environment: Vec<(String, String)>) -> Self {
+        let mut node = Self { machine, environment, agent: None, baseline: None };
         for directory in ["log", "manifests"] {
             fs::create_dir(node.path(directory)).expect("the machine's directory is writable");
         }
@@ -122,6 +129,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.path("agent.log")).expect("agent.log");
         let mut command = self.machine.command(binary());
         command.args(self.flags()).arg("agent").env("RUST_BACKTRACE", "1");
+        command.envs(self.environment.iter().cloned());
         command.stdout(log.try_clone().expect("a second descriptor")).stderr(log);
         let mut entry = command.spawn().expect("util-linux's nsenter is installed");
         let parent = entry.id().cast_signed();
@@ -169,6 +177,23 @@ impl Node {
         let agent = self.agent.as_ref().expect("the agent runs");
         for pid in [agent.pid, agent.entry.id().cast_signed()] {
             processes::signal(pid, rustix::process::Signal::CONT);
+        }
+    }
+
+    /// The machine goes down and comes up again, and with it the agent: no process is left, no mount, no cgroup,
+    /// and the boot is another. The run directory stays, as on a disk, unless the test takes it away before.
+    pub fn reboot(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            processes::kill(agent.pid);
+            let _ = agent.entry.wait();
+        }
+        self.machine.reboot();
+        self.start_agent();
+        let boot_id =
+            processes::mounts(self.machine.init()).into_iter().filter(|it| it.contains("/boot_id "));
+        if let Some(Baseline { mounts, machine_mounts }) = &mut self.baseline {
+            mounts.extend(boot_id.clone());
+            machine_mounts.extend(boot_id);
         }
     }
 
@@ -396,7 +421,15 @@ impl Node {
         let cgroups = cgroups.filter(|path| !skeleton.iter().any(|name| path.ends_with(name)));
         leaks.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
 
-        let kept = ["run/pods", "run/records", "root/pods", "root/checkpoints", "log/pods", "log/containers"];
+        let kept = [
+            "run/pods",
+            "run/records",
+            "root/pods",
+            "root/checkpoints",
+            "root/images/leases",
+            "log/pods",
+            "log/containers",
+        ];
         for directory in kept {
             let entries = fs::read_dir(self.path(directory)).into_iter().flatten().filter_map(Result::ok);
             leaks.extend(entries.map(|entry| format!("file {}", entry.path().display())));

@@ -120,9 +120,9 @@ pub fn status_field(pid: Pid, key: &str) -> Option<String> {
     Some(line.trim().to_owned())
 }
 
-/// A memory figure of a process in kB: `Pss` of `smaps_rollup`, or `VmRSS` of `status`.
+/// A memory figure of a process in kB: `Pss` or `Anonymous` of `smaps_rollup`, or `VmRSS` of `status`.
 pub fn memory_kb(pid: Pid, key: &str) -> Option<u64> {
-    let file = if key == "Pss" { "smaps_rollup" } else { "status" };
+    let file = if key.starts_with("Vm") { "status" } else { "smaps_rollup" };
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     line.trim().trim_end_matches(" kB").parse().ok()

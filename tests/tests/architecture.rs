@@ -23,6 +23,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("k8s-openapi", &["manifest", "server"], "only these know Kubernetes' wire types"),
     ("cgroups-rs", &["cgroup"], "its absolute-path trap is handled there"),
     ("anyhow", &["daemon", "tests"], "libraries have typed errors"),
+    ("zbus", &["shutdown", "tests"], "only logind is spoken with by D-Bus"),
     (
         "tokio",
         &[
@@ -36,6 +37,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
             "probe",
             "sandbox",
             "server",
+            "shutdown",
             "volume",
         ],
         "the others need no runtime",

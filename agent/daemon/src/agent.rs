@@ -10,6 +10,7 @@ mod node;
 mod port_forward;
 mod ports;
 mod serve;
+mod shutdown;
 mod signals;
 mod wiring;
 

@@ -4,6 +4,7 @@
 //! field is refused: a misspelt limit that is silently not applied is worse than a node that says no.
 
 mod manifest_url;
+mod shutdown;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use coracle_model::{Name, Quantity};
+use coracle_shutdown::GracePeriods;
 use serde::Deserialize;
 
 pub(crate) use manifest_url::ManifestUrl;
@@ -52,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) seccomp_profile_root: PathBuf,
     /// Containers without a `seccompProfile` get `RuntimeDefault` instead of none.
     pub(crate) seccomp_default: bool,
+    /// What pods have when the machine shuts down; empty when they are not ended with it.
+    pub(crate) shutdown_grace_periods: GracePeriods,
 }
 
 /// What flags say; each overrides the file.
@@ -115,6 +119,9 @@ struct File {
     resolv_conf: Option<PathBuf>,
     seccomp_profile_root: Option<PathBuf>,
     seccomp_default: Option<bool>,
+    shutdown_grace_period: Option<String>,
+    shutdown_grace_period_critical_pods: Option<String>,
+    shutdown_grace_period_by_pod_priority: Option<Vec<shutdown::Period>>,
 }
 
 /// Why there is no usable configuration.
@@ -245,6 +252,12 @@ impl Config {
                 Some(path) => Some(directory(&None, "", Some(path), "resolvConf", PathBuf::new())?),
             },
             seccomp_default: file.seccomp_default.unwrap_or(true),
+            shutdown_grace_periods: shutdown::periods(
+                file.shutdown_grace_period.as_deref(),
+                file.shutdown_grace_period_critical_pods.as_deref(),
+                &file.shutdown_grace_period_by_pod_priority.unwrap_or_default(),
+                origin,
+            )?,
             seccomp_profile_root,
             root_dir,
         })
@@ -343,6 +356,7 @@ mod tests {
                 (config.cluster_dns, config.cluster_domain.as_str(), config.resolv_conf),
                 (vec![], "", None)
             );
+            assert!(config.shutdown_grace_periods.is_empty());
         }
     }
 
@@ -395,6 +409,11 @@ mod tests {
                 "containerLogMaxSize: lots\n",
                 "containerLogMaxSize: Invalid value: \"lots\": quantities must match",
             ),
+            (
+                "shutdownGracePeriod: 10s\nshutdownGracePeriodByPodPriority: [{priority: 1}]\n",
+                "/etc/c.yaml: shutdownGracePeriod: Invalid value: \"10s\": may not be specified together",
+            ),
+            ("shutdownGracePeriodByPodPriority: [{prio: 1}]\n", "/etc/c.yaml:1:38: unknown field `prio`"),
             ("nodeName: A_b\n", "nodeName: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
             ("clusterDNS: [dns]\n", "/etc/c.yaml: clusterDNS: Invalid value: \"dns\": must be IP addresses"),
             (

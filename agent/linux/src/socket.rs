@@ -1,44 +1,55 @@
 //! Sockets of network namespaces the program is not in.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-/// The thread makes two system calls.
-const STACK: usize = 64 * 1024;
+/// How long a thread waits for memory that it needs to find back.
+const RETRY: Duration = Duration::from_millis(1);
 
-/// Makes a socket that belongs to the network namespace `netns`: close-on-exec and non-blocking, to be
-/// connected or bound like any other, by any thread.
+/// Makes a socket that belongs to another network namespace: close-on-exec and non-blocking, to be connected or
+/// bound like any other, by any thread.
 ///
-/// `netns` is an open `/proc/<pid>/ns/net`. Waits for no network: it takes some ten microseconds.
+/// `of` is an open `/proc/<pid>/ns/net`, or a pidfd, for the namespace its process is in. Waits for no network: it
+/// takes some microseconds.
 ///
-/// A socket stays for its whole life in the namespace of the thread that made it, and `setns(2)` moves
-/// one thread alone. So a thread is made for each socket, enters the namespace, and ends: it never has
-/// to find its way back, and no later work can meet a thread that is in the wrong place.
+/// A socket stays for its whole life in the namespace of the thread that made it, and `setns(2)` moves one thread
+/// alone. The calling thread enters the namespace for that one system call, and does nothing else before it is back in
+/// the namespace of the program's first thread: no later work can meet it in the wrong place.
 ///
 /// # Errors
-/// `EINVAL` when `netns` is no network namespace, `EPERM` without `CAP_SYS_ADMIN`, and what `socket(2)`
-/// and the making of a thread say.
+/// `EINVAL` when `of` is neither, `ESRCH` when its process has ended, `EPERM` without `CAP_SYS_ADMIN`, and what
+/// `socket(2)` says.
 pub fn socket_in_namespace(
-    netns: BorrowedFd<'_>,
+    of: BorrowedFd<'_>,
     domain: AddressFamily,
     kind: SocketType,
 ) -> io::Result<OwnedFd> {
-    thread::scope(|scope| {
-        let make = move || -> io::Result<OwnedFd> {
-            move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            Ok(socket_with(domain, kind, flags, None)?)
-        };
-        let maker = thread::Builder::new().name("netns-socket".to_owned()).stack_size(STACK);
-        maker
-            .spawn_scoped(scope, make)?
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
-    })
+    static MAY_RETURN: AtomicBool = AtomicBool::new(false);
+
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    // Whoever may enter the other namespace may not enter this one where another user namespace owns it.
+    if !MAY_RETURN.load(Ordering::Relaxed) {
+        enter(own.as_fd())?;
+        MAY_RETURN.store(true, Ordering::Relaxed);
+    }
+    enter(of)?;
+    let made = socket_with(domain, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
+    // What has been possible before can fail for want of memory alone, which passes.
+    while enter(own.as_fd()).is_err() {
+        thread::sleep(RETRY);
+    }
+    Ok(made?)
+}
+
+fn enter(of: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(move_into_thread_name_spaces(of, ThreadNameSpaceType::NETWORK)?)
 }
 
 #[cfg(test)]
@@ -75,7 +86,33 @@ mod tests {
         let outside =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         assert_eq!(connect(&outside, &address), Err(rustix::io::Errno::CONNREFUSED));
-        assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), own, "this thread went nowhere");
+        assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), own, "this thread came back");
+    }
+
+    #[test]
+    fn a_process_names_the_namespace_it_is_in_until_it_ends() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: making a network namespace needs root");
+            return;
+        }
+        let mut inside = std::process::Command::new("unshare");
+        inside.args(["--net", "cat"]);
+        let mut inside = inside.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(inside.id().cast_signed()).unwrap();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        while std::fs::read_link(format!("/proc/{}/ns/net", inside.id())).unwrap() == own {
+            thread::yield_now();
+        }
+        let make = || socket_in_namespace(pidfd.as_fd(), AddressFamily::INET, SocketType::STREAM);
+        let socket = make().unwrap();
+        // Nobody has brought that loopback up.
+        let nobody = rustix::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1);
+        assert_eq!(connect(&socket, &nobody), Err(rustix::io::Errno::NETUNREACH));
+        drop(inside.stdin.take());
+        inside.wait().unwrap();
+        assert_eq!(make().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), own, "this thread came back");
     }
 
     #[test]

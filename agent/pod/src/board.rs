@@ -21,6 +21,8 @@ pub struct PodSnapshot {
     pub deletion: Option<Deletion>,
     /// Where its worker is.
     pub phase: WorkerPhase,
+    /// It has ended, that is on record also for after a reboot, and what goes with it is released.
+    pub settled: bool,
     /// Grows with every change of any pod: `metadata.resourceVersion`.
     pub version: u64,
 }
@@ -33,7 +35,8 @@ pub struct PodSnapshot {
 ///         or its end          runs               and all released
 /// ```
 ///
-/// There is no way back: what was told to end never starts again. A step that fails is tried again in
+/// There is no way back: what was told to end never starts again; a pod that begins again when the node's shutdown
+/// is over gets a worker of its own for that. A step that fails is tried again in
 /// its phase, however often, and its failure is seen in the status and told as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerPhase {

@@ -12,6 +12,8 @@ pub(crate) struct Orders {
     pub(crate) terminate: Option<Duration>,
     /// The pod is to be ended, and has failed with that.
     pub(crate) evict: Option<Eviction>,
+    /// The node does not shut down any more: what only that has ended begins again.
+    pub(crate) begin_again: bool,
     /// The images changed: those that could not be had are tried again.
     pub(crate) retry_images: bool,
     /// ConfigMaps or Secrets of the pod changed: what waited for them is tried again, volumes are refreshed.
@@ -29,6 +31,22 @@ pub struct Eviction {
     pub message: String,
     /// What its containers have until they are killed; the pod's grace period when absent or longer.
     pub grace: Option<Duration>,
+    /// It ends with the node, and begins again with it: see [`PodRecord::begins_again`](crate::PodRecord).
+    pub shutdown: bool,
+}
+
+// === impl Eviction ===
+
+impl Eviction {
+    /// The end of a pod with the node, in the kubelet's words.
+    pub fn node_shutdown(grace: Duration) -> Self {
+        Self {
+            reason: "Terminated",
+            message: "Pod was terminated in response to imminent node shutdown.".to_owned(),
+            grace: Some(grace),
+            shutdown: true,
+        }
+    }
 }
 
 /// The mailbox. Whatever is put in wakes the worker; what is put in twice is read once.
@@ -49,10 +67,17 @@ impl Inbox {
     /// Asks for the pod's end. The first request gives the reason, the shortest grace period counts.
     pub(crate) fn evict(&self, eviction: Eviction) {
         let mut orders = self.lock();
+        orders.begin_again &= !eviction.shutdown;
         match &mut orders.evict {
             Some(before) => before.grace = before.grace.into_iter().chain(eviction.grace).min(),
             before => *before = Some(eviction),
         }
+        self.waker.notify_one();
+    }
+
+    /// Has a pod begin again that only the node's shutdown has ended.
+    pub(crate) fn begin_again(&self) {
+        self.lock().begin_again = true;
         self.waker.notify_one();
     }
 

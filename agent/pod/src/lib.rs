@@ -27,5 +27,5 @@ mod worker;
 pub use board::{PodSnapshot, WorkerPhase};
 pub use inbox::Eviction;
 pub use manager::{Closed, KeyTaken, Pods};
-pub use record::{Deletion, Ending, PodRecord, Progress, StopCause, StopOrder, Verdict};
+pub use record::{Deletion, Ending, PodRecord, Progress, Shutdown, StopCause, StopOrder, Verdict};
 pub use record_dir::{Found, RecordDir, RecordError};

@@ -1,17 +1,17 @@
 //! All pods of the node: a worker each, at most one per namespace and name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{ManifestSource, Pod, PodKey, PodUid};
+use coracle_model::{EventType, ManifestSource, Pod, PodKey, PodUid};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::board::{Board, PodSnapshot, WorkerPhase};
 use crate::inbox::{Eviction, Inbox};
-use crate::ports::{Clock, Ports};
-use crate::record::PodRecord;
+use crate::ports::{Clock, Events, PodEvent, Ports};
+use crate::record::{Ending, PodRecord, Shutdown, Verdict};
 use crate::scene::Scene;
 use crate::status::{self, Course, Notes};
 use crate::worker::{End, Origin, Worker};
@@ -52,7 +52,11 @@ struct Slots {
     by_key: HashMap<PodKey, Slot>,
     keys: HashMap<PodUid, PodKey>,
     closed: bool,
+    shutting_down: bool,
 }
+
+/// Why a pod is refused while the node shuts down; the kubelet's reason.
+const NODE_SHUTDOWN: &str = "NodeShutdown";
 
 /// What has a namespace and name, and what is to have it next. A later successor replaces an earlier.
 struct Slot {
@@ -91,8 +95,8 @@ impl<P: Ports> Pods<P> {
     }
 
     /// Takes over a pod that an agent has had before the machine was booted again: one that had ended stays so.
-    /// Of any other, what ran when it was seen last counts as ended with the machine, its restart policy says
-    /// what follows, and restart counts go on. To be called as [`Pods::adopt`], once what the earlier boot has
+    /// Of any other, and of one that only the node's shutdown has ended, what ran when it was seen last counts as
+    /// ended with the machine, its restart policy says what follows, and restart counts go on. To be called as [`Pods::adopt`], once what the earlier boot has
     /// left of the pod is cleared away, but its volumes.
     pub fn adopt_after_reboot(&self, record: PodRecord) -> Result<(), KeyTaken> {
         self.take_over(record, Origin::Rebooted)
@@ -100,6 +104,9 @@ impl<P: Ports> Pods<P> {
 
     fn take_over(&self, mut record: PodRecord, origin: Origin) -> Result<(), KeyTaken> {
         if origin == Origin::Rebooted {
+            if record.begins_again() {
+                record.begin_again(self.shared.ports.clock().now());
+            }
             // Of containers that are gone.
             record.progress.clear();
         }
@@ -164,6 +171,24 @@ impl<P: Ports> Pods<P> {
         let slots = self.shared.lock();
         let slot = slots.keys.get(uid).and_then(|key| slots.by_key.get(key));
         slot.map(|slot| slot.inbox.evict(eviction)).is_some()
+    }
+
+    /// Tells whether the node is shutting down. As long as it is, every new pod fails with `NodeShutdown`. Once it is
+    /// not, be it that the shutdown was called off or that it is over and left its records, the pods begin again that
+    /// only it has ended or refused, where they are of a manifest.
+    pub fn set_shutting_down(&self, shutting_down: bool) {
+        let mut slots = self.shared.lock();
+        slots.shutting_down = shutting_down;
+        if !shutting_down {
+            slots.by_key.values().for_each(|slot| slot.inbox.begin_again());
+        }
+    }
+
+    /// Waits until each of these pods is gone, or has ended and nothing is left to be done for it.
+    pub async fn settled(&self, uids: &BTreeSet<PodUid>) {
+        let is_settled = || uids.iter().all(|uid| self.get(uid).is_none_or(|pod| pod.settled));
+        // The sender lives as long as `self`.
+        let _ = self.changes().wait_for(|_| is_settled()).await;
     }
 
     /// Something of the pod changed, as an exit: its worker looks again. Called by the runtime.
@@ -247,9 +272,12 @@ impl Slot {
 
 impl<P: Ports> Shared<P> {
     /// Starts the worker of a pod whose namespace and name are free.
-    fn start(self: &Arc<Self>, slots: &mut Slots, record: PodRecord, origin: Origin) {
+    fn start(self: &Arc<Self>, slots: &mut Slots, mut record: PodRecord, origin: Origin) {
+        if origin == Origin::New && slots.shutting_down {
+            self.refuse(&mut record);
+        }
         let inbox = Arc::new(Inbox::default());
-        let pod = Arc::clone(&record.pod);
+        let pod = &record.pod;
         let slot = Slot {
             uid: pod.uid.clone(),
             grace: pod.spec.termination_grace_period,
@@ -259,14 +287,53 @@ impl<P: Ports> Shared<P> {
         };
         slots.by_key.insert(pod.key.clone(), slot);
         slots.keys.insert(pod.uid.clone(), pod.key.clone());
+        self.employ(inbox, record, origin);
+    }
+
+    /// Gives a pod a worker.
+    fn employ(self: &Arc<Self>, inbox: Arc<Inbox>, record: PodRecord, origin: Origin) {
+        let pod = Arc::clone(&record.pod);
         let mut worker = Worker::new(Arc::clone(&self.ports), inbox, Arc::clone(&self.board), record, origin);
         worker.announce();
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
-            if worker.run().await == End::Gone {
-                shared.retire(&pod);
+            match worker.run().await {
+                End::Gone => shared.retire(&pod),
+                End::Again(record) => shared.begin_again(*record),
+                End::Detached => {}
             }
         });
+    }
+
+    /// A pod that only the node's shutdown has ended begins again, unless the node shuts down again.
+    fn begin_again(self: &Arc<Self>, mut record: PodRecord) {
+        let slots = self.lock();
+        let Some(slot) = slots.by_key.get(&record.pod.key) else { return };
+        let mut origin = Origin::Recorded;
+        if !slots.shutting_down {
+            tracing::info!(pod = %record.pod.key, uid = %record.pod.uid, "the pod begins again");
+            record.begin_again(self.ports.clock().now());
+            origin = Origin::Rebooted;
+        }
+        self.employ(Arc::clone(&slot.inbox), record, origin);
+    }
+
+    /// Has a pod that comes while the node shuts down fail, in the kubelet's words.
+    fn refuse(&self, record: &mut PodRecord) {
+        let message = "Pod was rejected as the node is shutting down.".to_owned();
+        let verdict = Verdict {
+            reason: NODE_SHUTDOWN.to_owned(),
+            message: format!("Pod was rejected: {message}"),
+            disruption: false,
+        };
+        record.ending = Some(Ending {
+            since: record.start_time,
+            grace: Duration::ZERO,
+            verdict: Some(verdict),
+            shutdown: Some(Shutdown::Refused),
+        });
+        let event = PodEvent { kind: EventType::Warning, reason: NODE_SHUTDOWN, message, container: None };
+        self.ports.events().record(&record.pod, event);
     }
 
     /// A pod is gone: what waited for its namespace and name starts.
@@ -298,6 +365,7 @@ impl<P: Ports> Shared<P> {
             pod_failure: None,
             course: Course::Running,
             verdict: None,
+            refused: false,
             previous: None,
             now,
         };
@@ -309,6 +377,7 @@ impl<P: Ports> Shared<P> {
             status: Arc::new(status::status(&scene, &notes)),
             deletion: None,
             phase: WorkerPhase::Syncing,
+            settled: false,
             version: 0,
         }
     }

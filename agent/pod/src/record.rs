@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{ContainerId, ManifestSource, Pod, PodStatus, ProbeKind};
+use coracle_model::{ContainerId, ContainerState, ManifestSource, Pod, PodStatus, ProbeKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct PodRecord {
     /// Set once its removal was asked for. Never taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
-    /// Set once it comes to its end without being removed. Never taken back.
+    /// Set once it comes to its end without being removed. Taken back only where the node's shutdown was why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
     /// The status it ended with, once its phase is terminal. Its containers may be removed by then.
@@ -67,6 +67,18 @@ pub struct Ending {
     /// Why the node ended it; `None` when its containers came to their end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// Set when the node's shutdown is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown: Option<Shutdown>,
+}
+
+/// What the node's shutdown has done to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shutdown {
+    /// It was ended.
+    Ended,
+    /// It came while the node was shutting down, and was not taken up.
+    Refused,
 }
 
 /// Why the node ends a pod, which has failed with that.
@@ -135,5 +147,32 @@ impl PodRecord {
             seen: None,
             progress: BTreeMap::new(),
         }
+    }
+
+    /// Whether only a shutdown of the node has ended, or ends, the pod, so that it begins again with the node: one
+    /// of a manifest, as a kubelet begins with its static pods again. What came from elsewhere has failed for good.
+    pub fn begins_again(&self) -> bool {
+        let shutdown = self.ending.as_ref().and_then(|ending| ending.shutdown);
+        shutdown.is_some() && self.source.is_some() && self.deletion.is_none()
+    }
+
+    /// Takes the end of a pod that [begins again](Self::begins_again) back: from now on its containers are such
+    /// that ended, and its restart policy decides. That the shutdown ended them was no crash.
+    pub(crate) fn begin_again(&mut self, now: Timestamp) {
+        let Some(ending) = self.ending.take() else { return };
+        self.progress.clear();
+        let finished = self.finished.take();
+        if ending.shutdown == Some(Shutdown::Refused) {
+            (self.start_time, self.seen) = (now, None);
+            return;
+        }
+        let Some(finished) = finished else { return };
+        for status in finished.init_container_statuses.iter().chain(&finished.container_statuses) {
+            let ContainerState::Terminated(ended) = &status.state else { continue };
+            if ended.finished_at.is_some_and(|at| at >= ending.since) {
+                self.streak_base.insert(status.name.clone(), status.restart_count.saturating_add(1));
+            }
+        }
+        self.seen = Some(Arc::new(finished));
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Notes<'a> {
     pub(crate) course: Course,
     /// Why the node ends the pod.
     pub(crate) verdict: Option<&'a Verdict>,
+    /// It was never taken up: there is nothing to say of its containers.
+    pub(crate) refused: bool,
     /// The status before this one.
     pub(crate) previous: Option<&'a PodStatus>,
     pub(crate) now: Timestamp,
@@ -55,7 +57,7 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
     let parts = scene.parts().zip(&views);
     let mut statuses: Vec<ContainerStatus> =
         parts.map(|(part, view)| container::status(scene, part, view, notes)).collect();
-    if notes.course == Course::Ended {
+    if notes.course == Course::Ended && !notes.refused {
         close(&mut statuses, inits);
     }
     let container_statuses = statuses.split_off(inits);
@@ -78,6 +80,10 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
         qos_class: qos_class(&pod.spec),
     };
     status.conditions = conditions::conditions(scene, &status, notes);
+    if notes.refused {
+        status.init_container_statuses.clear();
+        status.container_statuses.clear();
+    }
     status
 }
 

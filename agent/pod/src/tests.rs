@@ -14,5 +14,6 @@ mod reboot;
 mod restart_rules;
 mod scenarios;
 mod seeing;
+mod shutdown;
 mod sidecars;
 pub(crate) mod values;

@@ -31,12 +31,14 @@ use crate::record::{Deletion, PodRecord};
 use crate::scene::Scene;
 
 /// How a worker ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum End {
     /// The pod and all it had are gone.
     Gone,
     /// The agent ends; the pod lives on.
     Detached,
+    /// The node's shutdown, which ended the pod, is over: it begins again with this record of its end.
+    Again(Box<PodRecord>),
 }
 
 /// The state of one pod's worker. All of it but the record is a cache.
@@ -78,7 +80,9 @@ pub(crate) struct Worker<P: Ports> {
     /// When what was seen is put on record.
     keep_at: Option<Instant>,
     status: Option<Arc<PodStatus>>,
-    published: Option<(WorkerPhase, Option<Deletion>)>,
+    published: Option<(WorkerPhase, Option<Deletion>, bool)>,
+    /// What ended it is over: it begins again once its end is on record.
+    again: bool,
 }
 
 /// How a worker comes by its pod.
@@ -148,6 +152,7 @@ impl<P: Ports> Worker<P> {
             outdated: Vec::new(),
             probed: Vec::new(),
             published: None,
+            again: false,
         }
     }
 
@@ -171,6 +176,7 @@ impl<P: Ports> Worker<P> {
             if let Some(eviction) = orders.evict {
                 self.accept_eviction(eviction);
             }
+            self.again |= orders.begin_again;
             if orders.retry_images {
                 self.failing.retain(|step, _| !matches!(step, Step::Image(_)));
             }
@@ -180,6 +186,9 @@ impl<P: Ports> Worker<P> {
             let wake = self.advance();
             if self.phase == WorkerPhase::Gone {
                 return End::Gone;
+            }
+            if self.again && self.record.begins_again() && self.is_settled() {
+                return End::Again(Box::new(self.record));
             }
             tokio::select! {
                 () = self.inbox.wait() => {}
@@ -242,7 +251,8 @@ impl<P: Ports> Worker<P> {
         if self.phase == WorkerPhase::Terminated {
             let deleted = self.record.deletion.is_some();
             let saving = self.acting.contains(Step::SaveRecord);
-            actions = plan::release(self.released, !self.unsaved && !saving, deleted);
+            let begins_again = self.record.begins_again();
+            actions = plan::release(self.released, !self.unsaved && !saving, deleted, begins_again);
             // A record being written would come back after it was removed.
             let writing = saving || self.acting.contains(Step::Checkpoint);
             actions.retain(|action| !(writing && *action == Action::ForgetRecord));

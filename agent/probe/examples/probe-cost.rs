@@ -2,8 +2,10 @@
 //!
 //! usage: probe-cost [SECONDS]
 //!
-//! A server in a process of its own, in a network namespace of its own where the caller is root, is asked by the
-//! readiness probes of a thousand pods, once with their beats spread over the second and once with all in step.
+//! The readiness probes of a thousand pods ask servers in a process of its own, once with their beats spread over the
+//! second and once with all in step; in the prober's own network namespace and, where the caller is root, in another.
+//! Each pod has a listener of its own, as pods do: one for all would have to take a thousand connections at once, and
+//! what its backlog has no room for is tried again by the kernel after a second, when the probe has timed out.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,10 +14,10 @@
     reason = "a benchmark has no figures to give then"
 )]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use coracle_model::{
 };
 use coracle_probe::{Endpoint, ExecOutput, Findings, Node, Probed, Prober, Target, Telling};
 use rustix::net::{AddressFamily, SocketType};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -44,8 +47,12 @@ fn main() {
     let seconds = argument.map_or(30, |text| text.parse().expect("usage: probe-cost [SECONDS]"));
     println!("| {PROBES} HTTP probes a second | processor time of the prober | late, p99 / most | drift |");
     println!("|---|---|---|---|");
-    for spread in [true, false] {
-        measure(spread, Duration::from_secs(seconds));
+    raise_descriptor_limit();
+    let places: &[bool] = if rustix::process::geteuid().is_root() { &[true, false] } else { &[false] };
+    for inside in places {
+        for spread in [true, false] {
+            measure(*inside, spread, Duration::from_secs(seconds));
+        }
     }
 }
 
@@ -57,9 +64,19 @@ fn runtime() -> tokio::runtime::Runtime {
 // --- The server ---
 
 async fn serve() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    println!("{}", listener.local_addr().unwrap().port());
+    raise_descriptor_limit();
+    let mut ports = Vec::new();
+    for _ in 0..PROBES {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        ports.push(listener.local_addr().unwrap().port().to_string());
+        tokio::spawn(serve_one(listener));
+    }
+    println!("{}", ports.join(" "));
     io::stdout().flush().unwrap();
+    std::future::pending().await
+}
+
+async fn serve_one(listener: TcpListener) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
@@ -72,17 +89,25 @@ async fn serve() {
     }
 }
 
+/// Two descriptors are open for each probe under way, here and where it is answered.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
 struct Server {
     child: Child,
-    port: u16,
-    /// Where the caller may enter it.
-    netns: Option<File>,
+    ports: Vec<u16>,
+    /// A pidfd, where it is in a network namespace of its own.
+    inside: Option<OwnedFd>,
 }
 
 impl Server {
-    fn start() -> Self {
+    /// `inside`: in another network namespace.
+    fn start(inside: bool) -> Self {
         let program = std::env::current_exe().unwrap();
-        let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = if inside {
             let mut command = Command::new("unshare");
             command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" serve"]).arg(program);
             command
@@ -94,9 +119,10 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("util-linux's unshare is installed");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let netns = rustix::process::geteuid().is_root();
-        let netns = netns.then(|| File::open(format!("/proc/{}/ns/net", child.id())).unwrap());
-        Self { child, port: line.trim().parse().expect("the server's port"), netns }
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        let inside = inside.then(|| pidfd_open(pid, PidfdFlags::empty()).unwrap());
+        let ports = line.split_whitespace().map(|port| port.parse().expect("a port")).collect();
+        Self { child, ports, inside }
     }
 }
 
@@ -111,7 +137,7 @@ impl Drop for Server {
 
 /// Connects as the agent does, and notes when each container was asked.
 struct Asked {
-    netns: Option<File>,
+    inside: Option<OwnedFd>,
     times: Vec<Mutex<Vec<Instant>>>,
     failures: Mutex<Vec<String>>,
 }
@@ -126,8 +152,9 @@ impl Node for Asked {
         let [high, low, ..] = *target.id.as_bytes();
         self.times[usize::from(high) << 8 | usize::from(low)].lock().unwrap().push(now);
         let (Endpoint::Pod(address) | Endpoint::Network(address)) = endpoint;
-        match &self.netns {
-            Some(netns) => connect_in(netns, address).await,
+        match &self.inside {
+            // As the agent, which has to let go of a pod while it connects.
+            Some(inside) => connect_in(inside.try_clone()?, address).await,
             None => TcpStream::connect(address).await,
         }
     }
@@ -139,8 +166,8 @@ impl Node for Asked {
     fn changed(&self, _: &PodUid) {}
 }
 
-async fn connect_in(netns: &File, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = socket_in_namespace(netns.as_fd(), AddressFamily::INET, SocketType::STREAM)?;
+async fn connect_in(inside: OwnedFd, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket_in_namespace(inside.as_fd(), AddressFamily::INET, SocketType::STREAM)?;
     TcpSocket::from_std_stream(socket.into()).connect(address).await
 }
 
@@ -175,15 +202,15 @@ fn pod(number: usize, port: u16) -> Arc<Pod> {
     })
 }
 
-fn measure(spread: bool, length: Duration) {
-    let server = Server::start();
-    let (port, netns) = (server.port, server.netns.as_ref().map(|netns| netns.try_clone().unwrap()));
-    let inside = netns.is_some();
+fn measure(inside: bool, spread: bool, length: Duration) {
+    let server = Server::start(inside);
+    let (ports, target) =
+        (server.ports.clone(), server.inside.as_ref().map(|inside| inside.try_clone().unwrap()));
     let runtime = runtime();
     let (cost, node) = runtime.block_on(async move {
         let times = (0..PROBES).map(|_| Mutex::default()).collect();
-        let prober = Prober::new(Asked { netns, times, failures: Mutex::default() }).unwrap();
-        for number in 0..PROBES {
+        let prober = Prober::new(Asked { inside: target, times, failures: Mutex::default() }).unwrap();
+        for (number, port) in ports.iter().enumerate() {
             let mut id = [0; 32];
             id[..2].copy_from_slice(&u16::try_from(number).unwrap().to_be_bytes());
             let probed = Probed {
@@ -194,13 +221,13 @@ fn measure(spread: bool, length: Duration) {
                 known: spread.then(|| Findings { started: true, ..Findings::default() }),
                 readiness_only: false,
             };
-            prober.set_probed(&pod(number, port), vec![probed]);
+            prober.set_probed(&pod(number, *port), vec![probed]);
         }
         sleep(WARM_UP).await;
         let (began, before) = (Instant::now(), processor_time());
         sleep(length).await;
         let cost = (processor_time() - before).as_secs_f64() / began.elapsed().as_secs_f64();
-        assert!(prober.findings(&pod(0, port).uid).values().all(|found| found.ready));
+        assert!(prober.findings(&pod(0, ports[0]).uid).values().all(|found| found.ready));
         let failures = prober.node().failures.lock().unwrap().clone();
         assert!(failures.is_empty(), "{} probes failed: {:?}", failures.len(), failures.first());
         let times: Vec<Vec<Instant>> =

@@ -1,9 +1,9 @@
 //! What the runtime knows of one pod, and how its containers are watched.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_cgroup::{Cgroup, PodCgroup};
 use coracle_model::{ContainerId, PodUid};
@@ -55,10 +55,6 @@ pub(crate) struct ContainerState {
     pub(crate) id: ContainerId,
     pub(crate) dir: PathBuf,
     pub(crate) cgroup: Cgroup,
-    /// Names the first process for as long as it is referred to.
-    pidfd: OnceLock<OwnedFd>,
-    /// What exec'd programs inherit, as [`crate::environment`] keeps it; pause holds it, too.
-    environment: OnceLock<OwnedFd>,
     /// The container's processes are not all in a pid namespace that ends with the first of them.
     pub(crate) shares_pids: bool,
     data: Mutex<ContainerData>,
@@ -84,6 +80,11 @@ pub(crate) const MOST_EXECS: usize = 16;
 /// The changeable part.
 pub(crate) struct ContainerData {
     pub(crate) record: ContainerRecord,
+    /// Names the first process until it has ended.
+    pidfd: Option<Arc<OwnedFd>>,
+    /// What exec'd programs inherit, as [`crate::environment`] keeps it, until the container has ended; pause holds
+    /// it, too.
+    environment: Option<Arc<OwnedFd>>,
     /// The stop signal was sent.
     pub(crate) stopping: bool,
     /// Resolves when both output streams have been read to their end.
@@ -168,14 +169,13 @@ impl ContainerState {
     ) -> Self {
         let ended = record.exit.is_some();
         let id = record.id;
-        let data = ContainerData { record, stopping: false, pump: None };
+        let (pidfd, environment) = (pidfd.map(Arc::new), environment.map(Arc::new));
+        let data = ContainerData { record, pidfd, environment, stopping: false, pump: None };
         let ended = watch::Sender::new(ended);
         Self {
             id,
             dir,
             cgroup,
-            pidfd: pidfd.map_or_else(OnceLock::new, OnceLock::from),
-            environment: environment.map_or_else(OnceLock::new, OnceLock::from),
             shares_pids,
             data: Mutex::new(data),
             control: tokio::sync::Mutex::new(control),
@@ -191,20 +191,27 @@ impl ContainerState {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first process, if it was alive when pause was asked for it.
-    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.get().map(AsFd::as_fd)
+    /// The first process, unless it had ended when pause was asked for it, or the container has.
+    pub(crate) fn pidfd(&self) -> Option<Arc<OwnedFd>> {
+        self.data().pidfd.clone()
     }
 
-    /// What exec'd programs inherit, unless the container had ended when pause was asked for it.
-    pub(crate) fn environment(&self) -> Option<&OwnedFd> {
-        self.environment.get()
+    /// What exec'd programs inherit, unless the container had ended when pause was asked for it, or has since.
+    pub(crate) fn environment(&self) -> Option<Arc<OwnedFd>> {
+        self.data().environment.clone()
     }
 
     /// What pause had of a container that is taken over, which is done once.
     pub(crate) fn taken_over(&self, pidfd: Option<OwnedFd>, environment: Option<OwnedFd>) {
-        pidfd.into_iter().for_each(|pidfd| drop(self.pidfd.set(pidfd)));
-        environment.into_iter().for_each(|environment| drop(self.environment.set(environment)));
+        let mut data = self.data();
+        data.pidfd = pidfd.map(Arc::new);
+        data.environment = environment.map(Arc::new);
+    }
+
+    /// Lets go of what only a container that runs needs: one that ended is kept, to be told of, until the next has.
+    pub(crate) fn let_go(&self) {
+        let mut data = self.data();
+        (data.pidfd, data.environment) = (None, None);
     }
 
     /// Whether it was never ordered to start, and has not ended either.

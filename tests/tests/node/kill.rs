@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
 use coracle_tests::processes::{self, Pid};
+use coracle_tests::random::Random;
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
 
@@ -186,27 +187,4 @@ fn in_memory(pod: Value) -> Value {
 
 fn kills() -> usize {
     std::env::var("CORACLE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
-}
-
-/// Numbers that differ from run to run.
-struct Random(u64);
-
-// === impl Random ===
-
-impl Random {
-    fn new() -> Self {
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_nanos();
-        let seed = std::env::var("CORACLE_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = seed.unwrap_or(time as u64 | 1);
-        println!("CORACLE_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    /// xorshift64.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::wait::SOON;
+use coracle_tests::wait::{SOON, wait_until};
 use serde_json::json;
 
 #[test]
@@ -88,6 +88,26 @@ fn policies_decide_what_is_started_again() {
 }
 
 #[test]
+fn a_container_that_ended_keeps_no_descriptors_of_the_agent() {
+    needs_root!();
+    let node = Node::start();
+    let ends = pod("half", vec![shell("done", "exit 0"), idle("runs")]);
+    node.run(&with(ends, "spec.restartPolicy", json!("OnFailure")));
+    node.wait_pod("half", "to be half done", |pod| {
+        let state = |name| &container_status(pod, name)["state"];
+        state("done")["terminated"].is_object() && state("runs")["running"].is_object()
+    });
+    let held = |what: &str| {
+        let all = coracle_tests::processes::descriptors(node.agent_pid());
+        all.into_values().filter(|target| target.contains(what)).count()
+    };
+    // The two of one pause, one of the container that runs.
+    wait_until("the pidfds of what lives to be all", SOON, || held("[pidfd]") == 3);
+    wait_until("the environment of what lives to be all", SOON, || held("coracle-environment") == 1);
+    node.finish();
+}
+
+#[test]
 fn a_pod_that_hangs_delays_no_other() {
     needs_root!();
     let node = Node::start();
@@ -151,7 +171,7 @@ fn fifty_pods_at_once_all_run_and_all_go() {
     for number in 0..PODS {
         node.run(&pod(&format!("p{number}"), vec![idle("c")]));
     }
-    coracle_tests::wait::wait_until("all pods to run", 4 * SOON, || {
+    wait_until("all pods to run", 4 * SOON, || {
         node.pods().iter().filter(|pod| pod["status"]["phase"] == "Running").count() == PODS
     });
     node.finish();

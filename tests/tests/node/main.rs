@@ -36,6 +36,7 @@ mod run;
 mod secrets;
 mod security;
 mod shm;
+mod shutdown;
 mod sidecars;
 mod storage;
 mod termination_messages;

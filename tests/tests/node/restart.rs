@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::{descendants, is_alive, kill, signal};
+use coracle_tests::processes::{descendants, is_alive, kill, name, signal};
+use coracle_tests::random::Random;
 use coracle_tests::wait::{SOON, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
@@ -92,27 +93,6 @@ fn starts() -> usize {
     std::env::var("CORACLE_TEST_STARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
 }
 
-/// Numbers that differ from run to run, and can be had again from the seed a failing run prints.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        let seed = std::env::var("CORACLE_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = seed.unwrap_or(time as u64 | 1);
-        println!("CORACLE_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    /// xorshift64: 0 to `below` - 1.
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
-
 #[test]
 fn kills_at_any_moment_leak_nothing_and_touch_no_survivor() {
     needs_root!();
@@ -137,12 +117,12 @@ fn kills_at_any_moment_leak_nothing_and_touch_no_survivor() {
             node.remove(&format!("p{oldest}"));
         }
         // From before the manifest is seen to after the container runs.
-        std::thread::sleep(Duration::from_micros(random.next(120_000)));
+        std::thread::sleep(Duration::from_micros(random.below(120_000)));
         node.kill_agent();
-        if random.next(4) == 0 {
+        if random.below(4) == 0 {
             // Also in the middle of adopting what the one before left.
             node.launch_agent();
-            std::thread::sleep(Duration::from_micros(random.next(60_000)));
+            std::thread::sleep(Duration::from_micros(random.below(60_000)));
             node.kill_agent();
         }
         node.start_agent();
@@ -187,6 +167,30 @@ fn a_pause_that_dies_takes_its_pod_with_it_and_the_pod_comes_back() {
     });
     assert!(Instant::now() < deadline);
     assert!(is_alive(node.pause_pid(&after)));
+    node.finish();
+}
+
+#[test]
+fn a_shared_pid_namespace_that_ends_while_no_agent_runs_is_replaced() {
+    needs_root!();
+    let mut node = Node::start();
+    let shared = pod("shared", vec![idle("a"), idle("b")]);
+    node.run(&with(shared, "spec.shareProcessNamespace", json!(true)));
+    let before = node.wait_running("shared");
+    let pause = node.pause_pid(&before);
+    let all = node.machine().cgroups().processes(&format!("pod{}", uid(&before)));
+    let mut others = all.into_iter().filter(|pid| *pid != pause && name(*pid).starts_with("pause"));
+    let first = others.next().expect("pid 1 of the shared namespace");
+    let pids = ["a", "b"].map(|container| node.container_pid(&before, container));
+    node.kill_agent();
+    kill(first);
+    wait_until("the containers to end with their namespace", SOON, || !pids.iter().any(|pid| is_alive(*pid)));
+    node.start_agent();
+    let after = node.wait_pod("shared", "to come back", |pod| {
+        let status = |name| &container_status(pod, name)["state"]["running"];
+        container_status(pod, "a")["restartCount"] == 1 && status("a").is_object() && status("b").is_object()
+    });
+    assert_ne!(node.pause_pid(&after), pause, "a new sandbox");
     node.finish();
 }
 

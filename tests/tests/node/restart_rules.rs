@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use coracle_tests::manifests::{idle, pod, shell, with, with_shared};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
+use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
 
 /// Notes each run of the container on the host; the script then knows which it is, as `$run`.
@@ -125,7 +126,14 @@ fn what_probes_find_is_seen_and_acted_upon() {
     let ready = node.wait_pod("probed", "to be ready", is_ready);
     assert_eq!(condition(&ready, "Ready")["status"], "True");
 
-    // The next agent knows.
+    // The next agent knows what is on record.
+    let record = node.path("run/records").join(format!("{}.json", uid(&ready)));
+    wait_until("it to be on record", SOON, || {
+        let text = std::fs::read_to_string(&record).unwrap_or_default();
+        let record: Value = serde_json::from_str(&text).unwrap_or_default();
+        let mut conditions = record["seen"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|it| it["kind"] == "Ready" && it["status"] == "True")
+    });
     node.kill_agent();
     node.start_agent();
     let again = node.pod("probed").unwrap();

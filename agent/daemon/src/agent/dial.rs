@@ -8,10 +8,10 @@ use coracle_linux::socket_in_namespace;
 use rustix::net::{AddressFamily, SocketType};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Connects from within a network namespace.
-pub(super) async fn connect_in(netns: BorrowedFd<'_>, address: SocketAddr) -> io::Result<TcpStream> {
+/// Connects from within the network namespace of a process.
+pub(super) async fn connect_in(pidfd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<TcpStream> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_in_namespace(netns, family, SocketType::STREAM)?;
+    let socket = socket_in_namespace(pidfd, family, SocketType::STREAM)?;
     let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)

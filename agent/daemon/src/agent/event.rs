@@ -32,6 +32,23 @@ impl NodeEvents {
         self.tell(EventType::Normal, "NodeReady", format!("Node {} status is now: NodeReady", self.node));
     }
 
+    /// The machine shuts down.
+    pub(super) fn shutting_down(&self) {
+        self.tell(EventType::Normal, "NodeShutdown", "Shutdown manager detected shutdown event".to_owned());
+        self.tell(
+            EventType::Normal,
+            "NodeNotReady",
+            format!("Node {} status is now: NodeNotReady", self.node),
+        );
+    }
+
+    /// It does not, after all.
+    pub(super) fn shutdown_cancelled(&self) {
+        let message = "Shutdown manager detected shutdown cancellation".to_owned();
+        self.tell(EventType::Normal, "NodeShutdown", message);
+        self.ready();
+    }
+
     /// Something is wrong with a manifest, or with where they are. The event is the node's: what cannot be read is
     /// no Pod yet, and a file is no object of Kubernetes.
     pub(super) fn refused(&self, problem: &Problem) {

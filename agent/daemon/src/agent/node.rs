@@ -31,6 +31,9 @@ pub(crate) struct AgentNode {
     pub(crate) events: EventLog,
     pub(crate) runtime: Runtime,
     pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
+    pub(crate) manifest_dir: PathBuf,
+    /// The machine shuts down.
+    pub(crate) shutting_down: watch::Receiver<bool>,
 }
 
 impl Node for AgentNode {
@@ -75,7 +78,12 @@ impl Node for AgentNode {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        self.problems.borrow().to_vec()
+        let mut problems = self.problems.borrow().to_vec();
+        if *self.shutting_down.borrow() {
+            let message = "node is shutting down: pods are ended, and none is started".to_owned();
+            problems.push(Problem { path: self.manifest_dir.clone(), message });
+        }
+        problems
     }
 
     fn exec(&self, request: ExecRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {

@@ -16,11 +16,11 @@ pub(super) async fn connect(
 ) -> Result<Forwarded, ForwardError> {
     let PortForwardRequest { pod, port } = request;
     let failed = |error: coracle_sandbox::Error| ForwardError(error.to_string());
-    let netns = runtime.network_namespace(&pod.uid).map_err(failed)?;
+    let inside = runtime.in_network(&pod.uid).map_err(failed)?;
     let gone = runtime.sandbox_end(&pod.uid).map_err(failed)?;
     let mut gone = Box::pin(gone);
     let connecting = async {
-        let by = async |host: IpAddr| connect_in(netns.as_fd(), SocketAddr::new(host, port)).await;
+        let by = async |host: IpAddr| connect_in(inside.as_fd(), SocketAddr::new(host, port)).await;
         let v4 = match by(Ipv4Addr::LOCALHOST.into()).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,

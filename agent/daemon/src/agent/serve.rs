@@ -18,6 +18,7 @@ use coracle_server::Problem;
 use tokio::sync::watch;
 
 use super::ports::NodePorts;
+use super::shutdown::Shutdown;
 use super::signals::Signals;
 use super::wiring::Agent;
 use crate::config::{Config, ManifestUrl};
@@ -44,6 +45,12 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         });
         let follow = follow(manifests.desired(), &agent);
         let pods = agent.pods.clone();
+        let shutdown = Shutdown {
+            periods: config.shutdown_grace_periods.clone(),
+            pods: pods.clone(),
+            events: Arc::clone(&agent.node_events),
+            shutting_down: agent.shutting_down.clone(),
+        };
 
         tracing::info!(node = %config.node_name, manifests = %config.manifest_dir.display(), "the node is ready");
         agent.node_events.ready();
@@ -53,6 +60,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             ended = directory.run() => match ended? {},
             never = ask(url) => match never {},
             () = follow => {}
+            () = shutdown.follow() => {}
             served = agent.serve(signals.recv()) => served?,
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

@@ -40,6 +40,8 @@ pub(crate) struct Agent {
     pub(crate) events: EventLog,
     /// What the node tells of itself.
     pub(super) node_events: Arc<NodeEvents>,
+    /// Whether the machine shuts down.
+    pub(super) shutting_down: watch::Sender<bool>,
     node: Arc<AgentNode>,
     kubepods: Kubepods,
     socket: Option<Socket>,
@@ -105,6 +107,7 @@ impl Agent {
         tokio::spawn(forward(changes, pods.clone()));
         tokio::spawn(forward(found, pods.clone()));
         let (problems, seen) = watch::channel(Arc::default());
+        let shutting_down = watch::Sender::new(false);
         let node = Arc::new(AgentNode {
             facts,
             log_dir: config.log_dir.clone(),
@@ -113,6 +116,8 @@ impl Agent {
             events: events.clone(),
             runtime,
             problems: seen,
+            manifest_dir: config.manifest_dir.clone(),
+            shutting_down: shutting_down.subscribe(),
         });
         let socket = Some(Socket::bind(&config.socket())?);
         Ok(Self {
@@ -122,6 +127,7 @@ impl Agent {
             problems,
             events,
             node_events: Arc::new(node_events),
+            shutting_down,
             node,
             kubepods,
             socket,

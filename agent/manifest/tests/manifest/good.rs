@@ -74,9 +74,9 @@ fn how_a_pod_is_named() {
     assert_eq!((names.hostname.as_str(), names.kernel.as_str()), ("web", "web.db.shop.svc.cluster.local"));
     assert_eq!(names.domain.as_deref(), Some("db.shop.svc.cluster.local"));
     assert_eq!(pod.names("").unwrap().kernel, "web.db.shop.svc");
-    let long = pod.names(&"x".repeat(48)).unwrap_err().to_string();
+    let long = pod.names(&"x".repeat(49)).unwrap_err().to_string();
     assert!(long.ends_with(" is too long (64 characters is the max, 65 characters requested)"), "{long}");
-    assert_eq!(pod.names(&"x".repeat(47)).unwrap().kernel.len(), 64);
+    assert_eq!(pod.names(&"x".repeat(48)).unwrap().kernel.len(), 64);
 
     let names = overridden.names("cluster.local").unwrap();
     assert_eq!((names.hostname.as_str(), names.kernel.as_str()), ("its.own.name", "its.own.name"));

@@ -12,8 +12,8 @@ pub(crate) struct Released {
 }
 
 /// Releases what a terminated pod has. `recorded`: its end is on record, so that its containers are no
-/// longer needed to tell it. `deleted`: its logs and its record go, too.
-pub(crate) fn release(released: Released, recorded: bool, deleted: bool) -> Vec<Action> {
+/// longer needed to tell it. `deleted`: its logs and its record go, too. `begins_again`: its volumes stay for that.
+pub(crate) fn release(released: Released, recorded: bool, deleted: bool, begins_again: bool) -> Vec<Action> {
     let mut actions = Vec::new();
     if !released.sandbox {
         // A pod that is only at its end is still shown; one that is deleted does not wait for a full disk.
@@ -22,7 +22,7 @@ pub(crate) fn release(released: Released, recorded: bool, deleted: bool) -> Vec<
         }
         return actions;
     }
-    if !released.volumes {
+    if !released.volumes && !begins_again {
         actions.push(Action::ReleaseVolumes);
     }
     if deleted && !released.logs {

@@ -18,7 +18,12 @@ fn limited(seconds: u64) -> Pod {
 
 fn eviction(grace: Option<u64>) -> Eviction {
     let grace = grace.map(Duration::from_secs);
-    Eviction { reason: "Evicted", message: "The node was low on resource: memory.".to_owned(), grace }
+    Eviction {
+        reason: "Evicted",
+        message: "The node was low on resource: memory.".to_owned(),
+        grace,
+        shutdown: false,
+    }
 }
 
 async fn ended(node: &Node) {

@@ -232,17 +232,26 @@ fn what_failed_is_not_tried_before_its_time_and_holds_up_no_other() {
 #[test]
 fn release_goes_from_the_sandbox_to_the_record() {
     let all = |sandbox, volumes, logs, record| Released { sandbox, volumes, logs, record };
-    for (released, recorded, deleted, expected) in [
-        (all(false, false, false, false), false, false, vec![]),
-        (all(false, false, false, false), true, false, vec![Action::RemoveSandbox]),
-        (all(false, false, false, false), false, true, vec![Action::RemoveSandbox]),
-        (all(true, false, false, false), true, false, vec![Action::ReleaseVolumes]),
-        (all(true, false, false, false), true, true, vec![Action::ReleaseVolumes, Action::ReleaseLogs]),
-        (all(true, true, false, false), true, false, vec![]),
-        (all(true, false, true, false), true, true, vec![Action::ReleaseVolumes]),
-        (all(true, true, true, false), true, true, vec![Action::ForgetRecord]),
-        (all(true, true, true, true), true, true, vec![]),
+    for (released, recorded, deleted, begins_again, expected) in [
+        (all(false, false, false, false), false, false, false, vec![]),
+        (all(false, false, false, false), true, false, false, vec![Action::RemoveSandbox]),
+        (all(false, false, false, false), false, true, false, vec![Action::RemoveSandbox]),
+        (all(false, false, false, false), true, false, true, vec![Action::RemoveSandbox]),
+        (all(true, false, false, false), true, false, false, vec![Action::ReleaseVolumes]),
+        (all(true, false, false, false), true, false, true, vec![]),
+        (
+            all(true, false, false, false),
+            true,
+            true,
+            false,
+            vec![Action::ReleaseVolumes, Action::ReleaseLogs],
+        ),
+        (all(true, true, false, false), true, false, false, vec![]),
+        (all(true, false, true, false), true, true, false, vec![Action::ReleaseVolumes]),
+        (all(true, true, true, false), true, true, false, vec![Action::ForgetRecord]),
+        (all(true, true, true, true), true, true, false, vec![]),
     ] {
-        assert_eq!(release(released, recorded, deleted), expected, "{released:?} {recorded} {deleted}");
+        let text = format!("{released:?} {recorded} {deleted} {begins_again}");
+        assert_eq!(release(released, recorded, deleted, begins_again), expected, "{text}");
     }
 }

@@ -1,11 +1,13 @@
 //! Random lives: whatever happens in whatever order, a pod is well treated and leaves nothing behind.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::{
-    Handler, Lifecycle, Pod, PodPhase, PodUid, ProbeKind, Probes, RestartAction, RestartPolicy, RestartRule,
+    Handler, Lifecycle, ManifestSource, Pod, PodPhase, PodUid, ProbeKind, Probes, RestartAction,
+    RestartPolicy, RestartRule,
 };
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
@@ -13,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::fake::{Fake, VERBS, Verb};
 use super::values::{pod, probe};
 use crate::ports::ProbeFailed;
-use crate::{Pods, WorkerPhase};
+use crate::{Eviction, Pods, WorkerPhase};
 
 const NAMES: [&str; 5] = ["one", "proxy", "two", "web", "log"];
 
@@ -42,6 +44,9 @@ enum Happening {
     Terminate(u64),
     Desire,
     Ignore(bool),
+    /// The node shuts down, and gives the pod so many seconds.
+    Shutdown(u64),
+    ShutdownOver,
     /// The probes of a container say that it has started, and whether it is ready.
     Find(usize, bool),
     /// A probe fails for good.
@@ -64,6 +69,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Terminate),
         1 => Just(Happening::Desire),
         1 => any::<bool>().prop_map(Happening::Ignore),
+        1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Shutdown),
+        2 => Just(Happening::ShutdownOver),
         2 => (0..NAMES.len(), any::<bool>()).prop_map(|(name, ready)| Happening::Find(name, ready)),
         1 => (0..NAMES.len(), prop::sample::select(vec![ProbeKind::Startup, ProbeKind::Liveness]), prop::option::of(0..90u64))
             .prop_map(|(name, kind, grace)| Happening::Fails(name, kind, grace)),
@@ -112,6 +119,8 @@ impl Kind {
 /// What was seen of one life of a pod, held against what is seen next.
 #[derive(Default)]
 struct Witness {
+    /// A shutdown of the node is over: an end that it was the reason for is taken back.
+    passing: bool,
     restarts: BTreeMap<String, u32>,
     ended: Option<PodPhase>,
     phase: Option<WorkerPhase>,
@@ -129,7 +138,7 @@ impl Witness {
             *self = Self::default();
         }
         self.phase = Some(seen.phase);
-        if let Some(ended) = self.ended {
+        if let Some(ended) = self.ended.filter(|_| !self.passing) {
             assert_eq!(seen.status.phase, ended, "an end was taken back");
         }
         self.ended = Some(seen.status.phase).filter(|phase| phase.is_terminal());
@@ -146,7 +155,11 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
     let desired = Arc::new(kind.pod());
     let mut pods = Pods::new(Arc::clone(&fake));
     let mut witness = Witness::default();
-    pods.set_desired(Arc::clone(&desired), None).unwrap();
+    let manifest = ManifestSource::from(Path::new("/m/a.yaml"));
+    let desire = |pods: &Pods<Fake>| {
+        pods.set_desired(Arc::clone(&desired), Some(manifest.clone())).unwrap();
+    };
+    desire(&pods);
     for happening in happenings {
         match happening {
             Happening::Exit(name, code) => drop(fake.exit(&pods, &uid, NAMES[name], code)),
@@ -176,16 +189,26 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
                 pods.detach().await;
                 fake.reboot();
                 // What was seen within the last second may be lost, an end that is on record is not.
-                let ended =
-                    fake.with(|state| state.checkpoints.get(&uid)?.finished.as_ref().map(|it| it.phase));
+                let ended = fake.with(|state| {
+                    let record = state.checkpoints.get(&uid).filter(|it| !it.begins_again())?;
+                    record.finished.as_ref().map(|it| it.phase)
+                });
                 witness = Witness { ended, ..Witness::default() };
                 pods = fake.take_over();
-                pods.set_desired(Arc::clone(&desired), None).unwrap();
+                desire(&pods);
             }
             Happening::Terminate(grace) => {
                 pods.terminate(&uid, Some(Duration::from_secs(grace)));
             }
-            Happening::Desire => pods.set_desired(Arc::clone(&desired), None).unwrap(),
+            Happening::Desire => desire(&pods),
+            Happening::Shutdown(grace) => {
+                pods.set_shutting_down(true);
+                pods.evict(&uid, Eviction::node_shutdown(Duration::from_secs(grace)));
+            }
+            Happening::ShutdownOver => {
+                pods.set_shutting_down(false);
+                witness.passing = true;
+            }
             Happening::Ignore(ignore) => {
                 fake.with(|state| state.obey = (!ignore).then_some(Duration::from_millis(20)));
             }

@@ -56,6 +56,7 @@ impl Seen<'_> {
             pod_failure: None,
             course: self.course,
             verdict: self.verdict.as_ref(),
+            refused: false,
             previous: self.previous.as_ref(),
             now: at(self.now),
         };

@@ -13,7 +13,7 @@ use crate::board::WorkerPhase;
 use crate::inbox::Eviction;
 use crate::plan::{self, Stop, Stops, Timer};
 use crate::ports::{Clock, Observed, Ports};
-use crate::record::{Deletion, Ending, PodRecord, StopCause, StopOrder, Verdict};
+use crate::record::{Deletion, Ending, PodRecord, Shutdown, StopCause, StopOrder, Verdict};
 use crate::scene::{Role, Scene};
 use crate::status::Course;
 
@@ -87,13 +87,17 @@ impl<P: Ports> Worker<P> {
 
     /// The pod is to be ended for the node's sake. One that ends anyway has no more time than that.
     pub(super) fn accept_eviction(&mut self, eviction: Eviction) {
-        let Eviction { reason, message, grace } = eviction;
+        let Eviction { reason, message, grace, shutdown } = eviction;
+        self.again &= !shutdown;
         let moment = self.moment();
         match self.phase {
             WorkerPhase::Syncing => {
                 self.event(EventType::Warning, reason, None, message.clone());
                 let verdict = Verdict { reason: reason.to_owned(), message, disruption: true };
                 self.end(Some(verdict), grace, moment);
+                if let Some(ending) = self.record.ending.as_mut().filter(|_| shutdown) {
+                    ending.shutdown = Some(Shutdown::Ended);
+                }
             }
             WorkerPhase::Terminating => {
                 if let (Some(grace), Some(deadline)) = (grace, &mut self.deadline) {
@@ -109,7 +113,7 @@ impl<P: Ports> Worker<P> {
     pub(super) fn end(&mut self, verdict: Option<Verdict>, grace: Option<Duration>, moment: Moment) {
         let own = self.record.pod.spec.termination_grace_period;
         let grace = grace.map_or(own, |grace| grace.min(own));
-        self.record.ending = Some(Ending { since: moment.now, grace, verdict });
+        self.record.ending = Some(Ending { since: moment.now, grace, verdict, shutdown: None });
         self.deadline = Some(moment.instant + grace);
         self.unsaved = true;
         self.enter(WorkerPhase::Terminating);

@@ -11,6 +11,7 @@ use super::results::Failing;
 use crate::action::Step;
 use crate::board::{PodSnapshot, WorkerPhase};
 use crate::ports::{Failure, Observed, Ports};
+use crate::record::Shutdown;
 use crate::status::{self, Course, Notes};
 
 impl<P: Ports> Worker<P> {
@@ -22,7 +23,8 @@ impl<P: Ports> Worker<P> {
             None if self.phase == WorkerPhase::Syncing => self.compute_status(observed, now, Course::Running),
             None => self.compute_status(observed, now, Course::Stopping),
         };
-        let state = (self.phase, self.record.deletion);
+        let settled = self.is_settled();
+        let state = (self.phase, self.record.deletion, settled);
         if self.published == Some(state) && self.status.as_deref() == Some(&status) {
             return;
         }
@@ -35,6 +37,7 @@ impl<P: Ports> Worker<P> {
             status,
             deletion: self.record.deletion,
             phase: self.phase,
+            settled,
             version: 0,
         });
     }
@@ -68,6 +71,7 @@ impl<P: Ports> Worker<P> {
                 pod_failure,
                 course,
                 verdict: self.record.ending.as_ref().and_then(|ending| ending.verdict.as_ref()),
+                refused: self.record.ending.as_ref().is_some_and(|it| it.shutdown == Some(Shutdown::Refused)),
                 previous: self.status.as_deref(),
                 now,
             },

@@ -14,6 +14,7 @@ use coracle_model::{ContainerId, Pod, PodUid, qos_class};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
+use super::exit::namespace_ended;
 use super::remove::{remove_links, remove_tree};
 use super::stop::{KILL_LIMIT, end_processes};
 use super::take_over::Found;
@@ -94,6 +95,8 @@ struct Answers {
     events: UnboundedReceiver<Event>,
     listed: Vec<Listed>,
     found: Vec<Found>,
+    /// The containers' shared pid namespace is gone.
+    namespace_ended: bool,
 }
 
 impl Inner {
@@ -159,12 +162,13 @@ impl Inner {
         for container in containers {
             found.push(Found::ask(&sandbox.client, container, &listed).await?);
         }
-        Ok(Answers { sandbox, events, listed, found })
+        let namespace_ended = pod.spec.share_process_namespace && namespace_ended(&sandbox.client).await?;
+        Ok(Answers { sandbox, events, listed, found, namespace_ended })
     }
 
     /// pause has answered.
     async fn connected(self: &Arc<Self>, pod: &Arc<Pod>, state: &Arc<PodState>, answers: Answers) {
-        let Answers { sandbox, events, listed, found } = answers;
+        let Answers { sandbox, events, listed, found, namespace_ended } = answers;
         let _verb = state.verbs.write().await;
         {
             let mut data = state.data();
@@ -181,6 +185,9 @@ impl Inner {
         self.release_ended(state, &sandbox, &listed).await;
         // Only now: what ended after the list was made is among the events, and found.
         tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
+        if namespace_ended {
+            self.namespace_died(state).await;
+        }
         self.changed(&state.uid);
     }
 

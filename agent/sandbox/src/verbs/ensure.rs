@@ -8,6 +8,7 @@ use coracle_cgroup::{Cgroup, PodCgroup, limits};
 use coracle_model::{Pod, qos_class};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::exit::namespace_ended;
 use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
@@ -46,11 +47,18 @@ impl Runtime {
             self.inner.end_all(&state).await?;
         }
         let attempt = state.data().attempt + u32::from(remade);
-        let sandbox = self.inner.launch(pod, &state, attempt).await?;
-        let mut data = state.data();
-        data.sandbox = Some(sandbox);
-        data.dead = false;
-        data.attempt = attempt;
+        let (sandbox, events) = self.inner.launch(pod, &state, attempt).await?;
+        {
+            let mut data = state.data();
+            data.sandbox = Some(sandbox.clone());
+            data.dead = false;
+            data.attempt = attempt;
+        }
+        // Only now: an end that it tells of is the end of this sandbox.
+        tokio::spawn(Arc::clone(&self.inner).watch(Arc::clone(&state), events));
+        if pod.spec.share_process_namespace && namespace_ended(&sandbox.client).await? {
+            self.inner.namespace_died(&state).await;
+        }
         Ok(())
     }
 }
@@ -61,7 +69,7 @@ impl Inner {
         pod: &Arc<Pod>,
         state: &Arc<PodState>,
         attempt: u32,
-    ) -> Result<Sandbox, Error> {
+    ) -> Result<(Sandbox, UnboundedReceiver<Event>), Error> {
         let names = pod.names(&self.config.cluster_domain)?;
         self.warm.begin();
         let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid);
@@ -99,10 +107,9 @@ impl Inner {
         })
         .await?;
         // Given up meanwhile, as when its pod is removed at once, pause goes with `launched`.
-        let (sandbox, events) = self.connect(state, cgroup).await?;
+        let connected = self.connect(state, cgroup).await?;
         launched.take_over();
-        tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
-        Ok(sandbox)
+        Ok(connected)
     }
 
     /// Connects to the pod's pause.

@@ -83,7 +83,7 @@ impl Runtime {
         let pidfd = container.pidfd().filter(|_| record.started_at.is_some() && !container.has_ended());
         let pidfd = pidfd.ok_or(Error::NotRunning(id))?;
 
-        let kept = container.environment().map(environment::read);
+        let kept = container.environment().map(|kept| environment::read(&kept));
         let kept = kept.unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
         let env = inherited(kept.map_err(system("read the container's environment"))?, request.tty);
 

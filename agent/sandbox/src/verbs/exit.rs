@@ -10,7 +10,7 @@ use super::start;
 use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
-use crate::pause::{Event, Exit, ExitStatus, Exited};
+use crate::pause::{Event, Exit, ExitStatus, Exited, PauseClient, PauseError, Step};
 use crate::pod::{ContainerState, PodState};
 use crate::record::{self, ExitRecord};
 use crate::runtime::Inner;
@@ -45,12 +45,17 @@ impl Inner {
         }
     }
 
+    /// The pid namespace that the pod's containers share ended: pause lives, and the sandbox is worth as little as
+    /// without it.
+    pub(super) async fn namespace_died(self: &Arc<Self>, state: &Arc<PodState>) {
+        if let Err(error) = self.pause_died(state).await {
+            tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pid namespace ended");
+        }
+    }
+
     async fn exited(self: &Arc<Self>, state: &Arc<PodState>, exited: Exited) {
         if exited.reaper {
-            if let Err(error) = self.pause_died(state).await {
-                tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pid namespace ended");
-            }
-            return;
+            return self.namespace_died(state).await;
         }
         let Some(id) = exited.container else {
             state.data().execs.exited(exited.pid, exited.exit);
@@ -113,6 +118,7 @@ impl Inner {
                 tracing::debug!(container = %container.id, %error, "pause keeps a container that ended");
             }
         }
+        container.let_go();
         container.ended.send_replace(true);
         self.changed(&state.uid);
     }
@@ -179,6 +185,17 @@ impl Inner {
             self.finish(state, &container, exit).await;
         }
         Ok(())
+    }
+}
+
+/// Whether the pid namespace that the pod's containers share has ended with its first process. pause tells that
+/// once, to the agent it has then: one that connects has to ask.
+pub(super) async fn namespace_ended(pause: &PauseClient) -> Result<bool, PauseError> {
+    match pause.shared_pid().await {
+        Err(PauseError::Refused { step: Step::ReaperDied, .. }) => Ok(true),
+        // There is none, or it lives.
+        Ok(_) | Err(PauseError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::adopt::is_gone;
+use super::exit::namespace_ended;
 use crate::error::Error;
 use crate::pause::{Event, Listed, ask_again};
 use crate::pod::{PodState, Sandbox};
@@ -27,7 +28,11 @@ impl Inner {
             }
             let lost = state.live_sandbox()?;
             match self.connect_again(state, &lost).await {
-                Ok((listed, again)) => {
+                Ok((_, _, true)) => {
+                    self.namespace_died(state).await;
+                    return None;
+                }
+                Ok((listed, again, false)) => {
                     tracing::warn!(pod = %state.uid, "lost the connection to pause and made it again");
                     self.catch_up(state, listed);
                     return Some(again);
@@ -43,14 +48,16 @@ impl Inner {
         None
     }
 
-    /// A new connection in place of the one that was lost.
+    /// A new connection in place of the one that was lost, and whether the containers' shared pid namespace is
+    /// gone.
     async fn connect_again(
         &self,
         state: &PodState,
         lost: &Sandbox,
-    ) -> Result<(Vec<Listed>, UnboundedReceiver<Event>), Error> {
+    ) -> Result<(Vec<Listed>, UnboundedReceiver<Event>, bool), Error> {
         let (sandbox, events) = self.connect(state, lost.cgroup.clone()).await?;
         let listed = sandbox.client.list().await?;
+        let namespace_ended = namespace_ended(&sandbox.client).await?;
         let mut data = state.data();
         let replaced = data.sandbox.as_ref().is_some_and(|now| Arc::ptr_eq(&now.client, &lost.client));
         if data.dead || !replaced {
@@ -59,7 +66,7 @@ impl Inner {
         data.sandbox = Some(sandbox);
         // Ends of programs are told once: those who wait learn that theirs is lost.
         data.execs = crate::pod::Execs::default();
-        Ok((listed, events))
+        Ok((listed, events, namespace_ended))
     }
 
     /// Completes the containers whose end was told to nobody.

@@ -1,5 +1,6 @@
 //! Ending a container.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ pub(super) fn end_processes(cgroup: &Cgroup, limit: Duration, what: impl Into<St
 pub(super) fn send_stop_signal(container: &ContainerState) -> Result<(), Error> {
     let Some(pidfd) = container.pidfd() else { return Ok(()) };
     let number = container.data().record.stop_signal;
-    match coracle_linux::pidfd_send_signal_number(pidfd, number) {
+    match coracle_linux::pidfd_send_signal_number(pidfd.as_fd(), number) {
         // Ended meanwhile.
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(system("send the stop signal")(error)),

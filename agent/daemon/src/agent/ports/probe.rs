@@ -97,8 +97,8 @@ impl Node for ProbedNode {
     async fn connect(&self, target: &Target, endpoint: Endpoint) -> io::Result<TcpStream> {
         match endpoint {
             Endpoint::Pod(address) if !target.pod.spec.host.network => {
-                let netns = self.runtime.network_namespace(&target.pod.uid).map_err(io::Error::other)?;
-                connect_in(netns.as_fd(), address).await
+                let inside = self.runtime.in_network(&target.pod.uid).map_err(io::Error::other)?;
+                connect_in(inside.as_fd(), address).await
             }
             Endpoint::Pod(address) | Endpoint::Network(address) => {
                 let stream = TcpStream::connect(address).await?;
