@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use coracle_model::{Name, Quantity};
+use coracle_network::SysctlPolicy;
 use coracle_shutdown::GracePeriods;
 use serde::Deserialize;
 
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) cluster_domain: String,
     /// The host's resolver settings for pods; `None` finds them.
     pub(crate) resolv_conf: Option<PathBuf>,
+    /// Which kernel settings pods may make.
+    pub(crate) sysctls: SysctlPolicy,
     /// Where `seccompProfile.localhostProfile` is looked up.
     pub(crate) seccomp_profile_root: PathBuf,
     /// Containers without a `seccompProfile` get `RuntimeDefault` instead of none.
@@ -117,6 +120,7 @@ struct File {
     cluster_dns: Vec<String>,
     cluster_domain: Option<String>,
     resolv_conf: Option<PathBuf>,
+    allowed_unsafe_sysctls: Vec<String>,
     seccomp_profile_root: Option<PathBuf>,
     seccomp_default: Option<bool>,
     shutdown_grace_period: Option<String>,
@@ -251,6 +255,8 @@ impl Config {
                 None => None,
                 Some(path) => Some(directory(&None, "", Some(path), "resolvConf", PathBuf::new())?),
             },
+            sysctls: SysctlPolicy::new(&file.allowed_unsafe_sysctls)
+                .map_err(|(pattern, problem)| value(origin("allowedUnsafeSysctls"), pattern, problem))?,
             seccomp_default: file.seccomp_default.unwrap_or(true),
             shutdown_grace_periods: shutdown::periods(
                 file.shutdown_grace_period.as_deref(),
@@ -413,12 +419,16 @@ mod tests {
                 "shutdownGracePeriod: 10s\nshutdownGracePeriodByPodPriority: [{priority: 1}]\n",
                 "/etc/c.yaml: shutdownGracePeriod: Invalid value: \"10s\": may not be specified together",
             ),
-            ("shutdownGracePeriodByPodPriority: [{prio: 1}]\n", "/etc/c.yaml:1:38: unknown field `prio`"),
+            ("shutdownGracePeriodByPodPriority: [{prio: 1}]\n", "/etc/c.yaml:1:37: unknown field `prio`"),
             ("nodeName: A_b\n", "nodeName: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
             ("clusterDNS: [dns]\n", "/etc/c.yaml: clusterDNS: Invalid value: \"dns\": must be IP addresses"),
             (
                 "clusterDomain: .local\n",
                 "clusterDomain: Invalid value: \".local\": a lowercase RFC 1123 subdomain",
+            ),
+            (
+                "allowedUnsafeSysctls: [net.*, vm.*]\n",
+                "/etc/c.yaml: allowedUnsafeSysctls: Invalid value: \"vm.*\": is not known to be namespaced",
             ),
             ("resolvConf: r\n", "resolvConf: Invalid value: \"r\": must be an absolute path"),
             ("seccompDefault: maybe\n", "/etc/c.yaml:1:"),

@@ -2,6 +2,7 @@
 
 use coracle_model::validate_subdomain;
 
+const SYSCTL: &str = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
@@ -44,6 +45,19 @@ pub(crate) fn label_value(text: &str) -> Result<(), &'static str> {
         word if is_word(word) => Ok(()),
         _ => Err(LABEL_VALUE),
     }
+}
+
+/// The name of a kernel setting, its parts parted by dots or slashes.
+pub(crate) fn sysctl_name(text: &str) -> Result<(), &'static str> {
+    let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_part = |part: &str| {
+        let bytes = part.as_bytes();
+        let inner = |byte: &u8| edge(*byte) || matches!(byte, b'-' | b'_');
+        bytes.iter().all(inner)
+            && bytes.first().is_some_and(|byte| edge(*byte))
+            && bytes.last().is_some_and(|byte| edge(*byte))
+    };
+    if text.len() <= 253 && text.split(['.', '/']).all(is_part) { Ok(()) } else { Err(SYSCTL) }
 }
 
 /// The name of a port (RFC 6335), in lower case.

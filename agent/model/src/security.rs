@@ -1,5 +1,6 @@
 //! Security contexts of pods and containers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub struct PodSecurity {
     pub fs_group_change_policy: FsGroupChangePolicy,
     /// Profile of containers that set none.
     pub seccomp: Option<SeccompProfile>,
+    /// `sysctls`: kernel settings of the pod's namespaces, by their names with dots.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// `supplementalGroupsPolicy`.

@@ -208,7 +208,7 @@ fn without_dot(domain: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use coracle_model::{Container, DnsOption, HostNamespaces, Name, PodKey, PodSpec};
 
     use super::*;
@@ -218,7 +218,7 @@ mod tests {
         Resolver { nameservers: own(nameservers), searches: own(searches), options: own(options) }
     }
 
-    fn pod(policy: DnsPolicy, host_network: bool) -> Pod {
+    pub(crate) fn pod(policy: DnsPolicy, host_network: bool) -> Pod {
         let name = |text| Name::label(text).unwrap();
         let mut spec = PodSpec::new(vec![Container::new(name("c"), "image")]);
         spec.host = HostNamespaces { network: host_network, ..Default::default() };

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::board::{Board, PodSnapshot, WorkerPhase};
 use crate::inbox::{Eviction, Inbox};
-use crate::ports::{Clock, Events, PodEvent, Ports};
+use crate::ports::{Clock, Events, PodEvent, Ports, Refusal};
 use crate::record::{Ending, PodRecord, Shutdown, Verdict};
 use crate::scene::Scene;
 use crate::status::{self, Course, Notes};
@@ -273,8 +273,14 @@ impl Slot {
 impl<P: Ports> Shared<P> {
     /// Starts the worker of a pod whose namespace and name are free.
     fn start(self: &Arc<Self>, slots: &mut Slots, mut record: PodRecord, origin: Origin) {
-        if origin == Origin::New && slots.shutting_down {
-            self.refuse(&mut record);
+        if origin == Origin::New {
+            if slots.shutting_down {
+                let message = "Pod was rejected as the node is shutting down.";
+                self.refuse(&mut record, Refusal { reason: NODE_SHUTDOWN, message: message.to_owned() });
+                record.ending.iter_mut().for_each(|ending| ending.shutdown = Some(Shutdown::Refused));
+            } else if let Err(refusal) = self.ports.admit(&record.pod) {
+                self.refuse(&mut record, refusal);
+            }
         }
         let inbox = Arc::new(Inbox::default());
         let pod = &record.pod;
@@ -318,21 +324,18 @@ impl<P: Ports> Shared<P> {
         self.employ(Arc::clone(&slot.inbox), record, origin);
     }
 
-    /// Has a pod that comes while the node shuts down fail, in the kubelet's words.
-    fn refuse(&self, record: &mut PodRecord) {
-        let message = "Pod was rejected as the node is shutting down.".to_owned();
+    /// Has a pod fail that is not taken up, in the kubelet's words.
+    fn refuse(&self, record: &mut PodRecord, refusal: Refusal) {
+        let Refusal { reason, message } = refusal;
         let verdict = Verdict {
-            reason: NODE_SHUTDOWN.to_owned(),
+            reason: reason.to_owned(),
             message: format!("Pod was rejected: {message}"),
             disruption: false,
+            refused: true,
         };
-        record.ending = Some(Ending {
-            since: record.start_time,
-            grace: Duration::ZERO,
-            verdict: Some(verdict),
-            shutdown: Some(Shutdown::Refused),
-        });
-        let event = PodEvent { kind: EventType::Warning, reason: NODE_SHUTDOWN, message, container: None };
+        let (since, grace) = (record.start_time, Duration::ZERO);
+        record.ending = Some(Ending { since, grace, verdict: Some(verdict), shutdown: None });
+        let event = PodEvent { kind: EventType::Warning, reason, message, container: None };
         self.ports.events().record(&record.pod, event);
     }
 
@@ -365,7 +368,6 @@ impl<P: Ports> Shared<P> {
             pod_failure: None,
             course: Course::Running,
             verdict: None,
-            refused: false,
             previous: None,
             now,
         };

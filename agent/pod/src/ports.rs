@@ -217,6 +217,10 @@ pub trait Ports: Send + Sync + 'static {
     /// The wall clock; [`SystemClock`] but in tests.
     type Clock: Clock;
 
+    /// Whether the node takes a new pod up: the kubelet's admission. Answers from memory. A pod is asked about
+    /// once; one that is refused has failed with that.
+    fn admit(&self, pod: &Pod) -> Result<(), Refusal>;
+
     /// The container runtime.
     fn runtime(&self) -> &Self::Runtime;
     /// The image store.
@@ -246,6 +250,15 @@ pub struct PodEvent<'a> {
     pub message: String,
     /// The container of the pod it is about; `None` when it is about the pod.
     pub container: Option<&'a Name>,
+}
+
+/// Why a pod is not taken up, in the kubelet's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// CamelCase, such as `SysctlForbidden`: `status.reason`, and the event's.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
 }
 
 /// The system's clock.

@@ -84,13 +84,16 @@ pub enum Shutdown {
 /// Why the node ends a pod, which has failed with that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// `status.reason`: `DeadlineExceeded`, `Evicted`, `Terminated`.
+    /// `status.reason`: `DeadlineExceeded`, `Evicted`, `Terminated`, `NodeShutdown`, `SysctlForbidden`.
     pub reason: String,
     /// `status.message`: for people.
     pub message: String,
     /// It is ended for the node's sake: the condition `DisruptionTarget`.
     #[serde(default)]
     pub disruption: bool,
+    /// It was never taken up: there is nothing to say of its containers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
 }
 
 /// What is known of a container beside what the runtime tells.

@@ -31,8 +31,6 @@ pub(crate) struct Notes<'a> {
     pub(crate) course: Course,
     /// Why the node ends the pod.
     pub(crate) verdict: Option<&'a Verdict>,
-    /// It was never taken up: there is nothing to say of its containers.
-    pub(crate) refused: bool,
     /// The status before this one.
     pub(crate) previous: Option<&'a PodStatus>,
     pub(crate) now: Timestamp,
@@ -57,7 +55,8 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
     let parts = scene.parts().zip(&views);
     let mut statuses: Vec<ContainerStatus> =
         parts.map(|(part, view)| container::status(scene, part, view, notes)).collect();
-    if notes.course == Course::Ended && !notes.refused {
+    let refused = notes.verdict.is_some_and(|verdict| verdict.refused);
+    if notes.course == Course::Ended && !refused {
         close(&mut statuses, inits);
     }
     let container_statuses = statuses.split_off(inits);
@@ -80,7 +79,7 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
         qos_class: qos_class(&pod.spec),
     };
     status.conditions = conditions::conditions(scene, &status, notes);
-    if notes.refused {
+    if refused {
         status.init_container_statuses.clear();
         status.container_statuses.clear();
     }

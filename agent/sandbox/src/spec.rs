@@ -6,6 +6,8 @@ mod devices;
 mod mounts;
 mod oom;
 
+use std::collections::HashMap;
+
 use coracle_cgroup::HierarchyMount;
 use coracle_model::{Container, ContainerSecurity, Pod, ProcMount, SeccompProfile, qos_class};
 use oci_spec::runtime::{
@@ -68,6 +70,7 @@ pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Buil
         .map_err(Error::Spec)?;
     // The namespaces are those init is started in; the builder's defaults ask for more.
     linux.set_namespaces(None).set_resources(None).set_seccomp(None);
+    linux.set_sysctl(Some(sysctls(pod)));
     if security.privileged {
         linux.set_devices(Some(devices::of_host().map_err(Error::HostDevices)?));
     } else {
@@ -99,6 +102,17 @@ pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Buil
         .set_mounts(Some(mounts))
         .set_linux(Some(linux));
     Ok(Built { spec, sources, granted })
+}
+
+/// The settings of the pod's namespaces: its own, and what other runtimes set in a network of a pod's own, where
+/// nobody is kept from anything by privileged ports.
+fn sysctls(pod: &Pod) -> HashMap<String, String> {
+    let defaults =
+        [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+    let defaults = defaults.into_iter().filter(|_| !pod.spec.host.network);
+    let mut all: HashMap<_, _> = defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    all.extend(pod.spec.security.sysctls.clone());
+    all
 }
 
 /// How willing the kernel is to kill a process of the container: it would else inherit what protects pause.

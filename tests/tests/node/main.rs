@@ -39,5 +39,6 @@ mod shm;
 mod shutdown;
 mod sidecars;
 mod storage;
+mod sysctls;
 mod termination_messages;
 mod walk;

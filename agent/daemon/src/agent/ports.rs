@@ -17,8 +17,9 @@ use coracle_controller::{ConfigStore, Configs};
 use coracle_events::EventLog;
 use coracle_image::Store;
 use coracle_model::{ContainerId, Pod, PodUid};
+use coracle_network::SysctlPolicy;
 use coracle_pod::RecordDir;
-use coracle_pod::ports::{Ports, SystemClock};
+use coracle_pod::ports::{Ports, Refusal, SystemClock};
 use coracle_probe::Prober;
 use coracle_sandbox::Runtime;
 use coracle_volume::Volumes;
@@ -46,6 +47,7 @@ pub(crate) struct NodePorts {
     events: EventPort,
     probes: ProbePort,
     hooks: HookPort,
+    sysctls: SysctlPolicy,
 }
 
 /// What the ports are made of.
@@ -66,6 +68,8 @@ pub(crate) struct Parts {
     pub(crate) configuration: Configuration,
     /// What pods are named with.
     pub(crate) names: NameSettings,
+    /// Which kernel settings they may make.
+    pub(crate) sysctls: SysctlPolicy,
 }
 
 /// What pods' variables and files are made of.
@@ -101,7 +105,7 @@ impl NodePorts {
     /// `changes` is told of pods whose probes have found something new.
     /// `changes` are told of the pods whose probes have found something new.
     pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
-        let Parts { runtime, store, volumes, dirs, records, events, configuration, names } = parts;
+        let Parts { runtime, store, volumes, dirs, records, events, configuration, names, sysctls } = parts;
         let events = EventPort::new(events);
         let prober = Arc::new(Prober::new(ProbedNode::new(runtime.clone(), events.clone(), changes))?);
         Ok(Self {
@@ -119,6 +123,7 @@ impl NodePorts {
             events,
             probes: ProbePort::new(Arc::clone(&prober)),
             hooks: HookPort::new(prober),
+            sysctls,
         })
     }
 }
@@ -132,6 +137,11 @@ impl Ports for NodePorts {
     type Records = RecordDir;
     type Events = EventPort;
     type Clock = SystemClock;
+
+    fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+        let forbidden = |message| Refusal { reason: "SysctlForbidden", message };
+        self.sysctls.check(pod).map_err(forbidden)
+    }
 
     fn runtime(&self) -> &RuntimePort {
         &self.runtime

@@ -90,6 +90,7 @@ impl Agent {
             events: events.clone(),
             configuration: Configuration { configs: configs.clone(), node: facts.clone() },
             names: NameSettings::of(config),
+            sysctls: config.sysctls.clone(),
         };
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
         let adopted = adopt(&runtime, &ports, known).await;
@@ -176,6 +177,7 @@ pub(super) async fn remove_all_pods(
         events: EventLog::in_memory(),
         configuration: Configuration { configs: ConfigStore::default(), node: facts },
         names: NameSettings::of(config),
+        sysctls: config.sysctls.clone(),
     };
     let ports = NodePorts::new(parts, probes_tell)?;
     clear_leaks(&runtime, &ports, &dirs, &[]).await;

@@ -1,5 +1,6 @@
 //! Security contexts of the pod and its containers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle_model::{
@@ -81,7 +82,6 @@ pub(super) fn pod(context: &v1::PodSecurityContext, path: &Path<'_>, faults: &mu
     check_app_armor(app_armor_profile.as_ref(), path, faults);
     check_se_linux(se_linux_options.as_ref(), path, faults);
     check_windows(windows_options.as_ref(), path, faults);
-    faults.not_yet_if(filled(sysctls.as_ref()), &path.child("sysctls"), "");
     // Only says how seLinuxOptions are applied, and those are not here.
     optional_word(
         se_linux_change_policy.as_deref(),
@@ -115,7 +115,39 @@ pub(super) fn pod(context: &v1::PodSecurityContext, path: &Path<'_>, faults: &mu
         fs_group: id(*fs_group, &path.child("fsGroup"), faults),
         fs_group_change_policy,
         seccomp: seccomp(seccomp_profile.as_ref(), path, faults),
+        sysctls: sysctls_of(sysctls.as_deref().unwrap_or_default(), &path.child("sysctls"), faults),
     }
+}
+
+fn sysctls_of(list: &[v1::Sysctl], path: &Path<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
+    let mut sysctls = BTreeMap::new();
+    for (index, v1::Sysctl { name, value }) in list.iter().enumerate() {
+        let at = path.index(index);
+        let name_path = at.child("name");
+        if name.is_empty() {
+            faults.required(&name_path, "");
+        } else if let Err(detail) = syntax::sysctl_name(name) {
+            faults.invalid(&name_path, name, detail);
+        } else if sysctls.insert(with_dots(name), value.clone()).is_some() {
+            faults.duplicate(&name_path, name);
+        }
+        // The kernel would read another setting behind it, or nothing.
+        if value.contains(|char: char| char.is_control() && char != '\t') || !value.is_ascii() {
+            faults.invalid(&at.child("value"), value, "must be printable ASCII");
+        }
+    }
+    sysctls
+}
+
+/// A name as `sysctl(8)` has it: where its parts are parted by slashes, dots are part of them.
+fn with_dots(name: &str) -> String {
+    let slashes = name.find(['.', '/']).is_some_and(|at| name.as_bytes()[at] == b'/');
+    let swap = |char| match char {
+        '/' => '.',
+        '.' => '/',
+        other => other,
+    };
+    if slashes { name.chars().map(swap).collect() } else { name.to_owned() }
 }
 
 /// A field's word, or its default where it has none; also where it has a wrong one, which is reported.

@@ -70,6 +70,9 @@ fn how_a_pod_is_named() {
     assert_eq!(dns.host_aliases[1].ip, "2001:db8::1".parse::<IpAddr>().unwrap());
     assert_eq!(dns.host_aliases[0].hostnames, ["a.example", "a"].map(|name| Name::subdomain(name).unwrap()));
 
+    let sysctls: Vec<_> = pod.spec.security.sysctls.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(sysctls, [("net.ipv4.conf.eth0/1.rp_filter", "1"), ("net.ipv4.tcp_syncookies", "0")]);
+
     let names = pod.names("cluster.local").unwrap();
     assert_eq!((names.hostname.as_str(), names.kernel.as_str()), ("web", "web.db.shop.svc.cluster.local"));
     assert_eq!(names.domain.as_deref(), Some("db.shop.svc.cluster.local"));

@@ -158,3 +158,32 @@ async fn an_eviction_shortens_the_end_that_is_under_way_and_changes_no_other() {
     sleep(SETTLE).await;
     assert_eq!(node.see().status.phase, PodPhase::Succeeded);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_not_taken_up_has_failed_with_that_for_good() {
+    let mut node = Node::new();
+    let mut pod = pod("a", POLICY, &[], &["web"]);
+    pod.annotations.insert("refuse".to_owned(), "it is not to be".to_owned());
+    node.run_pod(&pod).await;
+    for _ in 0..2 {
+        ended(&node).await;
+        let status = node.see().status;
+        assert_eq!((status.phase, status.reason.as_deref()), (PodPhase::Failed, Some("Forbidden")));
+        assert_eq!(status.message.as_deref(), Some("Pod was rejected: it is not to be"));
+        assert!(status.container_statuses.is_empty(), "none of it was ever made");
+        node.restart_agent().await;
+    }
+    for verb in [Verb::Sandbox, Verb::Volumes, Verb::Image] {
+        assert_eq!(node.fake.count(verb), 0, "{verb:?}");
+    }
+    let told = node.fake.told(&uid("a"));
+    let told: Vec<_> = told.iter().map(|told| (told.reason, told.message.as_str())).collect();
+    assert_eq!(told, [("Forbidden", "it is not to be")]);
+
+    // Another pod of its name has another chance.
+    pod.uid = uid("b");
+    pod.annotations.clear();
+    node.pods.terminate(&uid("a"), None);
+    node.run_pod(&pod).await;
+    assert_eq!(node.pods.get(&uid("b")).unwrap().status.phase, PodPhase::Running);
+}

@@ -369,6 +369,13 @@ impl Ports for Fake {
     type Events = Self;
     type Clock = Self;
 
+    fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+        match pod.annotations.get("refuse") {
+            Some(message) => Err(Refusal { reason: "Forbidden", message: message.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn runtime(&self) -> &Self {
         self
     }

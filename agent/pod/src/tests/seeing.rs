@@ -56,7 +56,6 @@ impl Seen<'_> {
             pod_failure: None,
             course: self.course,
             verdict: self.verdict.as_ref(),
-            refused: false,
             previous: self.previous.as_ref(),
             now: at(self.now),
         };
@@ -228,7 +227,12 @@ fn a_pod_is_ready_once_its_gates_are() {
 #[test]
 fn a_pod_the_node_ends_is_not_ready_and_fails_with_its_last_container() {
     for disruption in [false, true] {
-        let verdict = Some(Verdict { reason: "Why".to_owned(), message: "because".to_owned(), disruption });
+        let verdict = Some(Verdict {
+            reason: "Why".to_owned(),
+            message: "because".to_owned(),
+            disruption,
+            refused: false,
+        });
         let seen = |containers, course| {
             Seen { verdict: verdict.clone(), course, ..seen(Always, containers) }.status()
         };

@@ -81,7 +81,7 @@ impl<P: Ports> Worker<P> {
         let message = "Pod was active on the node longer than the specified deadline";
         self.event(EventType::Normal, "DeadlineExceeded", None, message.to_owned());
         let (reason, message) = ("DeadlineExceeded".to_owned(), message.to_owned());
-        self.end(Some(Verdict { reason, message, disruption: false }), None, moment);
+        self.end(Some(Verdict { reason, message, disruption: false, refused: false }), None, moment);
         true
     }
 
@@ -93,7 +93,8 @@ impl<P: Ports> Worker<P> {
         match self.phase {
             WorkerPhase::Syncing => {
                 self.event(EventType::Warning, reason, None, message.clone());
-                let verdict = Verdict { reason: reason.to_owned(), message, disruption: true };
+                let verdict =
+                    Verdict { reason: reason.to_owned(), message, disruption: true, refused: false };
                 self.end(Some(verdict), grace, moment);
                 if let Some(ending) = self.record.ending.as_mut().filter(|_| shutdown) {
                     ending.shutdown = Some(Shutdown::Ended);

@@ -54,7 +54,7 @@ impl<P: Ports> Worker<P> {
         let Some(message) = over_limit.filter(|_| self.phase == WorkerPhase::Syncing) else { return };
         self.event(EventType::Warning, "Evicted", None, message.clone());
         // It is not for the node's sake: no disruption.
-        let verdict = Verdict { reason: "Evicted".to_owned(), message, disruption: false };
+        let verdict = Verdict { reason: "Evicted".to_owned(), message, disruption: false, refused: false };
         self.end(Some(verdict), Some(GRACE), moment);
     }
 }

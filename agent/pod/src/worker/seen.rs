@@ -11,7 +11,6 @@ use super::results::Failing;
 use crate::action::Step;
 use crate::board::{PodSnapshot, WorkerPhase};
 use crate::ports::{Failure, Observed, Ports};
-use crate::record::Shutdown;
 use crate::status::{self, Course, Notes};
 
 impl<P: Ports> Worker<P> {
@@ -71,7 +70,7 @@ impl<P: Ports> Worker<P> {
                 pod_failure,
                 course,
                 verdict: self.record.ending.as_ref().and_then(|ending| ending.verdict.as_ref()),
-                refused: self.record.ending.as_ref().is_some_and(|it| it.shutdown == Some(Shutdown::Refused)),
+
                 previous: self.status.as_deref(),
                 now,
             },
