@@ -59,6 +59,18 @@ pub struct Container {
     pub restart_rules: Vec<RestartRule>,
 }
 
+/// One entry of `spec.ephemeralContainers`: runs once, in a pod that is there already. It has no ports,
+/// resources, probes, hooks or restart policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EphemeralContainer {
+    /// What it runs.
+    pub container: Container,
+    /// `targetContainerName`: the container whose pid namespace it is in, where each has its own.
+    pub target: Option<Name>,
+    /// The Kubernetes object with its defaults, as JSON: what users are shown.
+    pub object: String,
+}
+
 /// `imagePullPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImagePullPolicy {

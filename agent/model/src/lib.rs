@@ -27,8 +27,8 @@ mod volume;
 
 pub use config::{ConfigKey, ConfigObject};
 pub use container::{
-    Container, ContainerPort, ImagePullPolicy, MountPropagation, Protocol, ResourceList, Resources,
-    TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
+    Container, ContainerPort, EphemeralContainer, ImagePullPolicy, MountPropagation, Protocol, ResourceList,
+    Resources, TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
 };
 pub use dns::{DnsConfig, DnsOption, DnsPolicy, FqdnTooLong, HostAlias, PodDns, PodNames};
 pub use env_file::env_file_value;

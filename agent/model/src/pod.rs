@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, Name, PodDns, PodSecurity, PodUid, RestartPolicy, Volume};
+use crate::{Container, EphemeralContainer, Name, PodDns, PodSecurity, PodUid, RestartPolicy, Volume};
 
 /// A pod: what is to run, fully defaulted and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct PodSpec {
     pub init_containers: Vec<Container>,
     /// Run side by side. Never empty.
     pub containers: Vec<Container>,
+    /// Added while the pod is there; never removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ephemeral_containers: Vec<EphemeralContainer>,
     /// Names are unique within the pod.
     pub volumes: Vec<Volume>,
     /// When a container that ended is started again.
@@ -90,14 +93,25 @@ impl Pod {
         name.get(..63).unwrap_or(name).trim_end_matches(['-', '.'])
     }
 
-    /// Every container with its place: init containers first, in order.
+    /// Every container with its place: init containers first, ephemeral ones last, in order.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
-        self.spec.init_containers.iter().chain(&self.spec.containers)
+        let ephemeral = self.spec.ephemeral_containers.iter().map(|one| &one.container);
+        self.spec.init_containers.iter().chain(&self.spec.containers).chain(ephemeral)
     }
 
-    /// The container of that name, init containers included.
+    /// The container of that name, init and ephemeral containers included.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.all_containers().find(|container| container.name == name)
+    }
+
+    /// The container whose pid namespace the one of that name joins: an ephemeral one with a target, unless all
+    /// containers of the pod see each other's processes anyway.
+    pub fn target_of(&self, name: &str) -> Option<&Name> {
+        if self.spec.host.pid || self.spec.share_process_namespace {
+            return None;
+        }
+        let one = self.spec.ephemeral_containers.iter().find(|one| one.container.name == *name)?;
+        one.target.as_ref()
     }
 }
 
@@ -109,6 +123,7 @@ impl PodSpec {
         Self {
             init_containers: Vec::new(),
             containers,
+            ephemeral_containers: Vec::new(),
             volumes: Vec::new(),
             restart_policy: RestartPolicy::default(),
             termination_grace_period: Duration::from_secs(30),

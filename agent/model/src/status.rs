@@ -22,6 +22,9 @@ pub struct PodStatus {
     pub init_container_statuses: Vec<ContainerStatus>,
     /// In the order of the specification.
     pub container_statuses: Vec<ContainerStatus>,
+    /// In the order of the specification.
+    #[serde(default)]
+    pub ephemeral_container_statuses: Vec<ContainerStatus>,
     /// Derived from requests and limits.
     pub qos_class: QosClass,
 }
@@ -156,6 +159,16 @@ pub struct Terminated {
     pub finished_at: Option<Timestamp>,
     /// Which container it was.
     pub container_id: Option<ContainerId>,
+}
+
+// === impl PodStatus ===
+
+impl PodStatus {
+    /// The status of every container: init containers first, ephemeral ones last, in order.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerStatus> {
+        let apps = self.init_container_statuses.iter().chain(&self.container_statuses);
+        apps.chain(&self.ephemeral_container_statuses)
+    }
 }
 
 // === impl PodPhase ===

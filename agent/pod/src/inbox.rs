@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::ephemeral::Addition;
+
 /// What a worker was told since it looked last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
@@ -53,6 +55,8 @@ impl Eviction {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     orders: Mutex<Orders>,
+    /// In the order in which they came: each is answered.
+    additions: Mutex<Vec<Addition>>,
     waker: Notify,
 }
 
@@ -93,6 +97,12 @@ impl Inbox {
         self.waker.notify_one();
     }
 
+    /// Has an ephemeral container added.
+    pub(crate) fn add(&self, addition: Addition) {
+        self.additions.lock().unwrap_or_else(PoisonError::into_inner).push(addition);
+        self.waker.notify_one();
+    }
+
     /// Ends the worker.
     pub(crate) fn detach(&self) {
         self.lock().detach = true;
@@ -107,6 +117,11 @@ impl Inbox {
     /// What came since the last call.
     pub(crate) fn take(&self) -> Orders {
         std::mem::take(&mut *self.lock())
+    }
+
+    /// The ephemeral containers to be added since the last call.
+    pub(crate) fn take_additions(&self) -> Vec<Addition> {
+        std::mem::take(&mut *self.additions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns once something came. What came before is not lost.

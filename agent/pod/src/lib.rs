@@ -9,6 +9,7 @@ mod act;
 mod action;
 mod backoff;
 mod board;
+mod ephemeral;
 mod inbox;
 mod manager;
 mod observed;
@@ -25,6 +26,7 @@ mod view;
 mod worker;
 
 pub use board::{PodSnapshot, WorkerPhase};
+pub use ephemeral::NotAdded;
 pub use inbox::Eviction;
 pub use manager::{Closed, KeyTaken, Pods};
 pub use record::{Deletion, Ending, PodRecord, Progress, Shutdown, StopCause, StopOrder, Verdict};

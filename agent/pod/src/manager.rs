@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{EventType, ManifestSource, Pod, PodKey, PodUid};
-use tokio::sync::watch;
+use coracle_model::{EphemeralContainer, EventType, ManifestSource, Pod, PodKey, PodUid};
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::board::{Board, PodSnapshot, WorkerPhase};
+use crate::ephemeral::{Addition, NotAdded};
 use crate::inbox::{Eviction, Inbox};
 use crate::ports::{Clock, Events, PodEvent, Ports, Refusal};
 use crate::record::{Ending, PodRecord, Shutdown, Verdict};
@@ -189,6 +190,21 @@ impl<P: Ports> Pods<P> {
         let is_settled = || uids.iter().all(|uid| self.get(uid).is_none_or(|pod| pod.settled));
         // The sender lives as long as `self`.
         let _ = self.changes().wait_for(|_| is_settled()).await;
+    }
+
+    /// Adds an ephemeral container to a pod. Answers once it is on record: from then on it outlives the agent.
+    ///
+    /// # Errors
+    /// [`NotAdded`]: the pod is as before.
+    pub async fn add_ephemeral(&self, uid: &PodUid, container: EphemeralContainer) -> Result<(), NotAdded> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let slots = self.shared.lock();
+            let slot = slots.keys.get(uid).and_then(|key| slots.by_key.get(key)).filter(|_| !slots.closed);
+            slot.ok_or(NotAdded::Gone)?.inbox.add(Addition { container, answer });
+        }
+        // Nobody answers for a pod that is gone.
+        answered.await.unwrap_or(Err(NotAdded::Gone))
     }
 
     /// Something of the pod changed, as an exit: its worker looks again. Called by the runtime.

@@ -27,8 +27,7 @@ pub(crate) fn past(
     loss: Loss,
     now: Timestamp,
 ) -> Vec<ObservedContainer> {
-    let all = seen.init_container_statuses.iter().chain(&seen.container_statuses);
-    let past = all.filter_map(|status| last_run(status, loss, now));
+    let past = seen.all_containers().filter_map(|status| last_run(status, loss, now));
     let is_known = |past: &ObservedContainer| {
         let mut same = observed.containers.iter().filter(|one| one.name == past.name);
         same.any(|one| one.attempt >= past.attempt)

@@ -3,6 +3,7 @@
 //! The plan names every step that could be taken now; those under way are the worker's business. A
 //! plan that is carried out leads to a state whose plan is empty, unless a timer is set.
 
+mod ephemeral;
 mod init;
 mod release;
 mod stop;
@@ -125,6 +126,7 @@ pub(crate) fn sync(facts: &Facts<'_>) -> Plan {
         }
     }
 
+    ephemeral::advance_all(facts, &parts, &views, &mut plan);
     let mut may_start = true;
     for index in next {
         may_start &= advance(facts, parts[index], &views[index], may_start, &mut plan);
@@ -160,7 +162,7 @@ fn advance(facts: &Facts<'_>, part: Part<'_>, view: &View<'_>, may_start: bool, 
             return true;
         }
         // Init containers begin anew in a new sandbox.
-        let anew = part.role != Role::App && !scene.is_current(dead) && !scene.is_left_behind(dead);
+        let anew = part.role.is_init() && !scene.is_current(dead) && !scene.is_left_behind(dead);
         let back_off = backoff::crash_loop(dead, facts.streak_base, facts.now);
         if let Some(back_off) = back_off.filter(|_| !anew) {
             plan.timer.wake_in(back_off.remaining);
@@ -168,12 +170,17 @@ fn advance(facts: &Facts<'_>, part: Part<'_>, view: &View<'_>, may_start: bool, 
             return true;
         }
     }
+    make(facts, part, view, plan)
+}
+
+/// Takes the steps up to a container that is created. Whether those after it may start.
+fn make(facts: &Facts<'_>, part: Part<'_>, view: &View<'_>, plan: &mut Plan) -> bool {
     plan.starting = true;
     let Some(image) = image(facts, part.index, view.next_attempt) else {
         plan.push(facts, Action::EnsureImage(part.index, view.next_attempt));
         return true;
     };
-    if scene.observed.sandbox == SandboxState::Ready && facts.prepared.volumes {
+    if facts.scene.observed.sandbox == SandboxState::Ready && facts.prepared.volumes {
         plan.push(facts, Action::Create(part.index, view.next_attempt, image.clone()));
         return (facts.held)(Step::Create(part.index));
     }
@@ -186,11 +193,13 @@ fn restarts_all(scene: &Scene<'_>, part: Part<'_>, view: &View<'_>) -> bool {
     ended.is_some_and(|ended| scene.restarts_all(part, ended))
 }
 
-/// Ends all containers side by side: no preStop hook, and only the least grace period, as in the kubelet.
+/// Ends all containers but the ephemeral ones, which would not come again, side by side: no preStop hook, and only
+/// the least grace period, as in the kubelet.
 fn restart_all(facts: &Facts<'_>, parts: &[Part<'_>], views: &[View<'_>], plan: &mut Plan) {
     let surplus = views.iter().any(|view| !view.surplus.is_empty());
     plan.restarting = Some(if surplus { Restarting::Ending } else { Restarting::Ended });
-    for (part, live) in parts.iter().zip(views).filter_map(|(part, view)| Some((*part, view.live?))) {
+    let restarted = parts.iter().zip(views).filter(|(part, _)| part.role != Role::Ephemeral);
+    for (part, live) in restarted.filter_map(|(part, view)| Some((*part, view.live?))) {
         plan.restarting = Some(Restarting::Ending);
         let ordered = facts.scene.stop_cause(live.id) == Some(&StopCause::RestartAll);
         match facts.stops.get(&live.id) {
@@ -244,7 +253,7 @@ fn cause_to_stop(scene: &Scene<'_>, live: &ObservedContainer) -> Option<StopCaus
 fn will_restart(scene: &Scene<'_>, part: Part<'_>, dead: &ObservedContainer) -> bool {
     // An init container of an older sandbox runs again even if it had succeeded: that is the rule for a new
     // sandbox.
-    part.role != Role::App && !scene.is_current(dead) || scene.restarts(part, dead)
+    part.role.is_init() && !scene.is_current(dead) || scene.restarts(part, dead)
 }
 
 fn runs_or_will(scene: &Scene<'_>, part: Part<'_>, view: &View<'_>) -> bool {

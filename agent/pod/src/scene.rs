@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_model::{Container, ContainerId, Pod, RestartAction, RestartPolicy, RestartRule};
+use coracle_model::{Container, ContainerId, Name, Pod, RestartAction, RestartPolicy, RestartRule};
 
 use crate::action::Index;
 use crate::ports::{Observed, ObservedContainer, ObservedState, SandboxState};
@@ -30,6 +30,8 @@ pub(crate) enum Role {
     Sidecar,
     /// The pod runs for as long as one of them does.
     App,
+    /// Added to the pod while it is there: runs once, and counts for nothing.
+    Ephemeral,
 }
 
 /// A container of the specification.
@@ -41,14 +43,16 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Every container of the pod: init containers first, each list in its order.
+    /// Every container of the pod: init containers first, ephemeral ones last, each list in its order.
     pub(crate) fn parts(&self) -> impl DoubleEndedIterator<Item = Part<'a>> + use<'a> {
         let spec = &self.pod.spec;
         let inits = spec.init_containers.iter().map(|spec| match spec.restart_policy {
             Some(RestartPolicy::Always) => (Role::Sidecar, spec),
             _ => (Role::Init, spec),
         });
-        let all: Vec<_> = inits.chain(spec.containers.iter().map(|spec| (Role::App, spec))).collect();
+        let apps = spec.containers.iter().map(|spec| (Role::App, spec));
+        let ephemeral = spec.ephemeral_containers.iter().map(|one| (Role::Ephemeral, &one.container));
+        let all: Vec<_> = inits.chain(apps).chain(ephemeral).collect();
         let part = |(index, (role, spec))| Part { index, role, spec };
         all.into_iter().enumerate().map(part)
     }
@@ -82,6 +86,15 @@ impl<'a> Scene<'a> {
         let is_app =
             |one: &&ObservedContainer| self.pod.spec.containers.iter().any(|app| app.name == *one.name);
         self.observed.containers.iter().filter(is_app).any(|app| self.is_current(app))
+    }
+
+    /// The target an ephemeral container has to wait for: it runs only where that one does.
+    pub(crate) fn awaited_target(&self, part: Part<'a>) -> Option<&'a Name> {
+        let target = self.pod.target_of(&part.spec.name)?;
+        let runs = |one: &ObservedContainer| {
+            one.name == **target && self.is_current(one) && matches!(one.state, ObservedState::Running { .. })
+        };
+        (!self.observed.containers.iter().any(runs)).then_some(target)
     }
 
     /// Why the container is, or was, ended while the pod goes on.
@@ -125,6 +138,7 @@ impl<'a> Scene<'a> {
         let probe_failed = matches!(self.stop_cause(id), Some(StopCause::Probe(_)));
         match part.role {
             Role::Sidecar => true,
+            Role::Ephemeral => false,
             Role::Init if exit_code == 0 => false,
             Role::Init | Role::App => {
                 rule.is_some_and(|rule| rule.action == RestartAction::Restart)
@@ -132,6 +146,15 @@ impl<'a> Scene<'a> {
                     || probe_failed && policy != RestartPolicy::Never
             }
         }
+    }
+}
+
+// === impl Role ===
+
+impl Role {
+    /// Whether it stands among the init containers.
+    pub(crate) fn is_init(self) -> bool {
+        matches!(self, Self::Init | Self::Sidecar)
     }
 }
 

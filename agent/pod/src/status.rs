@@ -55,6 +55,7 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
     let parts = scene.parts().zip(&views);
     let mut statuses: Vec<ContainerStatus> =
         parts.map(|(part, view)| container::status(scene, part, view, notes)).collect();
+    let ephemeral_container_statuses = statuses.split_off(inits + pod.spec.containers.len());
     let refused = notes.verdict.is_some_and(|verdict| verdict.refused);
     if notes.course == Course::Ended && !refused {
         close(&mut statuses, inits);
@@ -76,6 +77,7 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
         start_time: Some(notes.start_time),
         init_container_statuses,
         container_statuses,
+        ephemeral_container_statuses,
         qos_class: qos_class(&pod.spec),
     };
     status.conditions = conditions::conditions(scene, &status, notes);

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod ending;
+mod ephemeral;
 mod every;
 mod fake;
 mod hooks;

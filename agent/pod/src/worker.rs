@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod ending;
+mod ephemeral;
 mod measuring;
 mod probing;
 mod results;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use coracle_model::{ContainerId, EventType, Name, PodStatus};
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use self::checkpoint::Kept;
@@ -23,6 +25,7 @@ use crate::act::Acting;
 use crate::action::{Action, Index, Step};
 use crate::backoff::{self, CrashLoop};
 use crate::board::{Board, WorkerPhase};
+use crate::ephemeral::NotAdded;
 use crate::inbox::Inbox;
 use crate::past::{self, Loss};
 use crate::plan::{self, Prepared, Released, Timer};
@@ -67,6 +70,8 @@ pub(crate) struct Worker<P: Ports> {
     outdated: Vec<Step>,
     /// When its volumes are measured; `None` when there is nothing to measure.
     measuring: Option<Measuring>,
+    /// Whoever is to be told once the ephemeral containers they asked for are on record.
+    added: Vec<oneshot::Sender<Result<(), NotAdded>>>,
     /// The containers that are being ended.
     stopping: BTreeMap<ContainerId, Stopping>,
     /// The containers that are probed, and whether only for their readiness.
@@ -150,6 +155,7 @@ impl<P: Ports> Worker<P> {
             acting: Acting::default(),
             stale: false,
             outdated: Vec::new(),
+            added: Vec::new(),
             probed: Vec::new(),
             published: None,
             again: false,
@@ -182,6 +188,9 @@ impl<P: Ports> Worker<P> {
             }
             if orders.config_changed {
                 self.config_changed();
+            }
+            for addition in self.inbox.take_additions() {
+                self.accept_addition(addition);
             }
             let wake = self.advance();
             if self.phase == WorkerPhase::Gone {

@@ -21,7 +21,7 @@ pub(super) enum Init {
 /// As in the kubelet: the last one that was made there shows how far they are. Those before it have completed,
 /// or started once; a sidecar among them that ended is started again and holds up nobody.
 pub(super) fn pending_init(scene: &Scene<'_>, parts: &[Part<'_>], views: &[View<'_>]) -> Init {
-    let inits: Vec<_> = parts.iter().zip(views).filter(|(part, _)| part.role != Role::App).collect();
+    let inits: Vec<_> = parts.iter().zip(views).filter(|(part, _)| part.role.is_init()).collect();
     let sidecars_before = |index: Index| {
         let before = inits.iter().filter(move |(part, _)| part.role == Role::Sidecar && part.index < index);
         before.map(|(part, _)| part.index)
@@ -51,7 +51,7 @@ pub(super) fn pending_init(scene: &Scene<'_>, parts: &[Part<'_>], views: &[View<
 fn completed(scene: &Scene<'_>, part: Part<'_>, latest: &ObservedContainer) -> bool {
     match part.role {
         Role::Sidecar => scene.has_started(part.spec, latest),
-        Role::Init | Role::App => latest.succeeded(),
+        Role::Init | Role::App | Role::Ephemeral => latest.succeeded(),
     }
 }
 

@@ -82,7 +82,7 @@ fn initialized(scene: &Scene<'_>, status: &PodStatus, notes: &Notes<'_>) -> Verd
     let incomplete =
         scene.parts().zip(&status.init_container_statuses).filter(|(part, init)| match part.role {
             Role::Sidecar => !init.started,
-            Role::Init | Role::App => !init.ready,
+            Role::Init | Role::App | Role::Ephemeral => !init.ready,
         });
     match names(incomplete.map(|(_, init)| init)) {
         None => Verdict::from(true),

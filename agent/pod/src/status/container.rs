@@ -60,7 +60,7 @@ pub(super) fn status(
         name: part.spec.name.to_string(),
         ready: match (&state, part.role) {
             (ContainerState::Terminated(ended), Role::Init) => ended.exit_code == 0,
-            (_, Role::Init) => false,
+            (_, Role::Init | Role::Ephemeral) => false,
             (_, Role::Sidecar | Role::App) => runs.is_some_and(|live| scene.is_ready(part.spec, live)),
         },
         started: runs.is_some_and(|live| scene.has_started(part.spec, live)),
@@ -84,14 +84,17 @@ pub(super) fn close(status: &mut ContainerStatus) {
 
 fn previous<'a>(part: Part<'_>, notes: &Notes<'a>) -> Option<&'a ContainerStatus> {
     let status = notes.previous?;
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
-    all.find(|container| part.spec.name == *container.name)
+    status.all_containers().find(|container| part.spec.name == *container.name)
 }
 
 /// The state of one that is yet to be started for the first time.
 fn waiting(scene: &Scene<'_>, part: Part<'_>, notes: &Notes<'_>) -> ContainerState {
     let (reason, message) = match (notes.failures.get(&part.index), notes.pod_failure) {
         (Some(failure), _) => (failure.reason.clone(), Some(failure.message.clone())),
+        (None, None) if let Some(target) = scene.awaited_target(part) => {
+            let message = format!("waiting for container {target}, the target, to run");
+            ("ContainerCreating".to_owned(), Some(message))
+        }
         (None, failure) if scene.pod.spec.init_containers.is_empty() => {
             ("ContainerCreating".to_owned(), failure.map(ToString::to_string))
         }
@@ -126,7 +129,7 @@ fn restart(
     dead: &ObservedContainer,
     notes: &Notes<'_>,
 ) -> Option<Waiting> {
-    if notes.course != Course::Running {
+    if notes.course != Course::Running || part.role == Role::Ephemeral {
         return None;
     }
     if scene.restarting {

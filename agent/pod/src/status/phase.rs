@@ -37,7 +37,7 @@ pub(super) fn phase(
                 // Once app containers were there, a sidecar on its way makes the pod no less running.
                 initializing += usize::from(!status.started && !scene.has_initialized());
             }
-            (Role::Sidecar, Some(_)) => {}
+            (Role::Sidecar | Role::Ephemeral, Some(_)) | (Role::Ephemeral, None) => {}
             (Role::App, None) => {
                 running += usize::from(runs);
                 waiting += usize::from(!runs);

@@ -306,6 +306,7 @@ impl State {
         }
         let place = |name: &str| spec.all_containers().position(|container| container.name == *name);
         let inits = spec.spec.init_containers.len();
+        let apps = inits + spec.spec.containers.len();
         let live = host.observed.containers.iter().filter(|one| one.is_live());
         let (own, others): (Vec<_>, Vec<_>) = live.partition(|one| one.id == id);
         let Some(own) = own.first().and_then(|own| place(&own.name)).filter(|own| *own < inits) else {
@@ -317,7 +318,7 @@ impl State {
             && others
                 .iter()
                 .filter_map(|one| place(&one.name))
-                .any(|at| at >= inits || at > own && is_sidecar(at));
+                .any(|at| (inits..apps).contains(&at) || at > own && at < inits && is_sidecar(at));
         self.check(!early, || format!("sidecar {own} of {pod} got the signal before its turn"));
     }
 

@@ -54,8 +54,7 @@ impl Node {
     /// What is seen of a container.
     pub(crate) fn container(&self, name: &str) -> ContainerStatus {
         let status = self.see().status;
-        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
-        all.find(|one| one.name == name).unwrap().clone()
+        status.all_containers().find(|one| one.name == name).unwrap().clone()
     }
 
     pub(crate) fn condition(&self, kind: PodConditionType) -> bool {
@@ -82,8 +81,7 @@ impl Node {
     /// Reason of the first container that waits.
     pub(crate) fn waits(&self) -> Option<(String, Option<String>)> {
         let status = self.see().status;
-        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
-        all.find_map(|one| match &one.state {
+        status.all_containers().find_map(|one| match &one.state {
             ContainerState::Waiting(waiting) => Some((waiting.reason.clone(), waiting.message.clone())),
             _ => None,
         })

@@ -13,11 +13,12 @@ use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 
 use super::fake::{Fake, VERBS, Verb};
-use super::values::{pod, probe};
+use super::values::{ephemeral, pod, probe};
 use crate::ports::ProbeFailed;
 use crate::{Eviction, Pods, WorkerPhase};
 
 const NAMES: [&str; 5] = ["one", "proxy", "two", "web", "log"];
+const EPHEMERAL: &str = "debugger";
 
 /// What kind of a pod it is.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,8 @@ enum Happening {
     ShutdownOver,
     /// The probes of a container say that it has started, and whether it is ready.
     Find(usize, bool),
+    /// An ephemeral container is asked for: whether it has a target.
+    Debug(bool),
     /// A probe fails for good.
     Fails(usize, ProbeKind, Option<u64>),
 }
@@ -56,7 +59,7 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     let verb = || prop::sample::select(VERBS.to_vec());
     prop_oneof![
-        6 => (0..NAMES.len(), prop_oneof![Just(0), Just(1), Just(137), Just(42)]).prop_map(|(name, code)| Happening::Exit(name, code)),
+        6 => (0..=NAMES.len(), prop_oneof![Just(0), Just(1), Just(137), Just(42)]).prop_map(|(name, code)| Happening::Exit(name, code)),
         1 => Just(Happening::KillSandbox),
         2 => (verb(), 1..4u32).prop_map(|(verb, times)| Happening::Fail(verb, times)),
         1 => verb().prop_map(Happening::Hang),
@@ -68,6 +71,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Reboot),
         1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Terminate),
         1 => Just(Happening::Desire),
+        1 => any::<bool>().prop_map(Happening::Debug),
         1 => any::<bool>().prop_map(Happening::Ignore),
         1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Shutdown),
         2 => Just(Happening::ShutdownOver),
@@ -142,7 +146,7 @@ impl Witness {
             assert_eq!(seen.status.phase, ended, "an end was taken back");
         }
         self.ended = Some(seen.status.phase).filter(|phase| phase.is_terminal());
-        for container in seen.status.init_container_statuses.iter().chain(&seen.status.container_statuses) {
+        for container in seen.status.all_containers() {
             let before = self.restarts.insert(container.name.clone(), container.restart_count);
             assert!(before.is_none_or(|before| before <= container.restart_count), "restarts were forgotten");
         }
@@ -162,7 +166,10 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
     desire(&pods);
     for happening in happenings {
         match happening {
-            Happening::Exit(name, code) => drop(fake.exit(&pods, &uid, NAMES[name], code)),
+            Happening::Exit(name, code) => {
+                let name = NAMES.get(name).unwrap_or(&EPHEMERAL);
+                fake.exit(&pods, &uid, name, code);
+            }
             Happening::KillSandbox => fake.kill_sandbox(&pods, &uid),
             Happening::Fail(verb, times) => fake.fail(verb, times),
             Happening::Hang(verb) => fake.hang(verb),
@@ -208,6 +215,11 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
             Happening::ShutdownOver => {
                 pods.set_shutting_down(false);
                 witness.passing = true;
+            }
+            Happening::Debug(targeted) => {
+                let (pods, uid) = (pods.clone(), uid.clone());
+                let container = ephemeral(EPHEMERAL, targeted.then_some("web"));
+                tokio::spawn(async move { pods.add_ephemeral(&uid, container).await });
             }
             Happening::Ignore(ignore) => {
                 fake.with(|state| state.obey = (!ignore).then_some(Duration::from_millis(20)));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use coracle_model::{
-    Container, ContainerId, Handler, Name, Pod, PodKey, PodSpec, Probe, RestartPolicy, Signal,
+    Container, ContainerId, EphemeralContainer, Handler, Name, Pod, PodKey, PodSpec, Probe, RestartPolicy,
+    Signal,
 };
 use jiff::Timestamp;
 
@@ -36,6 +37,15 @@ pub(crate) fn pod(uid: &str, policy: RestartPolicy, init: &[&str], apps: &[&str]
             restart_policy: policy,
             ..PodSpec::new(apps.iter().copied().map(container).collect())
         },
+        object: "{}".to_owned(),
+    }
+}
+
+/// An ephemeral container, of a target where one is named.
+pub(crate) fn ephemeral(name: &str, target: Option<&str>) -> EphemeralContainer {
+    EphemeralContainer {
+        container: container(name),
+        target: target.map(|name| Name::label(name).unwrap()),
         object: "{}".to_owned(),
     }
 }

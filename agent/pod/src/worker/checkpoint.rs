@@ -83,7 +83,6 @@ impl<P: Ports> Worker<P> {
     }
 
     fn to_keep(&self, status: &Arc<PodStatus>) -> Kept {
-        let all = status.init_container_statuses.iter().chain(&status.container_statuses);
         let container = |status: &coracle_model::ContainerStatus| {
             let code = match &status.state {
                 ContainerState::Terminated(ended) => Some(ended.exit_code),
@@ -92,7 +91,7 @@ impl<P: Ports> Worker<P> {
             (status.container_id, status.restart_count, code)
         };
         Kept {
-            containers: all.map(container).collect(),
+            containers: status.all_containers().map(container).collect(),
             deleted: self.record.deletion.is_some(),
             ending: self.record.ending.is_some(),
             restarting: self.record.restarting,

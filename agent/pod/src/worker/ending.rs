@@ -141,10 +141,12 @@ impl<P: Ports> Worker<P> {
                 let probe = kind.as_str().to_lowercase();
                 let policy = part.spec.restart_policy.unwrap_or(scene.pod.spec.restart_policy);
                 match part.role {
-                    Role::App if policy == RestartPolicy::Never => {
+                    Role::App | Role::Ephemeral if policy == RestartPolicy::Never => {
                         format!("Container {name} failed {probe} probe")
                     }
-                    Role::App => format!("Container {name} failed {probe} probe, will be restarted"),
+                    Role::App | Role::Ephemeral => {
+                        format!("Container {name} failed {probe} probe, will be restarted")
+                    }
                     Role::Init | Role::Sidecar => format!("Init container {name} failed {probe} probe"),
                 }
             }

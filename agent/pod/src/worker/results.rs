@@ -73,7 +73,10 @@ impl<P: Ports> Worker<P> {
 
     fn succeeded(&mut self, action: Action, outcome: Outcome) {
         match (action, outcome) {
-            (Action::SaveRecord, _) => self.recorded = true,
+            (Action::SaveRecord, _) => {
+                self.recorded = true;
+                self.added.drain(..).for_each(|asker| drop(asker.send(Ok(()))));
+            }
             (Action::EnsureVolumes, _) => self.prepared.volumes = true,
             (Action::EnsureImage(index, attempt), Outcome::Image(image)) => {
                 self.prepared.images.insert(index, (attempt, image));

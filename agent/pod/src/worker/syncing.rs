@@ -9,6 +9,7 @@ use super::{Moment, Worker};
 use crate::action::{Action, Index, Step};
 use crate::plan::{self, Facts, Plan, Prepared, Restarting, Timer};
 use crate::ports::{Observed, Ports};
+use crate::scene::Role;
 
 impl<P: Ports> Worker<P> {
     /// What is to be done for a pod that is to run.
@@ -54,7 +55,8 @@ impl<P: Ports> Worker<P> {
     fn begin_round(&mut self, observed: &Observed) {
         let scene = self.scene(observed);
         let (mut round, mut streak_base) = (BTreeMap::new(), BTreeMap::new());
-        for (part, view) in scene.parts().zip(scene.views()) {
+        let restarted = scene.parts().zip(scene.views()).filter(|(part, _)| part.role != Role::Ephemeral);
+        for (part, view) in restarted {
             round.insert(part.spec.name.to_string(), view.next_attempt);
             // That it was ended is no crash, unless it is the one that had all of them restarted.
             if !view.dead.is_some_and(|dead| scene.restarts_all(part, dead)) {

@@ -50,8 +50,11 @@ impl Runtime for Fake {
             state.counter = state.counter.wrapping_add(1);
             let id = ContainerId::from_bytes([state.counter; 32]);
             state.names.insert(id, container.name.to_string());
+            let recorded = |record: &crate::PodRecord| record.pod.container(&container.name).is_some();
+            let on_record = state.records.get(&pod.uid).is_some_and(recorded);
             let round = state.records.get(&pod.uid).map(|record| record.round.clone()).unwrap_or_default();
             let host = state.host(&pod.uid);
+            host.pod = Some(Arc::clone(pod));
             let sandbox = host.observed.sandbox_attempt;
             let name = container.name.as_str();
             let same: Vec<_> = host.observed.containers.iter().filter(|one| one.name == name).collect();
@@ -70,8 +73,10 @@ impl Runtime for Fake {
                     _ => runs.any(ObservedContainer::succeeded),
                 }
             };
+            let is_ephemeral =
+                pod.spec.ephemeral_containers.iter().any(|one| one.container.name == container.name);
             let before = pod.spec.init_containers.iter().take_while(|init| init.name != container.name);
-            let before: Vec<_> = before.collect();
+            let before: Vec<_> = before.filter(|_| !is_ephemeral).collect();
             // Who has all restarted is left behind on record, or the next agent would do it again.
             let asks_again = |one: &&ObservedContainer| {
                 let spec = pod.container(&one.name).filter(|_| one.attempt < attempt || one.name != name);
@@ -91,6 +96,8 @@ impl Runtime for Fake {
                 // What was forgotten is known by what was seen of it only, which is on record a while after.
                 (follows(host.attempts.get(name), attempt, host.forgotten), "with an attempt out of turn"),
                 (before.into_iter().all(done), "before its init containers"),
+                (on_record, "while it was not on record"),
+                (!is_ephemeral || attempt == 0, "again"),
                 (!asked, "while a restart of all is not on record"),
             ];
             host.attempts.insert(name.to_owned(), attempt);
