@@ -38,6 +38,12 @@ pub fn pod(pod: &Pod, status: &PodStatus, node: &Node<'_>) -> Value {
     });
     within(&mut object, "spec", |spec| {
         spec.entry("nodeName").or_insert_with(|| node.name.into());
+        let ephemeral = pod.spec.ephemeral_containers.iter();
+        let ephemeral: Vec<Value> =
+            ephemeral.filter_map(|one| serde_json::from_str(&one.object).ok()).collect();
+        if !ephemeral.is_empty() {
+            spec.insert("ephemeralContainers".to_owned(), ephemeral.into());
+        }
     });
     object.insert("status".to_owned(), pod_status(pod, status, node, generation));
     Value::Object(object)
@@ -126,12 +132,15 @@ fn pod_status(pod: &Pod, status: &PodStatus, node: &Node<'_>, generation: i64) -
         object.insert("hostIP".to_owned(), address.into());
     }
     put(&mut object, "startTime", status.start_time.map(time));
-    for (key, statuses) in [
-        ("initContainerStatuses", &status.init_container_statuses),
-        ("containerStatuses", &status.container_statuses),
+    // Whether ephemeral containers have started nobody asks.
+    for (key, statuses, tells_started) in [
+        ("initContainerStatuses", &status.init_container_statuses, true),
+        ("containerStatuses", &status.container_statuses, true),
+        ("ephemeralContainerStatuses", &status.ephemeral_container_statuses, false),
     ] {
         if !statuses.is_empty() {
-            object.insert(key.to_owned(), statuses.iter().map(container_status).collect());
+            let statuses = statuses.iter().map(|status| container_status(status, tells_started));
+            object.insert(key.to_owned(), statuses.collect());
         }
     }
     object.insert("qosClass".to_owned(), status.qos_class.as_str().into());
@@ -152,7 +161,7 @@ fn pod_condition(condition: &PodCondition, generation: i64) -> Value {
     Value::Object(object)
 }
 
-fn container_status(status: &ContainerStatus) -> Value {
+fn container_status(status: &ContainerStatus, tells_started: bool) -> Value {
     let ContainerStatus {
         name,
         state,
@@ -174,7 +183,7 @@ fn container_status(status: &ContainerStatus) -> Value {
     object.insert("state".to_owned(), container_state(state));
     object.insert("lastState".to_owned(), last_state);
     object.insert("ready".to_owned(), (*ready).into());
-    object.insert("started".to_owned(), (*started).into());
+    put(&mut object, "started", tells_started.then_some(*started));
     object.insert("restartCount".to_owned(), (*restart_count).into());
     object.insert("image".to_owned(), image.as_str().into());
     object.insert("imageID".to_owned(), image_id.as_str().into());

@@ -19,6 +19,7 @@ mod config;
 mod de;
 mod document;
 pub mod encode;
+mod ephemeral;
 mod error;
 mod file;
 mod json;
@@ -37,6 +38,7 @@ use std::fmt;
 use coracle_model::{ConfigKey, ConfigKind, ConfigObject, Pod, PodKey, PodUid};
 use k8s_openapi::api::core::v1;
 
+pub use ephemeral::decode_ephemeral;
 pub use error::{Diagnostic, ManifestError};
 pub use file::{decode_file, read_file};
 

@@ -76,7 +76,7 @@ pub(super) fn convert_init(
     }))
 }
 
-fn convert(
+pub(super) fn convert(
     container: &mut v1::Container,
     path: &Path<'_>,
     place: &mut Place<'_>,

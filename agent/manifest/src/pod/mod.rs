@@ -7,6 +7,7 @@
 mod container;
 mod dns;
 mod environment;
+mod ephemeral;
 mod handler;
 mod lifecycle;
 mod metadata;
@@ -28,6 +29,8 @@ use k8s_openapi::api::core::v1;
 use crate::error::Faults;
 use crate::metadata::Metadata;
 use crate::path::Path;
+
+pub(crate) use ephemeral::convert as convert_ephemeral;
 
 /// What a pod's document says, before its UID is settled.
 pub(crate) struct Parts {

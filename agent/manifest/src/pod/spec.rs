@@ -64,7 +64,6 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
             "automountServiceAccountToken",
             "no API server is joined that could issue a token",
         ),
-        (filled(ephemeral_containers.as_ref()), "ephemeralContainers", ""),
         (*host_users == Some(false), "hostUsers", "user namespaces"),
         (filled(image_pull_secrets.as_ref()), "imagePullSecrets", "images come from the node's own store"),
         (filled(overhead.as_ref()), "overhead", ""),
@@ -80,6 +79,10 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         faults.not_yet_if(there, &path.child(field), detail);
     }
 
+    if filled(ephemeral_containers.as_ref()) {
+        let detail = "cannot be set on create: `coracle debug` adds one to a pod that is there";
+        faults.forbidden(&path.child("ephemeralContainers"), detail);
+    }
     check_os(os.as_ref(), path, faults);
     enable_service_links.get_or_insert(true);
     or_default(scheduler_name, "default-scheduler");

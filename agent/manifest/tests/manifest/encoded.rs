@@ -61,7 +61,8 @@ fn status() -> PodStatus {
         message: None,
         start_time: at("2026-01-02T03:04:04.5Z"),
         init_container_statuses: vec![container("prepare", ContainerState::Terminated(never))],
-        container_statuses: vec![running, container("shell", ContainerState::Waiting(waiting))],
+        container_statuses: vec![running.clone(), container("shell", ContainerState::Waiting(waiting))],
+        ephemeral_container_statuses: vec![container("debugger", running.state)],
         qos_class: QosClass::Burstable,
     }
 }

@@ -6,6 +6,7 @@ mod bounds;
 mod config;
 mod configured;
 mod encoded;
+mod ephemeral;
 mod good;
 mod lifecycle;
 mod malformed;
