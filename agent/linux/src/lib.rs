@@ -9,6 +9,7 @@ mod errno;
 mod execute;
 mod mount;
 mod namespace;
+mod procfs;
 #[cfg(feature = "readiness")]
 mod readiness;
 mod remove_tree;
@@ -22,6 +23,7 @@ pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;
 pub use mount::{MountAttributes, mount_setattr};
 pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace};
+pub use procfs::procfs_of;
 #[cfg(feature = "readiness")]
 pub use readiness::ReadinessFd;
 pub use remove_tree::{empty_directory, remove_tree};

@@ -100,6 +100,9 @@ pub enum Error {
     /// The container does not run.
     #[error("container {0} is not running")]
     NotRunning(ContainerId),
+    /// The container whose pid namespace another is to join does not run.
+    #[error("container {0}, the target, does not run")]
+    TargetNotRunning(String),
     /// The container was not created by this agent, or was already started.
     #[error("container {0} is not waiting to be started")]
     NotCreated(ContainerId),

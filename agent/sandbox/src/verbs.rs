@@ -9,6 +9,7 @@ mod exec_sync;
 mod exit;
 mod network;
 mod observe;
+mod pids;
 mod reconnect;
 mod remove;
 mod start;

@@ -12,6 +12,7 @@ use coracle_model::ContainerId;
 use jiff::Timestamp;
 use tokio::sync::OwnedRwLockReadGuard;
 
+use super::pids::{pids_of, shares_pids};
 use super::remove::remove_tree;
 use super::stop::end_processes;
 use crate::blocking::blocking;
@@ -85,10 +86,11 @@ impl Inner {
         let stdin = if request.container.stdin && !tty { Some(stdin_pipe()?) } else { None };
         let (control, init_end) = Control::pair()?;
 
-        let shares_pids = pod.spec.host.pid || pod.spec.share_process_namespace;
-        let shared = match pod.spec.share_process_namespace {
-            true => Some(sandbox.client.shared_pid().await?),
-            false => None,
+        let shares_pids = shares_pids(&pod, &request.container.name);
+        let shared = match pod.target_of(&request.container.name) {
+            Some(target) => Some(pids_of(state, target).await?),
+            None if pod.spec.share_process_namespace => Some(sandbox.client.shared_pid().await?),
+            None => None,
         };
         let environment =
             environment::keep(&request.env).map_err(system("keep the container's environment"))?;

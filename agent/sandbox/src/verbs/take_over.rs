@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coracle_model::{Pod, qos_class};
 
 use super::exec_sync::end_execs;
+use super::pids::shares_pids;
 use super::start;
 use super::stop::send_stop_signal;
 use crate::control::{Control, Progress};
@@ -63,7 +64,7 @@ impl Inner {
     /// A container as its record says.
     pub(super) fn recorded(&self, pod: &Pod, state: &PodState, record: ContainerRecord) -> ContainerState {
         let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid).container(&record.id);
-        let shares_pids = pod.spec.host.pid || pod.spec.share_process_namespace;
+        let shares_pids = shares_pids(pod, &record.name);
         ContainerState::new(state.container_dir(record.id), cgroup, None, None, shares_pids, record, None)
     }
 
