@@ -488,8 +488,8 @@ pub fn uid(pod: &Value) -> &str {
 /// The status of one of a pod's containers.
 #[track_caller]
 pub fn container_status<'a>(pod: &'a Value, container: &str) -> &'a Value {
-    let lists = [&pod["status"]["containerStatuses"], &pod["status"]["initContainerStatuses"]];
-    let mut all = lists.into_iter().filter_map(Value::as_array).flatten();
+    let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+    let mut all = lists.into_iter().filter_map(|list| pod["status"][list].as_array()).flatten();
     all.find(|status| status["name"] == container)
         .unwrap_or_else(|| panic!("no status of {container} in {pod:#}"))
 }

@@ -20,8 +20,8 @@ mod websocket;
 
 pub use listen::{ListenError, Socket};
 pub use node::{
-    AttachRequest, Deletion, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded, Node,
-    PodEntry, PortForwardRequest, Problem, Resize, TerminalSize,
+    AttachRequest, Deletion, EphemeralError, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError,
+    Forwarded, Node, PodEntry, PortForwardRequest, Problem, Resize, TerminalSize,
 };
 pub use route::serve;
 pub use status::{Outcome, Status, StatusCause, StatusDetails, StatusMetadata};

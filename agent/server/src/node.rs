@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{ConfigObject, ContainerId, Event, Pod, PodStatus};
+use coracle_model::{ConfigObject, ContainerId, EphemeralContainer, Event, Pod, PodStatus};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,13 @@ pub trait Node: Send + Sync + 'static {
 
     /// Attaches to a running container. Dropping the session detaches; the container runs on.
     fn attach(&self, request: AttachRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>>;
+
+    /// Adds an ephemeral container to a pod. The answer comes once it outlives the agent.
+    fn add_ephemeral(
+        &self,
+        pod: Arc<Pod>,
+        container: EphemeralContainer,
+    ) -> BoxFuture<'static, Result<(), EphemeralError>>;
 
     /// Connects to a port on the loopback of a pod.
     fn port_forward(
@@ -199,6 +206,20 @@ pub struct Forwarded {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ForwardError(pub String);
+
+/// An ephemeral container was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EphemeralError {
+    /// The pod went meanwhile.
+    #[error("the pod is gone")]
+    Gone,
+    /// The pod takes none any more, in a sentence.
+    #[error("{0}")]
+    Conflict(String),
+    /// Another was added meanwhile, and the two do not go together: the field and what is wrong with it.
+    #[error("{0}")]
+    Invalid(String),
+}
 
 /// A program could not be started, or its end not be learned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

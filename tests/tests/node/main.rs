@@ -14,6 +14,7 @@ mod attach;
 mod command_line;
 mod configuration;
 mod cp;
+mod debug;
 mod events;
 mod exec;
 mod harness;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use coracle_controller::ConfigStore;
 use coracle_events::EventLog;
-use coracle_model::{ConfigObject, Event, PodKey};
-use coracle_pod::{PodSnapshot, Pods};
+use coracle_model::{ConfigObject, EphemeralContainer, Event, Pod, PodKey};
+use coracle_pod::{NotAdded, PodSnapshot, Pods};
 use coracle_sandbox::Runtime;
 use coracle_server::{
-    AttachRequest, Deletion, ExecError, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
-    PortForwardRequest, Problem,
+    AttachRequest, Deletion, EphemeralError, ExecError, ExecRequest, ExecSession, ForwardError, Forwarded,
+    Node, PodEntry, PortForwardRequest, Problem,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -92,6 +92,22 @@ impl Node for AgentNode {
 
     fn attach(&self, request: AttachRequest) -> BoxFuture<'static, Result<ExecSession, ExecError>> {
         exec::attach(self.runtime.clone(), request).boxed()
+    }
+
+    fn add_ephemeral(
+        &self,
+        pod: Arc<Pod>,
+        container: EphemeralContainer,
+    ) -> BoxFuture<'static, Result<(), EphemeralError>> {
+        let pods = self.pods.clone();
+        let refuse = |error: NotAdded| match error {
+            NotAdded::Gone => EphemeralError::Gone,
+            NotAdded::NotRunning(_) => EphemeralError::Conflict(error.to_string()),
+            NotAdded::NameTaken { .. } | NotAdded::NoTarget { .. } => {
+                EphemeralError::Invalid(error.to_string())
+            }
+        };
+        async move { pods.add_ephemeral(&pod.uid, container).await.map_err(refuse) }.boxed()
     }
 
     fn port_forward(

@@ -40,13 +40,24 @@ pub(super) struct Attach {
     #[arg(short, long)]
     quiet: bool,
     /// Keys that leave a terminal: characters and ctrl-<letter>, with commas between them
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = DetachKeys::parse)]
+    #[arg(long, value_name = "KEYS", default_value = DetachKeys::DEFAULT, value_parser = DetachKeys::parse)]
     detach_keys: DetachKeys,
 }
 
 // === impl Attach ===
 
 impl Attach {
+    /// To a container of a pod: whether standard input is passed on, there is a terminal, and it is to be quiet.
+    pub(super) fn to(
+        pod: &str,
+        scope: &Scope,
+        container: &str,
+        (stdin, tty, quiet): (bool, bool, bool),
+    ) -> Self {
+        let (pod, container) = (pod.to_owned(), Some(container.to_owned()));
+        Self { pod, scope: scope.clone(), container, stdin, tty, quiet, detach_keys: DetachKeys::default() }
+    }
+
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<ExitCode> {
         let namespace = &self.scope.namespace;
         let pod = pod(client, namespace, &self.pod).await?;
@@ -57,14 +68,25 @@ impl Attach {
             );
         }
         let container = container(&pod, self.container.as_deref())?;
-        let (stdin, raw) = self.streams(&pod, &container)?;
+        self.attach(client, &pod, &container).await
+    }
+
+    /// Attaches to a container of this pod, until one of them ends.
+    pub(super) async fn attach(
+        self,
+        client: &Client,
+        pod: &Pod,
+        container: &str,
+    ) -> anyhow::Result<ExitCode> {
+        let namespace = &self.scope.namespace;
+        let (stdin, raw) = self.streams(pod, container)?;
         self.say(
             "All commands and output from the session will be recorded in container logs, including \
              credentials and sensitive information passed through the command prompt.\n\
              If you don't see a command prompt, try pressing enter.",
         )?;
         let options = AttachOptions { stdin, tty: raw };
-        let (input, outputs) = client.attach(namespace, &self.pod, &container, options).await?;
+        let (input, outputs) = client.attach(namespace, &self.pod, container, options).await?;
         let detach = raw.then(|| self.detach_keys.clone());
         match (Session { stdin, raw, redraw: true, detach }).run(input, outputs).await? {
             Ended::Killed(signal) => return Ok(killed(signal)),
@@ -83,7 +105,8 @@ impl Attach {
 
     /// Whether standard input is passed on, and whether it is a terminal that stands for the container's.
     fn streams(&self, pod: &Pod, container: &str) -> anyhow::Result<(bool, bool)> {
-        let all = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+        let spec = &pod.spec;
+        let all = spec.containers.iter().chain(&spec.init_containers).chain(&spec.ephemeral_containers);
         let (has_stdin, has_tty) =
             all.filter(|it| it.name == container).map(|it| (it.stdin, it.tty)).next().unwrap_or_default();
         if self.tty && !has_tty {

@@ -115,6 +115,7 @@ fn describe(pod: &Pod, events: &[Event], now: Timestamp) -> String {
     for (title, containers, statuses) in [
         ("Init Containers", &spec.init_containers, &status.init_container_statuses),
         ("Containers", &spec.containers, &status.container_statuses),
+        ("Ephemeral Containers", &spec.ephemeral_containers, &status.ephemeral_container_statuses),
     ] {
         if containers.is_empty() {
             continue;
@@ -177,6 +178,9 @@ impl Page {
                 ("Host Port", ports(|port| port.host_port.unwrap_or(0))),
             ],
         );
+        if !container.target_container_name.is_empty() {
+            self.fields(INDENT, WIDTH, &[("Target", container.target_container_name.clone())]);
+        }
         for (title, words) in [("Command", &container.command), ("Args", &container.args)] {
             if !words.is_empty() {
                 self.line(INDENT, &format!("{title}:"));

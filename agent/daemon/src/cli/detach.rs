@@ -11,6 +11,9 @@ pub(super) struct DetachKeys {
 // === impl DetachKeys ===
 
 impl DetachKeys {
+    /// Docker's and kubectl's.
+    pub(super) const DEFAULT: &str = "ctrl-p,ctrl-q";
+
     /// Reads `ctrl-p,ctrl-q`: keys with commas between them, each a character or `ctrl-` and one.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let sequence = text.split(',').map(key).collect::<Result<_, _>>()?;
@@ -38,6 +41,13 @@ impl DetachKeys {
     }
 }
 
+impl Default for DetachKeys {
+    /// [`DetachKeys::DEFAULT`].
+    fn default() -> Self {
+        Self { sequence: vec![0x10, 0x11], held: Vec::new() }
+    }
+}
+
 fn key(text: &str) -> Result<u8, String> {
     match (text.as_bytes(), text.strip_prefix("ctrl-").map(str::as_bytes)) {
         ([key], _) if key.is_ascii() => Ok(*key),
@@ -50,6 +60,11 @@ fn key(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_is_what_it_reads_as() {
+        assert_eq!(DetachKeys::parse(DetachKeys::DEFAULT), Ok(DetachKeys::default()));
+    }
 
     #[test]
     fn keys_are_characters_or_control_keys() {

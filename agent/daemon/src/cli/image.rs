@@ -213,7 +213,9 @@ fn users(client: &Client) -> anyhow::Result<HashMap<String, String>> {
     };
     let living = pods.iter().filter(|pod| !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"));
     let used = living.flat_map(|pod| {
-        let statuses = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
+        let status = &pod.status;
+        let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
+        let statuses = statuses.chain(&status.ephemeral_container_statuses);
         let name = format!("pod {}/{}", pod.metadata.namespace, pod.metadata.name);
         statuses.map(move |status| (status.image_id.clone(), name.clone()))
     });

@@ -70,7 +70,8 @@ impl Logs {
         let pod = pod(client, &self.scope.namespace, &self.pod).await?;
         let containers: Vec<String> = if self.all_containers {
             let spec = &pod.spec;
-            spec.init_containers.iter().chain(&spec.containers).map(|it| it.name.clone()).collect()
+            let all = spec.init_containers.iter().chain(&spec.containers).chain(&spec.ephemeral_containers);
+            all.map(|it| it.name.clone()).collect()
         } else {
             vec![container(&pod, self.container.as_deref())?]
         };

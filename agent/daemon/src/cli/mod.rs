@@ -4,6 +4,7 @@ mod age;
 mod attach;
 mod check;
 mod cp;
+mod debug;
 mod describe;
 mod detach;
 mod escape;
@@ -66,6 +67,7 @@ enum Command {
     Attach(attach::Attach),
     PortForward(port_forward::PortForward),
     Cp(cp::Cp),
+    Debug(debug::Debug),
     Image(image::Image),
     Check(check::Check),
     /// Print a completion script for a shell
@@ -96,6 +98,7 @@ impl Cli {
             Command::Attach(attach) => block_on(attach.execute(&client()?)),
             Command::PortForward(forward) => block_on(forward.execute(&client()?)),
             Command::Cp(cp) => block_on(cp.execute(&client()?)),
+            Command::Debug(debug) => block_on(debug.execute(&client()?)),
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),
             Command::Completion { shell } => {

@@ -125,15 +125,16 @@ pub(super) fn container(pod: &Pod, named: Option<&str>) -> anyhow::Result<String
     }
     let containers = || pod.spec.containers.iter().map(|it| it.name.as_str());
     let inits = || pod.spec.init_containers.iter().map(|it| it.name.as_str());
+    let ephemeral = || pod.spec.ephemeral_containers.iter().map(|it| it.name.as_str());
     if let Some(name) = pod.metadata.annotations.get(DEFAULT_CONTAINER)
-        && containers().chain(inits()).any(|it| it == name)
+        && containers().chain(inits()).chain(ephemeral()).any(|it| it == name)
     {
         return Ok(name.clone());
     }
     let first = containers().next().ok_or_else(|| anyhow::anyhow!("the pod has no container"))?;
-    if containers().chain(inits()).count() > 1 {
-        let all: Vec<String> =
-            containers().map(str::to_owned).chain(inits().map(|name| format!("{name} (init)"))).collect();
+    if containers().chain(inits()).chain(ephemeral()).count() > 1 {
+        let all = containers().map(str::to_owned).chain(ephemeral().map(|name| format!("{name} (ephem)")));
+        let all: Vec<String> = all.chain(inits().map(|name| format!("{name} (init)"))).collect();
         writeln!(io::stderr(), "Defaulted container {first:?} out of: {}", all.join(", "))?;
     }
     Ok(first.to_owned())

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -200,6 +200,21 @@ impl Client {
         Ok(logs::pieces(body, path))
     }
 
+    /// Adds an ephemeral container, a `v1 EphemeralContainer`, to a pod; the pod as it is with it.
+    pub async fn add_ephemeral(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &serde_json::Value,
+    ) -> Result<Pod, ClientError> {
+        let path = path_of(&["coracle", "v1", "ephemeralcontainers", namespace, pod]);
+        let request = Request::post(&path).header(CONTENT_TYPE, "application/json");
+        let response = self.send(request, Bytes::from(container.to_string())).await?;
+        let body = collect(response.into_body()).await?;
+        let object = serde_json::from_slice(&body).map_err(|error| answer(&path, error))?;
+        Pod::from_object(object).map_err(|error| answer(&path, error))
+    }
+
     /// Starts a program in a container.
     pub async fn exec(
         &self,
@@ -289,15 +304,23 @@ impl Client {
         Ok(response.into_body().into_data_stream().map(|piece| piece.map_err(broken)))
     }
 
-    /// Sends a request; an answer that is no success is an error.
     async fn get(&self, request: hyper::http::request::Builder) -> Result<Response<Incoming>, ClientError> {
+        self.send(request, Bytes::new()).await
+    }
+
+    /// Sends a request; an answer that is no success is an error.
+    async fn send(
+        &self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| ClientError::Unreachable { path: self.socket.clone(), source })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the response's body; what goes wrong is seen there.
         tokio::spawn(connection.with_upgrades());
-        let request = request.header(HOST, "coracle").body(Empty::<Bytes>::new()).map_err(broken)?;
+        let request = request.header(HOST, "coracle").body(Full::new(body)).map_err(broken)?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let code = response.status();
         if code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS {

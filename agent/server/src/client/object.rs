@@ -86,6 +86,8 @@ objects! {
         init_containers: Vec<Container>,
         /// Side by side.
         containers: Vec<Container>,
+        /// Added while the pod was there.
+        ephemeral_containers: Vec<Container>,
         /// By name.
         volumes: Vec<Volume>,
         /// When containers are started again.
@@ -124,6 +126,8 @@ objects! {
         volume_mounts: Vec<VolumeMount>,
         /// `Always` for an init container that runs beside the others.
         restart_policy: Option<String>,
+        /// Of an ephemeral container: whose processes it sees.
+        target_container_name: String,
         /// It has a standard input.
         stdin: bool,
         /// It has a terminal.
@@ -340,6 +344,8 @@ objects! {
         init_container_statuses: Vec<ContainerStatus>,
         /// In the specification's order.
         container_statuses: Vec<ContainerStatus>,
+        /// In the specification's order.
+        ephemeral_container_statuses: Vec<ContainerStatus>,
         /// `Guaranteed`, `Burstable`, `BestEffort`.
         qos_class: String,
         /// The node it was nominated for.

@@ -147,9 +147,7 @@ fn previous_attempt(status: &ContainerStatus) -> Option<u32> {
 }
 
 fn status_of<'a>(entry: &'a PodEntry, container: &str) -> Option<&'a ContainerStatus> {
-    let status = &entry.status;
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
-    all.find(|status| status.name == container)
+    entry.status.all_containers().find(|status| status.name == container)
 }
 
 /// Whether nothing more will be written to the log of this run.

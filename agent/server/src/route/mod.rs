@@ -2,6 +2,7 @@
 
 mod attach;
 mod configs;
+mod ephemeral;
 mod events;
 mod exec;
 mod logs;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::StatusCode;
 
 use crate::{Node, PodEntry, Socket, Status};
@@ -53,6 +54,7 @@ fn router(node: Shared) -> Router {
         .route("/attach/{namespace}/{pod}/{uid}/{container}", get(attach::get_with_uid))
         .route("/portForward/{namespace}/{pod}", get(port_forward::get))
         .route("/portForward/{namespace}/{pod}/{uid}", get(port_forward::get_with_uid))
+        .route("/coracle/v1/ephemeralcontainers/{namespace}/{pod}", post(ephemeral::add))
         .route("/coracle/v1/events", get(events::list))
         .route("/coracle/v1/configmaps", get(configs::config_maps))
         .route("/coracle/v1/secrets", get(configs::secrets))

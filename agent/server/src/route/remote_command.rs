@@ -23,7 +23,7 @@ pub(super) fn running(
     if entry.pod.container(container).is_none() {
         return Err(Status::bad_request(format!("container {container} is not valid for pod {pod}")));
     }
-    let mut statuses = entry.status.init_container_statuses.iter().chain(&entry.status.container_statuses);
+    let mut statuses = entry.status.all_containers();
     let running = statuses
         .find(|status| status.name == container)
         .filter(|status| matches!(status.state, ContainerState::Running(_)))

@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use coracle_model::{
-    ConfigKey, ConfigKind, ConfigObject, ContainerId, ContainerState, ContainerStatus, Event, EventType,
-    Name, ObjectReference, Pod, PodPhase, PodStatus, QosClass, Running, Terminated, Waiting,
+    ConfigKey, ConfigKind, ConfigObject, ContainerId, ContainerState, ContainerStatus, EphemeralContainer,
+    Event, EventType, Name, ObjectReference, Pod, PodPhase, PodStatus, QosClass, Running, Terminated,
+    Waiting,
 };
 use coracle_server::{
-    AttachRequest, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded, Node, PodEntry,
-    PortForwardRequest, Problem, TerminalSize,
+    AttachRequest, EphemeralError, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded,
+    Node, PodEntry, PortForwardRequest, Problem, TerminalSize,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
@@ -67,6 +68,7 @@ impl TestNode {
                     start_time: Some(Timestamp::UNIX_EPOCH),
                     init_container_statuses: Vec::new(),
                     container_statuses: containers,
+                    ephemeral_container_statuses: Vec::new(),
                     qos_class: QosClass::BestEffort,
                 }),
                 deletion: None,
@@ -256,6 +258,27 @@ impl Node for TestNode {
         let script = "echo attached; echo errors >&2; cat";
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
         self.exec(ExecRequest { pod, container, container_id, command, stdin, stdout, stderr, tty: false })
+    }
+
+    /// As long as the pod has not ended.
+    fn add_ephemeral(
+        &self,
+        pod: Arc<Pod>,
+        container: EphemeralContainer,
+    ) -> BoxFuture<'static, Result<(), EphemeralError>> {
+        let mut result = Err(EphemeralError::Gone);
+        self.change(|pods, _| {
+            let Some(entry) = pods.iter_mut().find(|entry| entry.pod.uid == pod.uid) else { return };
+            if entry.status.phase.is_terminal() {
+                result = Err(EphemeralError::Conflict("the pod has ended".to_owned()));
+                return;
+            }
+            let mut pod = (*entry.pod).clone();
+            pod.spec.ephemeral_containers.push(container);
+            entry.pod = Arc::new(pod);
+            result = Ok(());
+        });
+        std::future::ready(result).boxed()
     }
 
     /// The pods' loopback is this machine's.

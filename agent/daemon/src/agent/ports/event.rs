@@ -24,8 +24,15 @@ impl Events for EventPort {
     fn record(&self, pod: &Pod, event: PodEvent<'_>) {
         let PodEvent { kind, reason, message, container } = event;
         let field_path = container.map(|container| {
-            let init = pod.spec.init_containers.iter().any(|one| one.name == *container);
-            format!("spec.{}{{{container}}}", if init { "initContainers" } else { "containers" })
+            let spec = &pod.spec;
+            let list = if spec.init_containers.iter().any(|one| one.name == *container) {
+                "initContainers"
+            } else if spec.containers.iter().any(|one| one.name == *container) {
+                "containers"
+            } else {
+                "ephemeralContainers"
+            };
+            format!("spec.{list}{{{container}}}")
         });
         self.log.record(Occurrence {
             object: ObjectReference {
