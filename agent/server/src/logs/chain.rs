@@ -103,10 +103,15 @@ impl Chain {
 
     /// The file after this one.
     fn next(&self, decoder: &mut Decoder) -> io::Result<Option<Segment>> {
-        let mut segments = self.directory.segments()?;
         let Some(at) = &self.at else {
+            let mut segments = self.directory.segments()?;
             return Ok(if segments.is_empty() { None } else { Some(segments.swap_remove(0)) });
         };
+        // By far the most often.
+        if self.directory.is_current(&at.segment)? {
+            return Ok(None);
+        }
+        let mut segments = self.directory.segments()?;
         match segments.iter().position(|segment| segment.file == at.segment.file) {
             Some(place) => Ok(segments.into_iter().nth(place + 1)),
             None if segments.is_empty() => Ok(None),

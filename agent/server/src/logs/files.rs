@@ -37,6 +37,9 @@ pub(crate) enum Source {
     Gzip(Box<MultiGzDecoder<File>>),
 }
 
+/// How often the directory is read again where it has changed meanwhile. A rotation takes longer than a look.
+const LOOKS: u32 = 1000;
+
 const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
@@ -53,21 +56,34 @@ impl LogDirectory {
     }
 
     /// Every file of the log, oldest first, the current one last.
+    ///
+    /// A file that is renamed while a directory is read may be found under neither name, and the name it had by
+    /// then be the next one's. What was renamed during one look stands still during the second, unless yet
+    /// another was: so two looks that see the same have seen all.
     pub(crate) fn segments(&self) -> io::Result<Vec<Segment>> {
+        let mut seen = self.look()?;
+        for _ in 0..LOOKS {
+            let again = self.look()?;
+            if again == seen {
+                return Ok(seen);
+            }
+            seen = again;
+        }
+        Err(io::Error::other("the log is rotated faster than its directory can be read"))
+    }
+
+    /// Whether a file is the current one.
+    pub(crate) fn is_current(&self, segment: &Segment) -> io::Result<bool> {
+        Ok(self.identify(&self.current)? == Some(segment.file))
+    }
+
+    fn look(&self) -> io::Result<Vec<Segment>> {
         let mut segments: Vec<Segment> = Vec::new();
         for entry in Dir::read_from(&self.directory)? {
             let Ok(name) = entry?.file_name().to_owned().into_string() else { continue };
             let Some(rotated) = self.rotated(&name) else { continue };
-            let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::BTIME;
-            match statx(&self.directory, &name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
-                Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile => {
-                    let time = stat.stx_btime;
-                    let born = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into());
-                    segments.push(Segment { rotated, name, file: FileId { inode: stat.stx_ino, born } });
-                }
-                // Not a log, or renamed or removed since the directory was read.
-                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                Err(errno) => return Err(errno.into()),
+            if let Some(file) = self.identify(&name)? {
+                segments.push(Segment { rotated, name, file });
             }
         }
         // `None` sorts before every `Some`; the current file is the newest.
@@ -77,6 +93,20 @@ impl LogDirectory {
         // While a file is being compressed it stands there twice.
         segments.dedup_by(|later, kept| later.rotated.is_some() && later.rotated == kept.rotated);
         Ok(segments)
+    }
+
+    /// What a file is known by; `None` when it is not there, or is no regular file.
+    fn identify(&self, name: &str) -> io::Result<Option<FileId>> {
+        let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::BTIME;
+        match statx(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+            Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile => {
+                let time = stat.stx_btime;
+                let born = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into());
+                Ok(Some(FileId { inode: stat.stx_ino, born }))
+            }
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Opens a file of the log; `None` when it is gone by now.

@@ -303,3 +303,29 @@ async fn a_follower_learns_that_the_agent_ends() {
     let last = timeout(DEADLINE, receiver.recv()).await.unwrap().expect("not the end");
     assert!(last.is_err(), "what may go on does not end as if it were whole");
 }
+
+#[test]
+fn no_file_is_skipped_that_is_put_aside_while_the_directory_is_read() {
+    const ROTATIONS: u32 = 60;
+    // Again and again: it is a matter of moments.
+    for _ in 0..60 {
+        let mut log = Log::new();
+        let mut reader = Reader::open(&log.request()).unwrap();
+        let writing = std::thread::spawn(move || {
+            for rotation in 0..ROTATIONS {
+                log.write(1);
+                log.rotate(&format!("20260101-{rotation:06}"));
+            }
+            log
+        });
+        let mut text = String::new();
+        let expected = lines(0..ROTATIONS);
+        while text != expected {
+            assert!(expected.starts_with(text.as_str()), "line {} is missing", text.lines().count());
+            if let Some(piece) = reader.read().unwrap() {
+                text.push_str(std::str::from_utf8(&piece).unwrap());
+            }
+        }
+        writing.join().unwrap();
+    }
+}
