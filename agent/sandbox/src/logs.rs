@@ -32,6 +32,6 @@ mod taps;
 pub use file::{LogError, LogLimits};
 pub(crate) use last::{end_of, last_lines};
 pub(crate) use pump::{ContainerEnds, HELD_OUTPUT, OutputPipes, Pump, PumpError};
-pub(crate) use remove::{remove, remove_all};
+pub(crate) use remove::{remove, remove_all, remove_older};
 pub use taps::LiveOutput;
 pub(crate) use taps::{MOST_BEHIND, Tap, Taps};

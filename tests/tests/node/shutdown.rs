@@ -42,6 +42,11 @@ fn slow(name: &str, priority: i64, out: &std::path::Path) -> Value {
     pod
 }
 
+fn logs(node: &Node, pod: &Value) -> Vec<std::ffi::OsString> {
+    let files = node.log_files(pod, "c").into_iter();
+    files.map(|file| file.file_name().unwrap().to_owned()).collect()
+}
+
 fn restarts(pod: &Value) -> i64 {
     container_status(pod, "c")["restartCount"].as_i64().unwrap()
 }
@@ -253,6 +258,19 @@ fn a_machine_that_went_down_without_a_word_leaves_nothing_of_the_old_boot() {
         let sandboxes: Vec<_> =
             fs::read_dir(node.path(format!("run/pods/{}/containers", uid(&after)))).unwrap().collect();
         assert_eq!(sandboxes.len(), 1, "{sandboxes:?}");
+        assert_eq!(logs(&node, &after), ["0.log", "1.log"], "what was said last before the reboot is kept");
+        // And once more, with the last run dead for good: only the last log of a run that nobody knows is kept.
+        if on_disk {
+            wait_until("the checkpoint", SOON, || {
+                let id = container_id(&after, "c");
+                fs::read_to_string(&checkpoint).is_ok_and(|it| it.contains(&id))
+            });
+            node.reboot();
+            let again = node.wait_pod("kept", "to run again", |pod| restarts(pod) == 2);
+            assert_eq!(logs(&node, &again), ["1.log", "2.log"]);
+            let links = fs::read_dir(node.path("log/containers")).unwrap().count();
+            assert_eq!(links, 2, "links to logs that are gone");
+        }
         node.finish();
     }
 }

@@ -238,6 +238,11 @@ async fn adopt(runtime: &Runtime, ports: &NodePorts, known: Vec<Found>) -> Vec<F
         {
             tracing::error!(pod = %pod.key, %error, "its remains cannot be removed");
         }
+        if found.rebooted
+            && let Err(error) = runtime.remove_older_logs(pod).await
+        {
+            tracing::error!(pod = %pod.key, %error, "its old logs cannot be removed");
+        }
         if let Err(error) = ports.runtime().clear_layers(&pod.uid).await {
             tracing::error!(pod = %pod.key, %error, "cannot remove what containers have left");
         }

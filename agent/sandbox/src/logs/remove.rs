@@ -2,7 +2,9 @@
 //!
 //! A pod may have had the log directory mounted: nothing here follows a link out of it.
 
-use std::os::fd::AsFd;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, unlinkat};
@@ -29,6 +31,45 @@ pub(crate) fn remove(log_dir: &Path, log: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Removes, of every container in the directory of a pod's logs, those of all runs but the last.
+pub(crate) fn remove_older(log_dir: &Path, dir: &Path) -> Result<(), Error> {
+    let failed = |errno: Errno| file("remove old logs in", dir)(errno.into());
+    let Some(pod) = open_beneath(log_dir, dir).map_err(failed)? else { return Ok(()) };
+    for container in entries(&pod).map_err(failed)? {
+        let path = dir.join(OsStr::from_bytes(container.to_bytes()));
+        match open_beneath(log_dir, &path) {
+            Ok(Some(container)) => keep_last(&container).map_err(failed)?,
+            // Only directories are containers'.
+            Ok(None) | Err(Errno::NOTDIR | Errno::LOOP) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Ok(())
+}
+
+fn keep_last(container: &OwnedFd) -> Result<(), Errno> {
+    let names = entries(container)?;
+    let last = names.iter().filter_map(|name| run_of(name)).max();
+    for old in names.iter().filter(|name| run_of(name).is_some() && run_of(name) < last) {
+        match unlinkat(container, old, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Which run's log a file is, or was rotated aside from: `<n>.log[.<time>]`.
+fn run_of(name: &CStr) -> Option<u32> {
+    let (number, rest) = name.to_str().ok()?.split_once(".log")?;
+    (rest.is_empty() || rest.starts_with('.')).then(|| number.parse().ok()).flatten()
+}
+
+fn entries(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
+    let names = Dir::read_from(dir)?.map(|entry| Ok(entry?.file_name().to_owned()));
+    names.filter(|name| !matches!(name, Ok(name) if [c".", c".."].contains(&name.as_c_str()))).collect()
 }
 
 /// Removes the directory of a pod's logs, which lies in `log_dir`.
@@ -66,6 +107,38 @@ mod tests {
         remove_all(base.path(), dir.parent().unwrap()).unwrap();
         remove_all(base.path(), dir.parent().unwrap()).unwrap();
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn of_each_container_the_last_log_is_kept() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = base.path().join("ns_pod_uid");
+        let elsewhere = tempfile::tempdir().unwrap();
+        for dir in [pod.join("main"), pod.join("other"), elsewhere.path().to_owned()] {
+            fs::create_dir_all(&dir).unwrap();
+            for name in
+                ["0.log", "9.log", "9.log.20261122-010203", "10.log", "10.log.20261122-010203", "x.log"]
+            {
+                fs::write(dir.join(name), "").unwrap();
+            }
+        }
+        fs::remove_file(pod.join("other/10.log")).unwrap();
+        fs::remove_file(pod.join("other/10.log.20261122-010203")).unwrap();
+        symlink(elsewhere.path(), pod.join("link")).unwrap();
+        fs::write(pod.join("file"), "").unwrap();
+        let left = |dir: &Path| {
+            let mut left: Vec<_> =
+                fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            left.sort();
+            left
+        };
+        for _ in 0..2 {
+            remove_older(base.path(), &pod).unwrap();
+            assert_eq!(left(&pod.join("main")), ["10.log", "10.log.20261122-010203", "x.log"]);
+            assert_eq!(left(&pod.join("other")), ["9.log", "9.log.20261122-010203", "x.log"]);
+            assert_eq!(left(elsewhere.path()).len(), 6);
+        }
+        remove_older(base.path(), &base.path().join("no_such_pod")).unwrap();
     }
 
     #[test]

@@ -47,6 +47,28 @@ impl Runtime {
         Ok(())
     }
 
+    /// Removes the logs of all runs of a pod's containers but the last of each, and the links to them: of runs that
+    /// nobody knows any more, after a reboot. The last is what `logs --previous` shows then.
+    ///
+    /// # Errors
+    /// When something cannot be removed; it can be called again.
+    pub async fn remove_older_logs(&self, pod: &Pod) -> Result<(), Error> {
+        let config = &self.inner.config;
+        let dir = pod_log_dir(&config.log_dir, pod);
+        let (log_dir, links_dir) = (config.log_dir.clone(), config.log_links_dir.clone());
+        blocking(move || {
+            logs::remove_older(&log_dir, &dir)?;
+            let Ok(links) = fs::read_dir(links_dir) else { return Ok(()) };
+            for link in links.flatten().map(|entry| entry.path()) {
+                if fs::read_link(&link).is_ok_and(|log| log.starts_with(&dir) && !log.exists()) {
+                    gone(fs::remove_file(&link), link)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Removes all logs of a pod that is gone, and the links to them. Absent is done.
     ///
     /// # Errors
