@@ -7,7 +7,7 @@ OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
 CACHE := $(or $(CORACLE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/coracle)
 CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
 # The tests that `make test` repeats in the VM: limits, and what an agent leaves and finds.
-VM_FILTER := limits:: kill:: lifecycle:: restart:: shm::
+VM_FILTER := limits:: kill:: lifecycle:: restart:: shm:: reboot
 
 .PHONY: help
 help: ## Show this list
