@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 
 const STARTS: usize = 200;
 const PODS: usize = 50;
+/// How many do nothing, or only answer their probes, while the agent is looked at.
+const IDLE: usize = 100;
 /// Long, because processor time is counted in hundredths of a second.
 const REST: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,11 @@ fn main() {
     let mut floor = Turns::start(Command::new(floor).arg(images_directory()).arg(STARTS.to_string()));
     in_turn(&node, &signal, &mut floor);
     all_at_once(&node, &signal, at_rest_before);
+    let http = ("readinessProbe", json!({"httpGet": {"port": 8080, "path": "/passwd"}}));
+    let exec = ("livenessProbe", json!({"exec": {"command": ["true"]}}));
+    at_rest(&node, &signal, "that do nothing", &[]);
+    at_rest(&node, &signal, "with an HTTP probe each", std::slice::from_ref(&http));
+    at_rest(&node, &signal, "with an HTTP and an exec probe each", &[http, exec]);
     node.finish();
     println!("\nThe floor, {STARTS} times, in turn with the starts above:\n\n{}", floor.end());
     let _ = fs::remove_dir_all(images_directory());
@@ -126,8 +133,10 @@ impl Signal {
     fn pod(&self, name: &str) -> Value {
         let container = shell("c", &format!("echo {name} > /signal/pipe; exec sleep 100000"));
         let mut pod = with_host_path(pod(name, vec![container]), "signal", &self.directory, "/signal");
-        // sleep is pid 1 and so deaf to SIGTERM: removal is measured without a grace period.
-        pod["spec"]["terminationGracePeriodSeconds"] = json!(0);
+        // What is pid 1 and handles no signal is deaf to all others: removal is measured without a grace period, of
+        // which there are two seconds at least.
+        pod["spec"]["os"] = json!({"name": "linux"});
+        pod["spec"]["containers"][0]["lifecycle"] = json!({"stopSignal": "SIGKILL"});
         pod
     }
 }
@@ -266,22 +275,65 @@ fn all_at_once(node: &Node, signal: &Signal, rss_without_pods: u64) {
         format_args!("{each:.0} kB ({} processes for {PODS} pods)", supervisors.len()),
     );
 
-    // What was started has settled; what is used from here on is used at rest.
-    std::thread::sleep(Duration::from_secs(5));
-    let resident = rss(agent);
     row(
         &format!("agent, resident: before any pod / with {PODS}"),
-        format_args!("{:.1} / {:.1} MB", rss_without_pods as f64 / 1e3, resident as f64 / 1e3),
+        format_args!("{:.1} / {:.1} MB", rss_without_pods as f64 / 1e3, rss(agent) as f64 / 1e3),
     );
-    let (begin, before) = (Instant::now(), cpu_time(agent));
-    std::thread::sleep(REST);
-    let used = (cpu_time(agent) - before).as_secs_f64() / begin.elapsed().as_secs_f64();
-    row(&format!("agent at rest with {PODS} pods, share of one core"), format_args!("{:.3} %", used * 100.0));
 
     let begin = Instant::now();
     names.iter().for_each(|name| node.remove(name));
     let removed = wait_removed(node) - begin;
     row(&format!("removal of {PODS} pods at once"), format_args!("{:.2} s", removed.as_secs_f64()));
+}
+
+/// What the agent uses for pods that do nothing, or nothing but answer these probes, each every ten seconds.
+fn at_rest(node: &Node, signal: &Signal, what: &str, probes: &[(&str, Value)]) {
+    let names: Vec<String> = (0..IDLE).map(|number| format!("idle{}-{number}", probes.len())).collect();
+    for name in &names {
+        let mut pod = signal.pod(name);
+        let container = &mut pod["spec"]["containers"][0];
+        if !probes.is_empty() {
+            let serve = format!("echo {name} > /signal/pipe; exec httpd -f -p 8080 -h /etc");
+            container["command"][2] = json!(serve);
+        }
+        for (kind, probe) in probes {
+            container[*kind] = probe.clone();
+        }
+        node.run(&pod);
+    }
+    for _ in &names {
+        signal.lines.recv_timeout(Duration::from_secs(120)).expect("all programs say they run");
+    }
+    // What was started has settled, and the first probes were made; what is used from here on is used at rest.
+    std::thread::sleep(Duration::from_secs(12));
+    let agent = node.agent_pid();
+    let (begin, before, switches) = (Instant::now(), cpu_time(agent), context_switches(agent));
+    std::thread::sleep(REST);
+    let length = begin.elapsed().as_secs_f64();
+    let used = (cpu_time(agent) - before).as_secs_f64() / length;
+    let woken = (context_switches(agent).saturating_sub(switches)) as f64 / length;
+    row(
+        &format!("agent at rest with {IDLE} pods {what}: of one core, context switches a second, RSS / PSS"),
+        format_args!(
+            "{:.3} %, {woken:.1}, {:.1} / {:.1} MB",
+            used * 100.0,
+            rss(agent) as f64 / 1e3,
+            memory_kb(agent, "Pss").unwrap_or_default() as f64 / 1e3
+        ),
+    );
+    names.iter().for_each(|name| node.remove(name));
+    wait_removed(node);
+}
+
+/// How often threads of a process that live have given up a processor, of their own will or not.
+fn context_switches(pid: Pid) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent runs").flatten();
+    let of = |thread: fs::DirEntry| -> u64 {
+        let text = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let counts = text.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+        counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+    };
+    threads.map(of).sum()
 }
 
 /// Processor time so far, that of threads that ended included: Linux counts it in hundredths of a second.
