@@ -12,6 +12,7 @@ use coracle_model::ContainerId;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use crate::error::{Error, file};
 use crate::request::ExecUser;
@@ -87,14 +88,48 @@ pub(crate) fn is_malformed(error: &Error) -> bool {
     matches!(error, Error::File { source, .. } if matches!(source.kind(), InvalidData | UnexpectedEof))
 }
 
+/// What is whole and says what this version does not know is no reason to give anything up: the version that wrote it
+/// may come back.
+fn judge(error: serde_json::Error) -> io::Error {
+    match error.classify() {
+        Category::Data => io::Error::new(io::ErrorKind::Unsupported, error),
+        Category::Io | Category::Syntax | Category::Eof => error.into(),
+    }
+}
+
 /// Reads a record; `None` when there is none.
 pub(crate) fn read<R: DeserializeOwned>(path: &Path) -> Result<Option<R>, Error> {
     match fs::read(path) {
         Ok(bytes) => {
-            let record = serde_json::from_slice(&bytes).map_err(|error| file("read", path)(error.into()))?;
+            let record = serde_json::from_slice(&bytes).map_err(|error| file("read", path)(judge(error)))?;
             Ok(Some(record))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file("read", path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_torn_is_malformed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(SANDBOX);
+        let error = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read::<SandboxRecord>(&path).unwrap_err()
+        };
+        for torn in [&b""[..], b"{\"attempt\":", &[0; 64]] {
+            assert!(is_malformed(&error(torn)), "{torn:?}");
+        }
+        for other in ["{}", r#"{"attempt":"second"}"#] {
+            assert!(!is_malformed(&error(other.as_bytes())), "{other}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(read::<SandboxRecord>(&path).unwrap().is_none());
+        fs::create_dir(&path).unwrap();
+        assert!(!is_malformed(&read::<SandboxRecord>(&path).unwrap_err()));
     }
 }
