@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::claims::{Claim, Definitions, Faults, Owners, settle};
 use crate::configs::Configs;
 use crate::immutable;
+use crate::kept::Accepted;
 use crate::{Desired, DesiredState, Found, Problem, Subject};
 
 /// All manifests, as they were last understood.
@@ -43,6 +44,18 @@ impl Catalog {
             catalog.pods.insert(pod.key.clone(), Claim { object: pod, source });
         }
         catalog
+    }
+
+    /// Adds an object that an agent before this one has accepted: what its manifest says now changes it as if it
+    /// had been accepted by this one.
+    pub(crate) fn add_known_config(&mut self, Accepted { object, source }: Accepted) {
+        self.manifests.entry(source.clone()).or_default().configs.add_known(Arc::clone(&object));
+        self.configs.insert(object.key.clone(), Claim { object, source });
+    }
+
+    /// The objects that count, and whose they are.
+    pub(crate) fn accepted(&self) -> &Owners<ConfigObject> {
+        &self.configs
     }
 
     /// Takes in what a file holds now; `None` when it is not there.
@@ -293,7 +306,7 @@ pub(crate) mod tests {
         assert_eq!(state.problems[0].source, path("a"));
     }
 
-    fn config(name: &str, value: &str) -> ConfigObject {
+    pub(crate) fn config(name: &str, value: &str) -> ConfigObject {
         ConfigObject {
             key: ConfigKey {
                 kind: ConfigKind::ConfigMap,

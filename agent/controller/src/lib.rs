@@ -13,6 +13,7 @@ mod configs;
 mod diff;
 mod directory;
 mod immutable;
+mod kept;
 mod manifests;
 mod place;
 mod url;
@@ -32,6 +33,7 @@ pub use config_store::{ConfigStore, Replaced};
 pub use configs::Configs;
 pub use diff::{Changes, diff};
 pub use directory::DirectorySource;
+pub use kept::{Accepted, KeptConfigs};
 pub use manifests::Manifests;
 pub use url::{DecodeAnswer, UrlSource, decode_answer, source_of};
 

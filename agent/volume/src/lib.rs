@@ -32,6 +32,20 @@ pub use error::VolumeError;
 pub use mount::PreparedMount;
 pub use payload::{Payload, PayloadFile};
 
+/// Makes a directory that lies in memory, is the agent's alone and outlives it, unless it is there: for what must
+/// not reach a disk. Its parent has to be there.
+///
+/// # Errors
+/// [`VolumeError::Io`] by the step that failed.
+pub fn directory_in_memory(path: &Path) -> Result<(), VolumeError> {
+    let directory = directory::make_all(path, 1)?;
+    if memory::is_mount_root(&directory, path)? {
+        return Ok(());
+    }
+    let memory = memory::Memory { size: None, inodes: None, mode: 0o700, group: None };
+    memory::mount_memory(&directory, memory).map_err(VolumeError::io("mount memory on", path))
+}
+
 /// The volumes of every pod on the node.
 #[derive(Clone, Debug)]
 pub struct Volumes {

@@ -286,6 +286,61 @@ fn what_is_immutable_stays_until_it_is_removed() {
 }
 
 #[test]
+fn what_was_accepted_outlives_the_agent() {
+    needs_root!();
+    let mut node = Node::start();
+    let fixed = |value: &str| with(config_map("fixed", json!({"a": value})), "immutable", json!(true));
+    let secret = |value: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "immutable": true, "stringData": {"a": value}});
+    node.write_manifest("fixed.yaml", &fixed("1"));
+    node.write_manifest("login.yaml", &secret("1"));
+    node.write_manifest("free.yaml", &config_map("free", json!({"a": "1"})));
+    node.write_manifest("open.yaml", &config_map("open", json!({"a": "1"})));
+    let from = |kind: &str, name: &str| json!({"name": name.to_uppercase(), "valueFrom": {kind: {"name": name, "key": "a"}}});
+    let env = json!([
+        from("configMapKeyRef", "fixed"),
+        from("secretKeyRef", "login"),
+        from("configMapKeyRef", "free"),
+        from("configMapKeyRef", "open"),
+    ]);
+    let reading = |name: &str| pod(name, vec![with(idle("c"), "env", env.clone())]);
+    let values = |node: &Node, pod: &str| sh(node, pod, "echo $FIXED $LOGIN $FREE $OPEN");
+    node.run(&reading("before"));
+    node.wait_running("before");
+    assert_eq!(values(&node, "before"), "1 1 1 1\n");
+
+    // While no agent looks: what may not change, what has become invalid, and what may change.
+    node.kill_agent();
+    node.write_manifest("fixed.yaml", &fixed("2"));
+    node.write_manifest("login.yaml", &secret("2"));
+    node.write_manifest_text("free.yaml", b"apiVersion: v1\nkind: ConfigMap\nmetadata: [wrong]\n");
+    node.write_manifest("open.yaml", &config_map("open", json!({"a": "2"})));
+    node.start_agent();
+    node.run(&reading("after"));
+    node.wait_running("after");
+    assert_eq!(values(&node, "after"), "1 1 1 2\n");
+    let problems = || node.http_get("/coracle/v1/problems").unwrap_or_default();
+    for words in
+        ["ConfigMap default/fixed: data: Forbidden", "Secret default/login: data: Forbidden", "free.yaml"]
+    {
+        assert!(problems().contains(words), "{words}: {}", problems());
+    }
+    // What is taken out of the manifests is gone, and can come again as it likes.
+    for name in ["fixed", "login", "free"] {
+        node.remove(name);
+    }
+    wait_until("the problems to go", SOON, || {
+        !problems().contains("Forbidden") && !problems().contains("free")
+    });
+    node.write_manifest("fixed.yaml", &fixed("3"));
+    node.write_manifest("login.yaml", &secret("3"));
+    node.write_manifest("free.yaml", &config_map("free", json!({"a": "3"})));
+    node.run(&reading("last"));
+    node.wait_running("last");
+    assert_eq!(values(&node, "last"), "3 3 3 2\n");
+    node.finish();
+}
+
+#[test]
 fn a_pod_whose_configuration_went_runs_on_and_is_told() {
     needs_root!();
     let node = Node::start();

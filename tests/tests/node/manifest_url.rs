@@ -175,20 +175,36 @@ fn an_agent_that_starts_without_the_server_leaves_its_pods_alone() {
         })
     });
 
-    // It does not come back without what it had, though it need not have it.
+    // It comes back with what it had.
     processes::kill(pid);
+    let back = |pod: &Value| {
+        let status = container_status(pod, "c");
+        status["restartCount"] == 1 && status["state"]["running"].is_object()
+    };
+    let after = node.wait_pod("web", "to be back", back);
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    let user = |pod: &str| node.coracle_ok(&["exec", pod, "--", "sh", "-c", "echo $USER"]);
+    assert_eq!(user("web"), "admin\n");
+
+    // What nobody has been told of may still come: it is waited for, though it need not be there.
+    let mut other = pod("other", vec![idle("c")]);
+    other["spec"]["containers"][0]["env"] = json!([{
+        "name": "USER", "valueFrom": {"secretKeyRef": {"name": "other", "key": "user", "optional": true}},
+    }]);
+    node.run(&other);
     let waiting = wait_for("the container to wait", SOON, || {
-        let pod = node.pod("web")?;
+        let pod = node.pod("other")?;
         let waiting = container_status(&pod, "c")["state"]["waiting"].clone();
         waiting["message"].as_str().is_some_and(|message| message.contains("not found")).then_some(waiting)
     });
     assert_eq!(waiting["reason"], "CreateContainerConfigError", "{waiting}");
     assert!(waiting["message"].as_str().unwrap().contains("have not been read yet"), "{waiting}");
-    let server = Server::start(node.machine(), PORT, objects(&[web, secret]));
-    let after = node.wait_running("web");
-    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
-    assert_eq!(container_status(&after, "c")["restartCount"], 1);
-    assert_eq!(node.coracle_ok(&["exec", "web", "--", "sh", "-c", "echo $USER"]), "admin\n");
+    let mut more = secret.clone();
+    more["metadata"]["name"] = json!("other");
+    let server = Server::start(node.machine(), PORT, objects(&[web, secret, more]));
+    node.wait_running("other");
+    assert_eq!(user("other"), "admin\n");
+    assert_eq!(container_status(&node.pod("web").unwrap(), "c")["restartCount"], 1);
     finish(node, &server);
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use coracle_controller::{
-    Changes, Decode, Desired, DesiredState, DirectorySource, Manifests, Replaced, Subject, UrlSource,
-    decode_answer, decode_manifest, diff, source_of,
+    Accepted, Changes, Decode, Desired, DesiredState, DirectorySource, KeptConfigs, Manifests, Replaced,
+    Subject, UrlSource, decode_answer, decode_manifest, diff, source_of,
 };
 use coracle_fetch::{Fetcher, Limits, Proxies};
 use coracle_model::{ManifestSource, PodUid};
@@ -34,6 +34,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new()?;
         let mut agent = Agent::start(config).await?;
         let manifests = Manifests::new(known(&agent, fetcher.as_ref().map(source_of)));
+        keep(config, &manifests, fetcher.as_ref().map(source_of));
         let directory = directory(config, &agent, &manifests)?;
         let url = fetcher.zip(config.manifest_url.as_ref()).map(|(fetcher, url)| {
             let runtime = agent.runtime();
@@ -105,6 +106,27 @@ fn known(agent: &Agent, url: Option<ManifestSource>) -> impl Iterator<Item = Des
         let source = if source.is_url() { url.clone()? } else { source };
         Some(Desired { pod: Arc::clone(&record.pod), source })
     })
+}
+
+/// Takes over the ConfigMaps and Secrets that an agent before this one has accepted in this boot, and keeps those
+/// that count from now on. Where that cannot be, the manifests are all that is known, which is said.
+fn keep(config: &Config, manifests: &Manifests, url: Option<ManifestSource>) {
+    let directory = config.run_dir.join("configs");
+    if let Err(error) = coracle_volume::directory_in_memory(&directory) {
+        tracing::warn!(%error, "the accepted ConfigMaps and Secrets are not kept for the next agent");
+        return;
+    }
+    let kept = KeptConfigs::new(&directory);
+    let known = kept.load().unwrap_or_else(|error| {
+        let path = directory.display();
+        tracing::warn!(%error, directory = %path, "the ConfigMaps and Secrets accepted before cannot be read");
+        Vec::new()
+    });
+    let known = known.into_iter().filter_map(|Accepted { object, source }| {
+        let source = if source.is_url() { url.clone()? } else { source };
+        Some(Accepted { object, source })
+    });
+    manifests.keep(known, kept);
 }
 
 /// The manifest directory.

@@ -88,6 +88,19 @@ fn everything_lies_in_memory_within_limits() {
 }
 
 #[test]
+fn a_directory_in_memory_is_made_once_and_is_nobody_elses() {
+    let f = Fixture::new();
+    let path = f.path("state/configs");
+    coracle_volume::directory_in_memory(&path).unwrap();
+    fs::write(path.join("kept"), "").unwrap();
+    let found = rustix::fs::statfs(&path).unwrap().f_type;
+    assert_eq!((found, mode(&path) & 0o777), (0x0102_1994, 0o700), "a tmpfs");
+    coracle_volume::directory_in_memory(&path).unwrap();
+    assert!(path.join("kept").exists(), "what is there stays");
+    assert!(coracle_volume::directory_in_memory(&f.path("absent/configs")).is_err());
+}
+
+#[test]
 fn containers_see_an_update_and_what_is_gone() {
     let f = Fixture::new();
     let pod = made(&f, payload(&[("a", "1", 0o644), ("b", "1", 0o644), ("d/e", "1", 0o644)]));
