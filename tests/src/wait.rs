@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// How much longer than the limit is waited: 1, or what `CORACLE_TEST_PATIENCE` says on a machine that is emulated.
-fn patience() -> u32 {
+pub fn patience() -> u32 {
     std::env::var("CORACLE_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
