@@ -105,7 +105,9 @@ fn a_container_waits_for_the_answer_to_its_post_start_request() {
 fn a_post_start_request_that_nobody_answers_ends_the_container() {
     needs_root!();
     let node = Node::start();
-    node.run(&on_machine(&node, "fails", idle("c"), json!({"postStart": get(CLOSED, "/secret")})));
+    let fails = on_machine(&node, "fails", idle("c"), json!({"postStart": get(CLOSED, "/secret")}));
+    // The signal may come before the shell has a handler for it.
+    node.run(&with(fails, "spec.terminationGracePeriodSeconds", json!(1)));
     node.wait_pod("fails", "to be in a crash loop", |pod| {
         let status = container_status(pod, "c");
         status["restartCount"] == 1 && status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
