@@ -253,6 +253,8 @@ impl Soak {
     fn look(&mut self) {
         self.looked = Instant::now();
         let seen = self.seen();
+        // What is seen to be started again has ended before, and perhaps only just.
+        self.follow_failing();
         let ran = self.node.path("ran");
         for pod in &mut self.pods {
             let Some(found) = seen.get(&pod.name) else { continue };
