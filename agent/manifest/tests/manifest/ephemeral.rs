@@ -24,6 +24,7 @@ fn an_ephemeral_container_is_defaulted_as_any_other() {
         "securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}}, "resources": {}}"#;
     let first = add(&pod, json).unwrap();
     assert_eq!(first.target.as_deref(), Some("web"));
+    assert_eq!(add(&pod, &first.object).as_ref(), Ok(&first), "as it is shown it is accepted again");
     let container = &first.container;
     assert_eq!((container.name.as_str(), container.image.as_str()), ("debugger", "busybox"));
     assert_eq!(container.image_pull_policy, ImagePullPolicy::Always);
