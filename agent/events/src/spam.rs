@@ -12,6 +12,8 @@ const BURST: u32 = 25;
 const REFILL: Duration = Duration::from_secs(5 * 60);
 /// The most objects that are remembered: client-go's cache has as many.
 const MAX_OBJECTS: usize = 4096;
+/// So few are no trouble, however full.
+const FEW_OBJECTS: usize = 64;
 
 /// A token bucket for every source and object.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(crate) struct SpamFilter {
     buckets: HashMap<Key, Bucket>,
     /// Counts the uses, to tell which bucket was used longest ago.
     turn: u64,
+    /// With so many, those that are full are forgotten.
+    sweep_at: usize,
 }
 
 /// Who tells it, and of what.
@@ -44,7 +48,7 @@ struct Bucket {
 impl SpamFilter {
     /// Whether one more event of the object may be shown now.
     pub(crate) fn admit(&mut self, key: Key, now: Timestamp) -> bool {
-        if self.buckets.len() >= MAX_OBJECTS && !self.buckets.contains_key(&key) {
+        if self.buckets.len() >= self.sweep_at && !self.buckets.contains_key(&key) {
             self.make_room(now);
         }
         self.turn += 1;
@@ -59,7 +63,8 @@ impl SpamFilter {
         }
     }
 
-    /// Forgets what a new bucket would be no different from, and if that is nothing, what was used longest ago.
+    /// Forgets what a new bucket would be no different from, and if there are too many all the same, what was used
+    /// longest ago.
     fn make_room(&mut self, now: Timestamp) {
         self.buckets.retain(|_, bucket| bucket.filled(now).credit < Bucket::full(now).credit);
         if self.buckets.len() >= MAX_OBJECTS
@@ -68,6 +73,8 @@ impl SpamFilter {
             let oldest = oldest.0.clone();
             self.buckets.remove(&oldest);
         }
+        // What is left has to double before it is looked through again: on the whole that costs nothing.
+        self.sweep_at = (2 * self.buckets.len()).clamp(FEW_OBJECTS, MAX_OBJECTS);
     }
 }
 
