@@ -246,3 +246,30 @@ fn what_cannot_be_is_refused_and_harms_nothing() {
     kill(node.container_pid(&holds, "holds"));
     node.finish();
 }
+
+#[test]
+fn wherever_the_agent_dies_each_runs_once() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("web", vec![idle("c")]));
+    node.wait_running("web");
+    let names: Vec<_> = (0..8).map(|round| format!("round-{round}")).collect();
+    for (round, name) in names.iter().enumerate() {
+        debug_ok(&node, "web", name, &["--target", "c"], "echo once; exit 5");
+        // Moments that differ; none of them is waited for.
+        std::thread::sleep(Duration::from_micros(4_001 * round as u64));
+        node.kill_agent();
+        node.start_agent();
+    }
+    for name in &names {
+        let seen = wait_state(&node, "web", name, "terminated");
+        let status = container_status(&seen, name);
+        assert_eq!(
+            (&status["state"]["terminated"]["exitCode"], &status["restartCount"]),
+            (&json!(5), &json!(0))
+        );
+        assert_eq!(node.log_files(&seen, name).len(), 1, "of one run");
+        assert_eq!(node.logs("web", name), "once\n", "{name}");
+    }
+    node.finish();
+}
