@@ -74,26 +74,19 @@ impl NameFiles {
         Self { directory: directory.into() }
     }
 
-    /// Writes the set of a sandbox, unless it is there; those of sandboxes before it go. All of a set is there,
-    /// or nothing, whoever else does the same at the same time.
+    /// Whether the set of a sandbox is there.
+    pub fn has(&self, sandbox: u32) -> bool {
+        self.set(sandbox).exists()
+    }
+
+    /// Writes the set of a sandbox, unless somebody else was faster; those of sandboxes before it go. All of a
+    /// set is there, or nothing.
     ///
     /// # Errors
     ///
-    /// [`NetworkError::Io`]; it can be called again. Those of `content`.
-    pub fn ensure<E: From<NetworkError>>(
-        &self,
-        sandbox: u32,
-        content: impl FnOnce() -> Result<Content, E>,
-    ) -> Result<(), E> {
-        let set = self.set(sandbox);
-        if set.exists() {
-            return Ok(());
-        }
-        let content = content()?;
-        self.write(&set, &content).map_err(E::from)
-    }
-
-    fn write(&self, set: &Path, content: &Content) -> Result<(), NetworkError> {
+    /// [`NetworkError::Io`]; it can be called again.
+    pub fn write(&self, sandbox: u32, content: &Content) -> Result<(), NetworkError> {
+        let set = &self.set(sandbox);
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let new = self.directory.join(format!("new-{}-{count}", std::process::id()));
@@ -195,7 +188,7 @@ mod tests {
         let files = NameFiles::new(directory.path().join("etc"));
         let read = |path: &str| fs::read_to_string(directory.path().join("etc").join(path)).unwrap();
         let ensure = |sandbox, hostname: &str| {
-            files.ensure(sandbox, || Ok::<_, NetworkError>(content(hostname))).unwrap();
+            files.write(sandbox, &content(hostname)).unwrap();
         };
         ensure(0, "web");
         assert_eq!(
@@ -205,7 +198,8 @@ mod tests {
         let mode = fs::metadata(directory.path().join("etc/0/hosts")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o644);
         fs::write(directory.path().join("etc/0/hosts"), "a container's").unwrap();
-        files.ensure(0, || -> Result<Content, NetworkError> { panic!("it is there") }).unwrap();
+        ensure(0, "too late");
+        assert_eq!(read("0/hostname"), "web\n");
         assert_eq!(read("0/hosts"), "a container's");
 
         ensure(1, "other");
@@ -224,7 +218,7 @@ mod tests {
             for n in 0..16 {
                 let files = &files;
                 scope.spawn(move || {
-                    files.ensure(3, || Ok::<_, NetworkError>(content(&format!("h{n}")))).unwrap();
+                    files.write(3, &content(&format!("h{n}"))).unwrap();
                 });
             }
         });
@@ -234,17 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn without_content_there_is_no_set() {
-        #[derive(Debug)]
-        struct TooLong;
-        impl From<NetworkError> for TooLong {
-            fn from(_: NetworkError) -> Self {
-                Self
-            }
-        }
+    fn a_set_is_there_once_it_was_written() {
         let directory = tempfile::tempdir().unwrap();
         let files = NameFiles::new(directory.path());
-        files.ensure(0, || Err::<Content, _>(TooLong)).unwrap_err();
+        assert!(!files.has(0));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        files.write(0, &content("web")).unwrap();
+        assert!(files.has(0) && !files.has(1));
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use coracle_model::{Container, EventType, Pod, PodUid};
-use coracle_network::{ClusterDns, Content, NameFile, NameFiles, Names, NetworkError, Resolver, hosts};
+use coracle_network::{ClusterDns, Content, NameFile, NameFiles, Names, Resolver, hosts};
 use coracle_pod::ports::{Events, Failure, PodEvent};
 use coracle_sandbox::RequestMount;
 
@@ -64,7 +64,9 @@ impl Naming {
         sandbox: u32,
     ) -> Result<Vec<RequestMount>, Failure> {
         let files = self.files(&pod.uid);
-        files.ensure(sandbox, || self.content(pod))?;
+        if !files.has(sandbox) {
+            files.write(sandbox, &self.content(pod)?).map_err(failure("CreateContainerError"))?;
+        }
         let own = |file: &NameFile| {
             container.volume_mounts.iter().any(|mount| mount.mount_path.trim_end_matches('/') == file.path())
         };
@@ -86,8 +88,9 @@ impl Naming {
         NameFiles::new(self.dirs.names(pod))
     }
 
-    fn content(&self, pod: &Pod) -> Result<Content, Unnamed> {
-        let host = Resolver::of_host(self.settings.resolv_conf.as_deref())?;
+    fn content(&self, pod: &Pod) -> Result<Content, Failure> {
+        let host = Resolver::of_host(self.settings.resolv_conf.as_deref());
+        let host = host.map_err(failure("CreateContainerError"))?;
         let (resolver, problems) = Resolver::of_pod(pod, &host, &self.settings.cluster);
         for message in problems {
             let kind = EventType::Warning;
@@ -113,28 +116,5 @@ fn host_file() -> Result<String, Failure> {
         Err(error) => {
             Err(Failure::new("CreateContainerError", format!("cannot read the host's {HOSTS}: {error}")))
         }
-    }
-}
-
-/// A failure of either kind.
-struct Unnamed(Failure);
-
-// === impl Unnamed ===
-
-impl From<NetworkError> for Unnamed {
-    fn from(error: NetworkError) -> Self {
-        Self(failure("CreateContainerError")(error))
-    }
-}
-
-impl From<Failure> for Unnamed {
-    fn from(failure: Failure) -> Self {
-        Self(failure)
-    }
-}
-
-impl From<Unnamed> for Failure {
-    fn from(unnamed: Unnamed) -> Self {
-        unnamed.0
     }
 }
