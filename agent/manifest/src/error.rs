@@ -161,6 +161,13 @@ impl Faults {
         self.push(path, format!("Forbidden: {detail}"));
     }
 
+    /// Forbids the field when it is there.
+    pub(crate) fn forbidden_if(&mut self, there: bool, path: &Path<'_>, detail: &str) {
+        if there {
+            self.forbidden(path, detail);
+        }
+    }
+
     pub(crate) fn unsupported_value(&mut self, path: &Path<'_>, value: &str, supported: &[&str]) {
         let supported: Vec<_> = supported.iter().map(|word| quote(word)).collect();
         self.push(

@@ -66,10 +66,8 @@ pub(super) fn convert_init(
                 (container.readiness_probe.is_some(), "readinessProbe"),
                 (container.startup_probe.is_some(), "startupProbe"),
             ] {
-                if there {
-                    let detail = "may not be set for init containers without restartPolicy=Always";
-                    faults.forbidden(&path.child(field), detail);
-                }
+                let detail = "may not be set for init containers without restartPolicy=Always";
+                faults.forbidden_if(there, &path.child(field), detail);
             }
         }
         convert(container, &path, place, faults)

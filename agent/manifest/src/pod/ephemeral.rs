@@ -97,9 +97,7 @@ fn split(
         (restart_policy.is_some(), "restartPolicy"),
         (filled(restart_policy_rules.as_ref()), "restartPolicyRules"),
     ] {
-        if there {
-            faults.forbidden(&path.child(field), FORBIDDEN);
-        }
+        faults.forbidden_if(there, &path.child(field), FORBIDDEN);
     }
     let mounts = path.child("volumeMounts");
     for (index, mount) in volume_mounts.iter().flatten().enumerate() {
@@ -107,9 +105,7 @@ fn split(
             (filled(mount.sub_path.as_ref()), "subPath"),
             (filled(mount.sub_path_expr.as_ref()), "subPathExpr"),
         ] {
-            if there {
-                faults.forbidden(&mounts.index(index).child(field), FORBIDDEN);
-            }
+            faults.forbidden_if(there, &mounts.index(index).child(field), FORBIDDEN);
         }
     }
     let container = v1::Container {
