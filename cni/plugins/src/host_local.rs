@@ -12,7 +12,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use coracle_cni::{AddResult, Call, CniError, GcCall, IpConfig, Plugin, PluginConfig, Route, code};
+use coracle_cni::{
+    AddResult, Call, CniError, GcCall, IpConfig, Plugin, PluginConfig, Route, StatusCall, code,
+};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -130,7 +132,8 @@ impl Plugin for HostLocal {
         store.retain(&owners).map_err(failed(&call.config))
     }
 
-    fn status(&self, config: &PluginConfig) -> Result<(), CniError> {
+    fn status(&self, call: &StatusCall) -> Result<(), CniError> {
+        let config = &call.config;
         let sets = ranges(config, &config.parse::<Fields>()?.ipam)?;
         let not_available = |error: CniError| CniError { code: code::NOT_AVAILABLE, ..error };
         let Some(store) = existing(config).map_err(not_available)? else { return Ok(()) };

@@ -2,4 +2,9 @@
 
 mod host_local;
 
+use coracle_cni::Plugins;
+
 pub use host_local::HostLocal;
+
+/// All plugins there are. Each stands in a file of its own.
+pub static PLUGINS: Plugins = Plugins(&[&HostLocal]);

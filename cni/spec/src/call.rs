@@ -5,10 +5,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use std::time::Instant;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{AddResult, CniError, code};
+use crate::names::{check_kind, check_network_name};
+use crate::{AddResult, CniError, Version, code};
 
 /// What a plugin is called with: the environment and the standard input of the specification's section 2.
 #[derive(Clone, Debug)]
@@ -28,6 +31,32 @@ pub struct Call {
     /// The caller ends the network namespace as soon as this DEL has succeeded, and with it every interface in it: a
     /// plugin need not wait for the removal of what ends so. Never said from outside the process.
     pub namespace_ends: bool,
+    /// When every program that is executed for it has to have ended.
+    pub deadline: Option<Instant>,
+}
+
+/// What a GC is called with.
+#[derive(Clone, Debug)]
+pub struct GcCall {
+    /// `cni.dev/valid-attachments`: container id and interface of all there are.
+    pub valid: Vec<(String, String)>,
+    /// `CNI_PATH`.
+    pub path: Vec<PathBuf>,
+    /// Standard input.
+    pub config: PluginConfig,
+    /// As in a [`Call`].
+    pub deadline: Option<Instant>,
+}
+
+/// What a STATUS is called with.
+#[derive(Clone, Debug)]
+pub struct StatusCall {
+    /// `CNI_PATH`.
+    pub path: Vec<PathBuf>,
+    /// Standard input.
+    pub config: PluginConfig,
+    /// As in a [`Call`].
+    pub deadline: Option<Instant>,
 }
 
 /// A network namespace by its path.
@@ -40,7 +69,7 @@ pub struct NetworkNamespace {
 #[derive(Clone, Debug)]
 pub struct PluginConfig {
     /// `cniVersion`.
-    pub cni_version: String,
+    pub cni_version: Version,
     /// `name`: the network's.
     pub name: String,
     /// `type`.
@@ -49,8 +78,17 @@ pub struct PluginConfig {
     pub prev_result: Option<AddResult>,
     /// `runtimeConfig`: the capabilities that apply.
     pub runtime_config: Map<String, Value>,
-    /// All there is, but `prevResult` and `runtimeConfig`.
+    /// All there is, `cniVersion`, `name` and `type` included, but `prevResult` and `runtimeConfig`.
     pub fields: Map<String, Value>,
+}
+
+// === impl Call ===
+
+impl Call {
+    /// What `CNI_ARGS` says of this key, the last time.
+    pub fn arg(&self, key: &str) -> Option<&str> {
+        self.args.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
 }
 
 // === impl NetworkNamespace ===
@@ -78,6 +116,49 @@ impl NetworkNamespace {
 // === impl PluginConfig ===
 
 impl PluginConfig {
+    /// Reads what stands on a plugin's standard input.
+    ///
+    /// # Errors
+    /// [`code::INCOMPATIBLE_VERSION`], or [`code::INVALID_CONFIG`] naming the field.
+    pub fn from_json(json: Value) -> Result<Self, CniError> {
+        let Value::Object(mut fields) = json else {
+            return Err(CniError::new(code::INVALID_CONFIG, "a network configuration is a JSON object"));
+        };
+        let cni_version = text(&fields, "cniVersion")?.parse()?;
+        let name = text(&fields, "name")?.to_owned();
+        check_network_name(&name)?;
+        let kind = text(&fields, "type")?.to_owned();
+        check_kind(&kind)?;
+        let prev_result = match fields.remove("prevResult") {
+            None | Some(Value::Null) => None,
+            Some(result) => Some(AddResult::from_json(&result, cni_version).map_err(|error| CniError {
+                msg: format!("network {name}: plugin {kind}: prevResult: {}", error.msg),
+                ..error
+            })?),
+        };
+        let runtime_config = match fields.remove("runtimeConfig") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(map)) => map,
+            Some(_) => {
+                let msg = format!("network {name}: plugin {kind}: runtimeConfig is not a JSON object");
+                return Err(CniError::new(code::INVALID_CONFIG, msg));
+            }
+        };
+        Ok(Self { cni_version, name, kind, prev_result, runtime_config, fields })
+    }
+
+    /// What stands on a plugin's standard input.
+    pub fn to_json(&self) -> Value {
+        let mut fields = self.fields.clone();
+        if let Some(result) = &self.prev_result {
+            fields.insert("prevResult".to_owned(), result.to_json(self.cni_version));
+        }
+        if !self.runtime_config.is_empty() {
+            fields.insert("runtimeConfig".to_owned(), Value::Object(self.runtime_config.clone()));
+        }
+        Value::Object(fields)
+    }
+
     /// The fields a plugin knows, and those alone.
     ///
     /// # Errors
@@ -106,5 +187,14 @@ impl PluginConfig {
                 ),
             )
         })
+    }
+}
+
+/// A field that must be a string.
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, CniError> {
+    match fields.get(name) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(CniError::new(code::INVALID_CONFIG, format!("{name} is not a string"))),
+        None => Err(CniError::new(code::INVALID_CONFIG, format!("the network configuration has no {name}"))),
     }
 }

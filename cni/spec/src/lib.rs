@@ -4,14 +4,24 @@
 //! Inside there is one version, the newest: [`AddResult`] and [`CniError`] are of 1.1.0, and are converted where
 //! JSON of another version is read or written.
 //!
-//! Everything here is synchronous: a plugin is a program first of all.
+//! Everything here is synchronous: a plugin is a program first of all. [`Plugins`] runs a plugin's verb, in the process
+//! or by execution; [`program`] makes plugins a program that others execute.
 
 mod call;
+mod environment;
 mod error;
+mod exec;
+mod names;
 mod plugin;
+mod plugins;
+pub mod program;
 mod result;
+mod version;
 
-pub use call::{Call, NetworkNamespace, PluginConfig};
+pub use call::{Call, GcCall, NetworkNamespace, PluginConfig, StatusCall};
 pub use error::{CniError, code};
-pub use plugin::{GcCall, Plugin};
+pub use names::{check_container_id, check_ifname, check_kind, check_network_name};
+pub use plugin::Plugin;
+pub use plugins::Plugins;
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use version::Version;

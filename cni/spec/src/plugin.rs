@@ -1,6 +1,6 @@
 //! What a plugin is.
 
-use crate::{AddResult, Call, CniError, PluginConfig};
+use crate::{AddResult, Call, CniError, GcCall, StatusCall};
 
 /// A CNI plugin. Each method is a verb of the specification's section 2; all of them can be called again.
 pub trait Plugin: Sync {
@@ -35,7 +35,7 @@ pub trait Plugin: Sync {
     ///
     /// # Errors
     /// [`crate::code::NOT_AVAILABLE`] or [`crate::code::LIMITED_CONNECTIVITY`], and why.
-    fn status(&self, config: &PluginConfig) -> Result<(), CniError>;
+    fn status(&self, call: &StatusCall) -> Result<(), CniError>;
 
     /// Makes again what belongs to the attachment in rule sets that somebody has flushed. No verb of the
     /// specification.
@@ -46,15 +46,4 @@ pub trait Plugin: Sync {
         let _ = call;
         Ok(())
     }
-}
-
-/// What a GC is called with.
-#[derive(Clone, Debug)]
-pub struct GcCall {
-    /// `cni.dev/valid-attachments`: container id and interface of all there are.
-    pub valid: Vec<(String, String)>,
-    /// `CNI_PATH`.
-    pub path: Vec<std::path::PathBuf>,
-    /// Standard input.
-    pub config: PluginConfig,
 }

@@ -1,9 +1,12 @@
-//! What ADD answers, in the newest version's terms.
+//! What ADD answers, in the newest version's terms, and its JSON in each version.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{CniError, Version, code};
 
 /// The result of an ADD (specification, "Success" and "ADD Success"), without its version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,7 @@ pub struct AddResult {
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
     /// Its name.
+    #[serde(default)]
     pub name: String,
     /// Its hardware address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -106,5 +110,133 @@ impl Dns {
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    fn to_json(&self) -> Value {
+        let list = |values: &[String]| (!values.is_empty()).then(|| json!(values));
+        object([
+            ("nameservers", list(&self.nameservers)),
+            ("domain", text(&self.domain)),
+            ("search", list(&self.search)),
+            ("options", list(&self.options)),
+        ])
+    }
+}
+
+// === impl AddResult ===
+
+impl AddResult {
+    /// Reads it. The JSON says which version it is in; without one it is in that of the configuration, as in libcni.
+    /// `null` and an empty string are the same as nothing, which is how programs in Go read and write them.
+    ///
+    /// # Errors
+    /// [`code::INCOMPATIBLE_VERSION`], or [`code::DECODING`] naming the field.
+    pub fn from_json(json: &Value, asked: Version) -> Result<Self, CniError> {
+        let decoding =
+            |why: String| CniError::new(code::DECODING, format!("the result of an ADD is wrong: {why}"));
+        let Value::Object(fields) = json else {
+            return Err(decoding("it is not a JSON object".to_owned()));
+        };
+        // All of these versions are read the same way: each has what the one before has, but for what nobody needs.
+        match fields.get("cniVersion") {
+            None | Some(Value::Null) => asked,
+            Some(Value::String(version)) if version.is_empty() => asked,
+            Some(Value::String(version)) => version.parse()?,
+            Some(other) => return Err(decoding(format!("cniVersion {other} is not a string"))),
+        };
+        Self::deserialize(without_nothing(json)).map_err(|error| decoding(error.to_string()))
+    }
+
+    /// Its JSON in this version. What the version has no place for is left out.
+    pub fn to_json(&self, version: Version) -> Value {
+        let mut fields = Map::new();
+        fields.insert("cniVersion".to_owned(), json!(version.as_str()));
+        let mut list = |name: &str, values: Vec<Value>| {
+            if !values.is_empty() {
+                fields.insert(name.to_owned(), Value::Array(values));
+            }
+        };
+        list("interfaces", self.interfaces.iter().map(|interface| interface.to_json(version)).collect());
+        list("ips", self.ips.iter().map(|ip| ip.to_json(version)).collect());
+        list("routes", self.routes.iter().map(|route| route.to_json(version)).collect());
+        if !self.dns.is_empty() {
+            fields.insert("dns".to_owned(), self.dns.to_json());
+        }
+        Value::Object(fields)
+    }
+}
+
+/// A JSON value without the members of objects that say nothing.
+fn without_nothing(json: &Value) -> Value {
+    match json {
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .filter(|(_, value)| !value.is_null() && value.as_str() != Some(""))
+                .map(|(name, value)| (name.clone(), without_nothing(value)))
+                .collect(),
+        ),
+        Value::Array(values) => Value::Array(values.iter().map(without_nothing).collect()),
+        other => other.clone(),
+    }
+}
+
+/// An object of the members that say something.
+fn object(members: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// A string that may say nothing.
+fn text(text: &str) -> Option<Value> {
+    (!text.is_empty()).then(|| json!(text))
+}
+
+// === impl Interface ===
+
+impl Interface {
+    fn to_json(&self, version: Version) -> Value {
+        let newer = version >= Version::V1_1_0;
+        object([
+            ("name", Some(json!(self.name))),
+            ("mac", text(&self.mac)),
+            ("mtu", self.mtu.filter(|_| newer).map(Value::from)),
+            ("sandbox", text(&self.sandbox)),
+            ("socketPath", text(&self.socket_path).filter(|_| newer)),
+            ("pciID", text(&self.pci_id).filter(|_| newer)),
+        ])
+    }
+}
+
+// === impl IpConfig ===
+
+impl IpConfig {
+    fn to_json(&self, version: Version) -> Value {
+        let family = match self.address {
+            IpNet::V4(_) => "4",
+            IpNet::V6(_) => "6",
+        };
+        object([
+            ("version", (version < Version::V1_0_0).then(|| json!(family))),
+            ("interface", self.interface.map(Value::from)),
+            ("address", Some(json!(self.address))),
+            ("gateway", self.gateway.map(|gateway| json!(gateway))),
+        ])
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    fn to_json(&self, version: Version) -> Value {
+        let newer = |value: Option<u32>| value.filter(|_| version >= Version::V1_1_0).map(Value::from);
+        object([
+            ("dst", Some(json!(self.dst))),
+            ("gw", self.gw.map(|gw| json!(gw))),
+            ("mtu", newer(self.mtu)),
+            ("advmss", newer(self.advmss)),
+            ("priority", newer(self.priority)),
+            ("table", newer(self.table)),
+            ("scope", newer(self.scope.map(u32::from))),
+        ])
     }
 }

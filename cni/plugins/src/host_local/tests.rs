@@ -5,7 +5,9 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use coracle_cni::{AddResult, Call, CniError, GcCall, IpConfig, Plugin, PluginConfig, code};
+use coracle_cni::{
+    AddResult, Call, CniError, GcCall, IpConfig, Plugin, PluginConfig, StatusCall, Version, code,
+};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -37,7 +39,7 @@ impl Network {
 
     fn config(&self) -> PluginConfig {
         PluginConfig {
-            cni_version: "1.1.0".into(),
+            cni_version: Version::V1_1_0,
             name: "net".into(),
             kind: "bridge".into(),
             prev_result: None,
@@ -55,6 +57,7 @@ impl Network {
             path: Vec::new(),
             config: self.config(),
             namespace_ends: false,
+            deadline: None,
         }
     }
 
@@ -75,7 +78,11 @@ impl Network {
 
     fn gc(&self, valid: &[&str]) {
         let valid = valid.iter().map(|id| ((*id).to_owned(), "eth0".to_owned())).collect();
-        HostLocal.gc(&GcCall { valid, path: Vec::new(), config: self.config() }).unwrap();
+        HostLocal.gc(&GcCall { valid, path: Vec::new(), config: self.config(), deadline: None }).unwrap();
+    }
+
+    fn status(&self) -> StatusCall {
+        StatusCall { path: Vec::new(), config: self.config(), deadline: None }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -178,12 +185,12 @@ fn exhaustion_is_said_and_recovers() {
         "network net: host-local: all 5 addresses of 10.1.2.1-10.1.2.6 of 10.1.2.0/29 are in use; remove a container \
          of this network, or configure a larger range"
     );
-    let status = HostLocal.status(&network.config()).unwrap_err();
+    let status = HostLocal.status(&network.status()).unwrap_err();
     assert_eq!(status.code, code::NOT_AVAILABLE);
     network.del("c");
-    assert!(HostLocal.status(&network.config()).is_ok());
+    assert!(HostLocal.status(&network.status()).is_ok());
     assert_eq!(network.one("f"), "10.1.2.4");
-    assert!(HostLocal.status(&network.config()).is_err());
+    assert!(HostLocal.status(&network.status()).is_err());
 }
 
 #[test]
