@@ -9,6 +9,8 @@ mod errno;
 mod execute;
 mod mount;
 mod namespace;
+mod netlink;
+mod network_namespace;
 mod procfs;
 #[cfg(feature = "readiness")]
 mod readiness;
@@ -23,6 +25,8 @@ pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;
 pub use mount::{MountAttributes, mount_setattr};
 pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace};
+pub use netlink::{NetlinkOption, join_netlink_group, set_netlink_option};
+pub use network_namespace::in_network_namespace;
 pub use procfs::procfs_of;
 #[cfg(feature = "readiness")]
 pub use readiness::ReadinessFd;

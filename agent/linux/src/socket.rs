@@ -1,17 +1,11 @@
 //! Sockets of network namespaces the program is not in.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-/// How long a thread waits for memory that it needs to find back.
-const RETRY: Duration = Duration::from_millis(1);
+use crate::in_network_namespace;
 
 /// Makes a socket that belongs to another network namespace: close-on-exec and non-blocking, to be connected or
 /// bound like any other, by any thread.
@@ -19,45 +13,28 @@ const RETRY: Duration = Duration::from_millis(1);
 /// `of` is an open `/proc/<pid>/ns/net`, or a pidfd, for the namespace its process is in. Waits for no network: it
 /// takes some microseconds.
 ///
-/// A socket stays for its whole life in the namespace of the thread that made it, and `setns(2)` moves one thread
-/// alone. The calling thread enters the namespace for that one system call, and does nothing else before it is back in
-/// the namespace of the program's first thread: no later work can meet it in the wrong place.
+/// A socket stays for its whole life in the namespace of the thread that made it: the calling thread enters the
+/// namespace for that one system call.
 ///
 /// # Errors
-/// `EINVAL` when `of` is neither, `ESRCH` when its process has ended, `EPERM` without `CAP_SYS_ADMIN`, and what
-/// `socket(2)` says.
+/// As [`in_network_namespace`], and what `socket(2)` says.
 pub fn socket_in_namespace(
     of: BorrowedFd<'_>,
     domain: AddressFamily,
     kind: SocketType,
 ) -> io::Result<OwnedFd> {
-    static MAY_RETURN: AtomicBool = AtomicBool::new(false);
-
-    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    // Whoever may enter the other namespace may not enter this one where another user namespace owns it.
-    if !MAY_RETURN.load(Ordering::Relaxed) {
-        enter(own.as_fd())?;
-        MAY_RETURN.store(true, Ordering::Relaxed);
-    }
-    enter(of)?;
-    let made = socket_with(domain, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
-    // What has been possible before can fail for want of memory alone, which passes.
-    while enter(own.as_fd()).is_err() {
-        thread::sleep(RETRY);
-    }
-    Ok(made?)
-}
-
-fn enter(of: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(move_into_thread_name_spaces(of, ThreadNameSpaceType::NETWORK)?)
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(in_network_namespace(of, || socket_with(domain, kind, flags, None))??)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::os::fd::AsFd;
+    use std::thread;
 
     use rustix::net::{SocketAddrUnix, bind, connect, listen};
+    use rustix::process::{PidfdFlags, pidfd_open};
 
     use super::*;
 
