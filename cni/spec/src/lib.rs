@@ -8,9 +8,11 @@
 //! or by execution; [`program`] makes plugins a program that others execute.
 
 mod call;
+mod directory;
 mod environment;
 mod error;
 mod exec;
+mod list;
 mod names;
 mod plugin;
 mod plugins;
@@ -19,7 +21,9 @@ mod result;
 mod version;
 
 pub use call::{Call, GcCall, NetworkNamespace, PluginConfig, StatusCall};
+pub use directory::{ConfigDirectoryError, first_network};
 pub use error::{CniError, code};
+pub use list::{ConfigList, ListedPlugin};
 pub use names::{check_container_id, check_ifname, check_kind, check_network_name};
 pub use plugin::Plugin;
 pub use plugins::Plugins;
