@@ -1,1 +1,22 @@
-//! Masquerading and port maps in an nftables table of our own, by netlink.
+//! Masquerading of pods and ports of the host that lead to pods, in an nftables table of our own, by netlink.
+//!
+//! The table `inet coracle` is made when it is needed, in one transaction. Its chains and rules never change: what a pod
+//! adds are elements of hash sets and maps, so that a change costs the same with one pod or a thousand. The comment
+//! of an element tells whose it is (`<network>/<container id>/<interface>`), for `nft list table inet coracle` and for
+//! whoever collects what nobody needs. Nothing of any other table is ever changed.
+
+mod element;
+mod entry;
+mod error;
+mod expression;
+mod owner;
+mod schema;
+mod table;
+mod transaction;
+mod whole;
+
+pub use entry::{Entry, Part, PortMap, Protocol};
+pub use error::Error;
+pub use owner::Owner;
+pub use schema::TABLE;
+pub use table::Nftables;
