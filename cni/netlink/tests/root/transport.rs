@@ -13,7 +13,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::harness::in_own_network;
+use crate::harness::{Namespace, in_own_network};
 
 /// `RTNLGRP_IPV4_IFADDR`.
 const IPV4_ADDRESSES: u32 = 5;
@@ -109,15 +109,7 @@ fn a_batch_may_be_larger_than_any_default() {
 #[test]
 fn another_namespace_is_spoken_with_as_the_own_one() {
     in_own_network(|| {
-        let mut child = std::process::Command::new("unshare");
-        child.args(["--net", "cat"]).stdin(std::process::Stdio::piped());
-        let mut child = child.spawn().unwrap();
-        let path = format!("/proc/{}/ns/net", child.id());
-        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        while std::fs::read_link(&path).unwrap() == own {
-            std::thread::yield_now();
-        }
-        let namespace = std::fs::File::open(&path).unwrap();
+        let namespace = Namespace::new();
         let mut there = Socket::open_in(Protocol::Route, namespace.as_fd()).unwrap();
         let mut batch = Batch::new();
         batch.push("bring lo up", 0, &up());
@@ -125,8 +117,6 @@ fn another_namespace_is_spoken_with_as_the_own_one() {
         assert_eq!(there.dump("list addresses", &all_addresses()).unwrap().len(), 2);
         let mut here = Socket::open(Protocol::Route).unwrap();
         assert_eq!(here.dump("list addresses", &all_addresses()).unwrap().len(), 0);
-        drop(child.stdin.take());
-        child.wait().unwrap();
     });
 }
 
