@@ -1,0 +1,344 @@
+//! Pods' networks, by CNI.
+
+mod attach;
+mod attachment;
+mod chain;
+mod default;
+mod namespace;
+mod recover;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use coracle_cni::{ConfigList, Plugins, Version, first_network};
+use coracle_cni_plugins::PLUGINS;
+use coracle_model::PodUid;
+
+use self::attachment::{Attachment, AttachmentId, IFNAME, args};
+use self::chain::{Chain, Subject};
+use self::namespace::NamespaceId;
+use self::store::Store;
+use crate::NetworkError;
+
+pub use self::attach::{Attach, Bandwidth, PortMapping};
+pub use self::attachment::Attached;
+pub use self::default::DefaultNetwork;
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub struct NetworkSettings {
+    /// Configurations of networks. The first one by name is the network of pods.
+    pub conf_dir: PathBuf,
+    /// Programs of plugins that are not ours, in the order they are looked for.
+    pub bin_dirs: Vec<PathBuf>,
+    /// What is on record of attachments. It must not outlive the boot.
+    pub state_dir: PathBuf,
+    /// The network where no configuration is.
+    pub default: DefaultNetwork,
+    /// How long the plugins of a network may take together for one verb.
+    pub deadline: Duration,
+}
+
+/// The driver of CNI: attaches sandboxes to the network there is, and takes that back.
+///
+/// Everything blocks for as long as plugins take, up to the deadline: each call belongs on a thread of its own. Calls for
+/// different sandboxes run side by side; those for one wait for each other.
+pub struct Network {
+    settings: NetworkSettings,
+    plugins: &'static Plugins,
+    store: Store,
+    /// What the files say, but for what is being changed.
+    known: Mutex<BTreeMap<AttachmentId, Known>>,
+    /// Held for writing by GC: an attachment made meanwhile would not be among the valid ones.
+    collecting: RwLock<()>,
+}
+
+/// One attachment.
+#[derive(Default)]
+struct Known {
+    /// Whose turn it is.
+    turn: Arc<Mutex<()>>,
+    attachment: Option<Arc<Attachment>>,
+}
+
+// === impl Network ===
+
+impl Network {
+    /// Reads what is on record.
+    ///
+    /// # Errors
+    /// The directory of attachments could not be made or listed, or the default network is none.
+    pub fn new(settings: NetworkSettings) -> Result<Self, NetworkError> {
+        settings.default.list().map_err(|source| NetworkError::Default { source })?;
+        let store = Store::open(&settings.state_dir)?;
+        let known = store.load()?.into_iter().map(|(id, attachment)| {
+            (id, Known { attachment: Some(Arc::new(attachment)), ..Known::default() })
+        });
+        let known = Mutex::new(known.collect());
+        Ok(Self { settings, plugins: &PLUGINS, store, known, collecting: RwLock::default() })
+    }
+
+    /// Attaches a sandbox. One that is attached stays as it is; what an earlier try has left is taken back before.
+    ///
+    /// # Errors
+    /// The configuration cannot be used, or a plugin failed. What was made is taken back, as far as that goes; where it
+    /// does not, the attachment stays on record and [`Network::del`] is owed.
+    pub fn add(&self, attach: &Attach<'_>) -> Result<Attached, NetworkError> {
+        let id = attach.id();
+        let _going = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        self.in_turn(&id, || {
+            if let Some(known) = self.of(&id) {
+                if let Some(attached) = known.attached() {
+                    return Ok(attached);
+                }
+                self.take_back(&id, &known, false)?;
+            }
+            let mut attachment = self.asked_for(attach, self.network()?)?;
+            self.record(&id, &attachment)?;
+            let added = self.with_list(&attachment, |chain| {
+                let result = chain.add(&self.subject(&id, &attachment, false))?;
+                match result.ips.iter().any(|ip| ip.address.addr().is_unspecified()) {
+                    true => Err(NetworkError::Unspecified { network: chain.list.name.clone() }),
+                    false => Ok(result),
+                }
+            });
+            let recorded = added.and_then(|result| {
+                attachment.result = Some(result);
+                self.record(&id, &attachment)
+            });
+            if let Err(error) = recorded {
+                attachment.result = None;
+                if let Err(owed) = self.take_back(&id, &attachment, false) {
+                    tracing::warn!(pod = attachment.pod, error = %owed, "what a failed attachment has left stays for now");
+                }
+                return Err(error);
+            }
+            attachment.attached().ok_or(NetworkError::NoResult)
+        })
+    }
+
+    /// Takes back an attachment of a pod, or without an attempt all of them. `namespace_ends`: the caller ends the pod's
+    /// network namespace right after.
+    ///
+    /// # Errors
+    /// A plugin failed: the attachment stays on record, and this is to be called again.
+    pub fn del(&self, uid: &PodUid, attempt: Option<u32>, namespace_ends: bool) -> Result<(), NetworkError> {
+        let _going = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let ids = self.ids(|id| id.uid == *uid && attempt.is_none_or(|attempt| id.attempt == attempt));
+        all(ids.iter().filter_map(|id| self.del_one(id, namespace_ends).err()).collect())
+    }
+
+    /// What a sandbox has, if it is attached. From memory.
+    pub fn attached(&self, uid: &PodUid, attempt: u32) -> Option<Attached> {
+        self.of(&AttachmentId { uid: uid.clone(), attempt })?.attached()
+    }
+
+    /// Whether an attachment is as ADD has left it.
+    ///
+    /// # Errors
+    /// What is not, or that it is not attached. After a plugin has said so once, it will not become better.
+    pub fn check(&self, uid: &PodUid, attempt: u32) -> Result<(), NetworkError> {
+        let id = AttachmentId { uid: uid.clone(), attempt };
+        let _going = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        self.in_turn(&id, || {
+            let known = self.of(&id).filter(|known| known.result.is_some());
+            let known = known.ok_or_else(|| NetworkError::NotAttached { id: id.to_string() })?;
+            self.with_list(&known, |chain| match chain.list.disable_check {
+                true => Ok(()),
+                false => chain.check(&self.subject(&id, &known, false)),
+            })
+        })
+    }
+
+    /// Takes back everything that belongs to none of the sandboxes given: what is on record, and what only plugins know
+    /// of. For when an agent starts; attachments wait until it has ended.
+    ///
+    /// # Errors
+    /// What is still there.
+    pub fn gc(&self, valid: &BTreeSet<(PodUid, u32)>) -> Result<(), NetworkError> {
+        let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
+        let stale = self.ids(|id| !valid.contains(&(id.uid.clone(), id.attempt)));
+        let mut failures: Vec<_> = stale.iter().filter_map(|id| self.del_one(id, false).err()).collect();
+
+        // Networks that were configured earlier have pods as well.
+        let mut lists = vec![];
+        let known: Vec<_> =
+            self.ids(|_| true).into_iter().filter_map(|id| Some((self.of(&id)?, id))).collect();
+        match self.network() {
+            Ok(list) => lists.push(list),
+            Err(error) => failures.push(error),
+        }
+        for list in known.iter().filter_map(|(attachment, _)| attachment.list.clone()) {
+            if !lists.iter().any(|other: &ConfigList| other.name == list.name) {
+                lists.push(list);
+            }
+        }
+        for list in lists.iter().filter(|list| list.version >= Version::V1_1_0 && !list.disable_gc) {
+            let of_it = known.iter().filter(|(attachment, _)| {
+                attachment.list.as_ref().is_none_or(|other| other.name == list.name)
+            });
+            let valid: Vec<_> = of_it.map(|(_, id)| (id.to_string(), IFNAME.to_owned())).collect();
+            failures.extend(self.chain(list).gc(&valid));
+        }
+        all(failures)
+    }
+
+    /// Whether pods can be attached now: whether there is a configuration that can be used, and its plugins say so.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn status(&self) -> Result<(), NetworkError> {
+        let list = self.network()?;
+        match list.version >= Version::V1_1_0 {
+            true => self.chain(&list).status(),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes again what our plugins have made in rule sets of all attachments there are, after somebody flushed them.
+    ///
+    /// # Errors
+    /// What could not be made, of all attachments.
+    pub fn repair_all(&self) -> Result<(), NetworkError> {
+        let _going = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let repair = |id: &AttachmentId| {
+            self.in_turn(id, || {
+                let Some(known) = self.of(id).filter(|known| known.result.is_some()) else { return Ok(()) };
+                self.with_list(&known, |chain| chain.repair(&self.subject(id, &known, false)))
+            })
+        };
+        all(self.ids(|_| true).iter().filter_map(|id| repair(id).err()).collect())
+    }
+
+    // --- One attachment, in its turn ---
+
+    fn del_one(&self, id: &AttachmentId, namespace_ends: bool) -> Result<(), NetworkError> {
+        self.in_turn(id, || match self.of(id) {
+            Some(known) => self.take_back(id, &known, namespace_ends),
+            None => Ok(()),
+        })
+    }
+
+    /// DEL, and the end of the record.
+    fn take_back(
+        &self,
+        id: &AttachmentId,
+        known: &Attachment,
+        namespace_ends: bool,
+    ) -> Result<(), NetworkError> {
+        self.with_list(known, |chain| chain.del(&self.subject(id, known, namespace_ends)))?;
+        self.store.remove(id)?;
+        self.lock().remove(id);
+        Ok(())
+    }
+
+    /// What is asked of the plugins, before they were.
+    fn asked_for(&self, attach: &Attach<'_>, list: ConfigList) -> Result<Attachment, NetworkError> {
+        let failed = || NetworkError::io("look at the network namespace", attach.netns);
+        let namespace = NamespaceId::of(attach.netns).map_err(failed())?;
+        if namespace.is_own().map_err(failed())? {
+            return Err(NetworkError::OwnNamespace { path: attach.netns.to_owned() });
+        }
+        Ok(Attachment {
+            pod: attach.pod.key.to_string(),
+            list: Some(list),
+            netns: Some(attach.netns.to_owned()),
+            namespace: Some(namespace),
+            args: args(&attach.id(), Some(&attach.pod.key)),
+            capabilities: attach.capabilities(&self.settings.default),
+            result: None,
+        })
+    }
+
+    fn subject<'a>(
+        &self,
+        id: &'a AttachmentId,
+        attachment: &'a Attachment,
+        namespace_ends: bool,
+    ) -> Subject<'a> {
+        Subject { id, attachment, netns: attachment.live_namespace(), namespace_ends }
+    }
+
+    /// Writes it, then remembers it.
+    fn record(&self, id: &AttachmentId, attachment: &Attachment) -> Result<(), NetworkError> {
+        self.store.write(id, attachment)?;
+        self.lock().entry(id.clone()).or_default().attachment = Some(Arc::new(attachment.clone()));
+        Ok(())
+    }
+
+    // --- Networks ---
+
+    /// The network of pods that are attached now.
+    fn network(&self) -> Result<ConfigList, NetworkError> {
+        match first_network(&self.settings.conf_dir)? {
+            Some((_, list)) => Ok(list),
+            None => self.default_network(),
+        }
+    }
+
+    fn default_network(&self) -> Result<ConfigList, NetworkError> {
+        self.settings.default.list().map_err(|source| NetworkError::Default { source })
+    }
+
+    /// Does it with the network of an attachment. Where it is not known, with that of now.
+    fn with_list<T>(
+        &self,
+        attachment: &Attachment,
+        act: impl FnOnce(&Chain<'_>) -> Result<T, NetworkError>,
+    ) -> Result<T, NetworkError> {
+        match &attachment.list {
+            Some(list) => act(&self.chain(list)),
+            None => act(&self.chain(&self.network()?)),
+        }
+    }
+
+    fn chain<'a>(&'a self, list: &'a ConfigList) -> Chain<'a> {
+        let deadline = Instant::now() + self.settings.deadline;
+        Chain { plugins: self.plugins, list, path: &self.settings.bin_dirs, deadline }
+    }
+
+    // --- Memory ---
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, id: &AttachmentId) -> Option<Arc<Attachment>> {
+        self.lock().get(id)?.attachment.clone()
+    }
+
+    fn ids(&self, wanted: impl Fn(&AttachmentId) -> bool) -> Vec<AttachmentId> {
+        self.lock().keys().filter(|id| wanted(id)).cloned().collect()
+    }
+
+    /// Does it while nobody else does anything to this attachment.
+    fn in_turn<T>(&self, id: &AttachmentId, act: impl FnOnce() -> T) -> T {
+        loop {
+            let turn = Arc::clone(&self.lock().entry(id.clone()).or_default().turn);
+            let guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever had it before may have ended the attachment, and somebody begun another.
+            if !self.lock().get(id).is_some_and(|known| Arc::ptr_eq(&known.turn, &turn)) {
+                continue;
+            }
+            let done = act();
+            let mut known = self.lock();
+            if known.get(id).is_some_and(|known| known.attachment.is_none()) {
+                known.remove(id);
+            }
+            drop(guard);
+            return done;
+        }
+    }
+}
+
+/// Nothing, or everything that went wrong.
+fn all(mut failures: Vec<NetworkError>) -> Result<(), NetworkError> {
+    match failures.len() {
+        0 => Ok(()),
+        1 => Err(failures.remove(0)),
+        _ => Err(NetworkError::Several { errors: failures }),
+    }
+}
