@@ -1,6 +1,7 @@
 //! The agent: everything put together, and its life.
 
 mod abandoned;
+mod addresses;
 mod dial;
 mod event;
 mod exec;

@@ -1,7 +1,6 @@
 //! The model as Kubernetes objects.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -18,8 +17,6 @@ use serde_json::{Map, Value, json};
 pub struct Node<'a> {
     /// The node's name.
     pub name: &'a str,
-    /// Its address; `None` when it has none.
-    pub address: Option<IpAddr>,
 }
 
 /// A `v1 Pod` with its status.
@@ -45,7 +42,7 @@ pub fn pod(pod: &Pod, status: &PodStatus, node: &Node<'_>) -> Value {
             spec.insert("ephemeralContainers".to_owned(), ephemeral.into());
         }
     });
-    object.insert("status".to_owned(), pod_status(pod, status, node, generation));
+    object.insert("status".to_owned(), pod_status(status, generation));
     Value::Object(object)
 }
 
@@ -113,7 +110,7 @@ fn put(object: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value
     }
 }
 
-fn pod_status(pod: &Pod, status: &PodStatus, node: &Node<'_>, generation: i64) -> Value {
+fn pod_status(status: &PodStatus, generation: i64) -> Value {
     let mut object = Map::new();
     object.insert("phase".to_owned(), status.phase.as_str().into());
     object.insert("observedGeneration".to_owned(), generation.into());
@@ -122,14 +119,14 @@ fn pod_status(pod: &Pod, status: &PodStatus, node: &Node<'_>, generation: i64) -
     object.insert("conditions".to_owned(), conditions.into());
     put(&mut object, "reason", status.reason.as_deref());
     put(&mut object, "message", status.message.as_deref());
-    if let Some(address) = node.address {
-        let address = address.to_string();
-        object.insert("hostIPs".to_owned(), json!([{ "ip": address }]));
-        if pod.spec.host.network {
-            object.insert("podIPs".to_owned(), json!([{ "ip": address }]));
-            object.insert("podIP".to_owned(), address.clone().into());
+    for (one, all, addresses) in
+        [("hostIP", "hostIPs", &status.host_ips), ("podIP", "podIPs", &status.pod_ips)]
+    {
+        if let Some(first) = addresses.first() {
+            object.insert(one.to_owned(), first.to_string().into());
+            let addresses = addresses.iter().map(|address| json!({ "ip": address.to_string() }));
+            object.insert(all.to_owned(), addresses.collect());
         }
-        object.insert("hostIP".to_owned(), address.into());
     }
     put(&mut object, "startTime", status.start_time.map(time));
     // Whether ephemeral containers have started nobody asks.

@@ -209,3 +209,16 @@ impl ImagePullPolicy {
         }
     }
 }
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// Kubernetes' word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}

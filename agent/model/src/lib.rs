@@ -12,6 +12,7 @@ mod env_file;
 mod environment;
 mod event;
 mod expand;
+mod host_port;
 mod id;
 mod name;
 mod pod;
@@ -37,6 +38,7 @@ pub use environment::{
 };
 pub use event::{Event, EventType, ObjectReference};
 pub use expand::expand;
+pub use host_port::{HostPort, PortConflict};
 pub use id::{ContainerId, InvalidContainerId, InvalidPodUid, PodUid};
 pub use name::{InvalidName, Name, validate_label, validate_subdomain};
 pub use pod::{HostNamespaces, Pod, PodKey, PodSpec};

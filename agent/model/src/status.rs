@@ -1,5 +1,7 @@
 //! What a pod is seen to be.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,12 @@ pub struct PodStatus {
     pub reason: Option<String>,
     /// For people.
     pub message: Option<String>,
+    /// The node's addresses, at most one of a family, its primary family first.
+    #[serde(default)]
+    pub host_ips: Vec<IpAddr>,
+    /// The pod's own, in the same order of families. One that has ended is still shown with those it had.
+    #[serde(default)]
+    pub pod_ips: Vec<IpAddr>,
     /// When the node took the pod up.
     pub start_time: Option<Timestamp>,
     /// In the order of the specification.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use coracle_model::{ManifestSource, Pod, PodStatus, PodUid};
 use tokio::sync::watch;
 
+use crate::admission::PortHold;
 use crate::record::Deletion;
 
 /// A pod as it is seen now. Cheap to clone.
@@ -23,6 +24,8 @@ pub struct PodSnapshot {
     pub phase: WorkerPhase,
     /// It has ended, that is on record also for after a reboot, and what goes with it is released.
     pub settled: bool,
+    /// What it has of the host's ports.
+    pub ports: PortHold,
     /// Grows with every change of any pod: `metadata.resourceVersion`.
     pub version: u64,
 }

@@ -16,6 +16,8 @@ pub(crate) struct Orders {
     pub(crate) evict: Option<Eviction>,
     /// The node does not shut down any more: what only that has ended begins again.
     pub(crate) begin_again: bool,
+    /// Nobody has the ports of the host any more that the pod lacks.
+    pub(crate) ports_free: bool,
     /// The images changed: those that could not be had are tried again.
     pub(crate) retry_images: bool,
     /// ConfigMaps or Secrets of the pod changed: what waited for them is tried again, volumes are refreshed.
@@ -82,6 +84,12 @@ impl Inbox {
     /// Has a pod begin again that only the node's shutdown has ended.
     pub(crate) fn begin_again(&self) {
         self.lock().begin_again = true;
+        self.waker.notify_one();
+    }
+
+    /// Has a pod go on that lacked ports of the host.
+    pub(crate) fn ports_free(&self) {
+        self.lock().ports_free = true;
         self.waker.notify_one();
     }
 

@@ -7,6 +7,7 @@
 
 mod act;
 mod action;
+mod admission;
 mod backoff;
 mod board;
 mod ephemeral;
@@ -25,6 +26,7 @@ mod tests;
 mod view;
 mod worker;
 
+pub use admission::PortHold;
 pub use board::{PodSnapshot, WorkerPhase};
 pub use ephemeral::NotAdded;
 pub use inbox::Eviction;

@@ -1,5 +1,7 @@
 //! All pods of the node: a worker each, at most one per namespace and name.
 
+mod ports;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use coracle_model::{EphemeralContainer, EventType, ManifestSource, Pod, PodKey, 
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{PortHold, PortOffer};
 use crate::board::{Board, PodSnapshot, WorkerPhase};
 use crate::ephemeral::{Addition, NotAdded};
 use crate::inbox::{Eviction, Inbox};
@@ -105,7 +108,7 @@ impl<P: Ports> Pods<P> {
 
     fn take_over(&self, mut record: PodRecord, origin: Origin) -> Result<(), KeyTaken> {
         if origin == Origin::Rebooted {
-            if record.begins_again() {
+            if record.begins_again() && !record.lacks_ports() {
                 record.begin_again(self.shared.ports.clock().now());
             }
             // Of containers that are gone.
@@ -119,6 +122,13 @@ impl<P: Ports> Pods<P> {
         self.shared.start(&mut slots, record, origin);
         self.shared.recount(&slots);
         Ok(())
+    }
+
+    /// Every record is taken over. Pods among them that lack ports of the host go on from now on, once these are free.
+    pub fn all_are_adopted(&self) {
+        for pod in self.snapshot() {
+            self.shared.await_ports(&pod.pod);
+        }
     }
 
     /// Has a pod run. One that runs already is left as it is; one whose namespace and name are taken, be
@@ -215,6 +225,11 @@ impl<P: Ports> Pods<P> {
         }
     }
 
+    /// The node changed: what is seen of it stands in every pod's status.
+    pub fn node_changed(&self) {
+        self.shared.lock().by_key.values().for_each(|slot| slot.inbox.notify());
+    }
+
     /// The images of the node changed: what waits for one tries again at once.
     pub fn images_changed(&self) {
         self.shared.lock().by_key.values().for_each(|slot| slot.inbox.retry_images());
@@ -296,10 +311,12 @@ impl<P: Ports> Shared<P> {
                 record.ending.iter_mut().for_each(|ending| ending.shutdown = Some(Shutdown::Refused));
             } else if let Err(refusal) = self.ports.admit(&record.pod) {
                 self.refuse(&mut record, refusal);
+            } else {
+                self.judge_ports(slots, &mut record);
             }
         }
+        let pod = Arc::clone(&record.pod);
         let inbox = Arc::new(Inbox::default());
-        let pod = &record.pod;
         let slot = Slot {
             uid: pod.uid.clone(),
             grace: pod.spec.termination_grace_period,
@@ -310,6 +327,9 @@ impl<P: Ports> Shared<P> {
         slots.by_key.insert(pod.key.clone(), slot);
         slots.keys.insert(pod.uid.clone(), pod.key.clone());
         self.employ(inbox, record, origin);
+        if origin == Origin::New {
+            self.await_ports(&pod);
+        }
     }
 
     /// Gives a pod a worker.
@@ -327,17 +347,21 @@ impl<P: Ports> Shared<P> {
         });
     }
 
-    /// A pod that only the node's shutdown has ended begins again, unless the node shuts down again.
+    /// A pod begins again that only the node's shutdown has ended, or that lacked ports: unless the node shuts down
+    /// again, or another pod has its ports by now.
     fn begin_again(self: &Arc<Self>, mut record: PodRecord) {
         let slots = self.lock();
         let Some(slot) = slots.by_key.get(&record.pod.key) else { return };
-        let mut origin = Origin::Recorded;
-        if !slots.shutting_down {
-            tracing::info!(pod = %record.pod.key, uid = %record.pod.uid, "the pod begins again");
+        let (mut origin, inbox, pod) = (Origin::Recorded, Arc::clone(&slot.inbox), Arc::clone(&record.pod));
+        let still_lacks = record.lacks_ports() && self.offer(&slots, &pod) != PortOffer::Free;
+        if !slots.shutting_down && !still_lacks {
+            tracing::info!(pod = %pod.key, uid = %pod.uid, "the pod begins again");
             record.begin_again(self.ports.clock().now());
+            self.judge_ports(&slots, &mut record);
             origin = Origin::Rebooted;
         }
-        self.employ(Arc::clone(&slot.inbox), record, origin);
+        self.employ(inbox, record, origin);
+        self.await_ports(&pod);
     }
 
     /// Has a pod fail that is not taken up, in the kubelet's words.
@@ -383,6 +407,7 @@ impl<P: Ports> Shared<P> {
             failures: &Default::default(),
             pod_failure: None,
             course: Course::Running,
+            host_ips: &self.ports.node_addresses(),
             verdict: None,
             previous: None,
             now,
@@ -396,6 +421,7 @@ impl<P: Ports> Shared<P> {
             deletion: None,
             phase: WorkerPhase::Syncing,
             settled: false,
+            ports: PortHold::None,
             version: 0,
         }
     }

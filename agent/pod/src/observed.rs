@@ -1,5 +1,7 @@
 //! What the runtime has of a pod, as it tells it.
 
+use std::net::IpAddr;
+
 use coracle_model::{ContainerId, Signal};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,9 @@ pub struct Observed {
     pub sandbox: SandboxState,
     /// How often the sandbox was made again: 0 for the pod's first. As in the CRI's sandbox metadata.
     pub sandbox_attempt: u32,
+    /// The sandbox's own addresses, at most one of a family, the node's primary family first. None in the host's
+    /// network.
+    pub addresses: Vec<IpAddr>,
     /// Every container not yet removed, in order of creation.
     pub containers: Vec<ObservedContainer>,
 }
@@ -28,7 +33,7 @@ pub enum SandboxState {
     /// None was made, or it was removed.
     #[default]
     Absent,
-    /// pause runs.
+    /// pause runs, and its network is set up.
     Ready,
     /// pause died: its containers were killed and a new sandbox is needed.
     Dead,

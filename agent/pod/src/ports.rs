@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,6 +221,9 @@ pub trait Ports: Send + Sync + 'static {
     /// Whether the node takes a new pod up: the kubelet's admission. Answers from memory. A pod is asked about
     /// once; one that is refused has failed with that.
     fn admit(&self, pod: &Pod) -> Result<(), Refusal>;
+
+    /// The node's addresses: at most one of a family, its primary family first. Answers from memory.
+    fn node_addresses(&self) -> Arc<[IpAddr]>;
 
     /// The container runtime.
     fn runtime(&self) -> &Self::Runtime;

@@ -8,6 +8,7 @@ use coracle_model::{ContainerId, ContainerState, ManifestSource, Pod, PodStatus,
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::NODE_PORTS;
 use crate::ports::Findings;
 
 /// What of a pod survives the agent and cannot be learned from the runtime.
@@ -20,10 +21,14 @@ pub struct PodRecord {
     pub source: Option<ManifestSource>,
     /// When the node took it up: `status.startTime`.
     pub start_time: Timestamp,
+    /// Nothing is made of it yet: a pod has ports of the host that it asks for, and is being ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits_for_ports: bool,
     /// Set once its removal was asked for. Never taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
-    /// Set once it comes to its end without being removed. Taken back only where the node's shutdown was why.
+    /// Set once it comes to its end without being removed. Taken back only where the node's shutdown was why, or
+    /// that another pod had its ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
     /// The status it ended with, once its phase is terminal. Its containers may be removed by then.
@@ -84,7 +89,8 @@ pub enum Shutdown {
 /// Why the node ends a pod, which has failed with that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// `status.reason`: `DeadlineExceeded`, `Evicted`, `Terminated`, `NodeShutdown`, `SysctlForbidden`.
+    /// `status.reason`: `DeadlineExceeded`, `Evicted`, `Terminated`, `NodeShutdown`, `NodePorts`,
+    /// `SysctlForbidden`.
     pub reason: String,
     /// `status.message`: for people.
     pub message: String,
@@ -141,6 +147,7 @@ impl PodRecord {
             pod,
             source,
             start_time,
+            waits_for_ports: false,
             deletion: None,
             ending: None,
             finished: None,
@@ -152,20 +159,28 @@ impl PodRecord {
         }
     }
 
-    /// Whether only a shutdown of the node has ended, or ends, the pod, so that it begins again with the node: one
-    /// of a manifest, as a kubelet begins with its static pods again. What came from elsewhere has failed for good.
+    /// Whether the pod begins again once what has ended it, or kept it from being taken up, is over: the node's
+    /// shutdown, as a kubelet begins with its static pods again, or another pod with its ports. Only one of a manifest
+    /// does. What came from elsewhere has failed for good.
     pub fn begins_again(&self) -> bool {
-        let shutdown = self.ending.as_ref().and_then(|ending| ending.shutdown);
-        shutdown.is_some() && self.source.is_some() && self.deletion.is_none()
+        let shutdown = self.ending.as_ref().is_some_and(|ending| ending.shutdown.is_some());
+        (shutdown || self.lacks_ports()) && self.source.is_some() && self.deletion.is_none()
+    }
+
+    /// Whether it was not taken up because another pod had ports of the host that it asks for.
+    pub(crate) fn lacks_ports(&self) -> bool {
+        let verdict = self.ending.as_ref().and_then(|ending| ending.verdict.as_ref());
+        verdict.is_some_and(|verdict| verdict.refused && verdict.reason == NODE_PORTS)
     }
 
     /// Takes the end of a pod that [begins again](Self::begins_again) back: from now on its containers are such
     /// that ended, and its restart policy decides. That the shutdown ended them was no crash.
     pub(crate) fn begin_again(&mut self, now: Timestamp) {
+        let never = self.lacks_ports();
         let Some(ending) = self.ending.take() else { return };
         self.progress.clear();
         let finished = self.finished.take();
-        if ending.shutdown == Some(Shutdown::Refused) {
+        if never || ending.shutdown == Some(Shutdown::Refused) {
             (self.start_time, self.seen) = (now, None);
             return;
         }

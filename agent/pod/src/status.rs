@@ -7,6 +7,7 @@ mod phase;
 pub(crate) use self::container::RESTARTING_ALL;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use coracle_model::{ContainerState, ContainerStatus, PodPhase, PodStatus, qos_class};
 use jiff::Timestamp;
@@ -29,6 +30,8 @@ pub(crate) struct Notes<'a> {
     pub(crate) pod_failure: Option<&'a Failure>,
     /// Whether containers may still be started.
     pub(crate) course: Course,
+    /// The node's addresses, the primary family first.
+    pub(crate) host_ips: &'a [IpAddr],
     /// Why the node ends the pod.
     pub(crate) verdict: Option<&'a Verdict>,
     /// The status before this one.
@@ -74,6 +77,8 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
         conditions: Vec::new(),
         reason: verdict.map(|verdict| verdict.reason.clone()),
         message: verdict.map(|verdict| verdict.message.clone()),
+        host_ips: notes.host_ips.to_vec(),
+        pod_ips: pod_ips(scene, notes),
         start_time: Some(notes.start_time),
         init_container_statuses,
         container_statuses,
@@ -86,6 +91,17 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
         status.container_statuses.clear();
     }
     status
+}
+
+/// The pod's addresses. As in the kubelet: where no sandbox has any, the last that were known.
+fn pod_ips(scene: &Scene<'_>, notes: &Notes<'_>) -> Vec<IpAddr> {
+    if scene.pod.spec.host.network {
+        return notes.host_ips.to_vec();
+    }
+    match &scene.observed.addresses[..] {
+        [] => notes.previous.map(|previous| previous.pod_ips.clone()).unwrap_or_default(),
+        own => own.to_vec(),
+    }
 }
 
 /// The kubelet's last word on a pod: containers of an initialized pod that never ran count as failed.

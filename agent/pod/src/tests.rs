@@ -1,11 +1,13 @@
 //! Tests that need more than one module: values for all of them, the ports' fake, whole lives of pods.
 
+mod addresses;
 mod configuration;
 mod ending;
 mod ephemeral;
 mod every;
 mod fake;
 mod hooks;
+mod host_ports;
 mod measuring;
 mod node;
 mod planning;

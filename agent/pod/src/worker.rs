@@ -23,6 +23,7 @@ use self::measuring::Measuring;
 use self::results::Failing;
 use crate::act::Acting;
 use crate::action::{Action, Index, Step};
+use crate::admission::PortHold;
 use crate::backoff::{self, CrashLoop};
 use crate::board::{Board, WorkerPhase};
 use crate::ephemeral::NotAdded;
@@ -85,7 +86,7 @@ pub(crate) struct Worker<P: Ports> {
     /// When what was seen is put on record.
     keep_at: Option<Instant>,
     status: Option<Arc<PodStatus>>,
-    published: Option<(WorkerPhase, Option<Deletion>, bool)>,
+    published: Option<(WorkerPhase, Option<Deletion>, bool, PortHold)>,
     /// What ended it is over: it begins again once its end is on record.
     again: bool,
 }
@@ -127,6 +128,12 @@ impl<P: Ports> Worker<P> {
         let ending = record.ending.as_ref().map(|it| moment.deadline(it.since, it.grace));
         for ended in past.iter().filter(|past| past::ended_with_machine(past)) {
             record.streak_base.insert(ended.name.clone(), ended.attempt.saturating_add(1));
+        }
+        if origin == Origin::Rebooted
+            && let Some(seen) = &mut record.seen
+        {
+            // Those of a sandbox that is no more: others may have them by now.
+            Arc::make_mut(seen).pod_ips.clear();
         }
         let has_probes = record.pod.all_containers().any(|container| !container.probes.is_empty());
         let ended = removal.is_some() || ending.is_some() || record.finished.is_some();
@@ -183,6 +190,9 @@ impl<P: Ports> Worker<P> {
                 self.accept_eviction(eviction);
             }
             self.again |= orders.begin_again;
+            if orders.ports_free {
+                self.have_ports();
+            }
             if orders.retry_images {
                 self.failing.retain(|step, _| !matches!(step, Step::Image(_)));
             }
@@ -212,6 +222,19 @@ impl<P: Ports> Worker<P> {
         self.failing.retain(|step, _| !step.reads_config());
         self.outdated = self.acting.steps().filter(|step| step.reads_config()).collect();
         self.stale = true;
+    }
+
+    /// Nobody has the ports of the host any more that the pod lacks. What is made of it from now on is on record as
+    /// a pod's that has them.
+    fn have_ports(&mut self) {
+        self.again |= self.record.lacks_ports();
+        if std::mem::take(&mut self.record.waits_for_ports) {
+            self.record.start_time = self.ports.clock().now();
+            // One that is being written does not say so yet.
+            self.acting.give_up(Step::SaveRecord);
+            self.unsaved = true;
+            self.recorded = false;
+        }
     }
 
     /// Goes to a later phase and gives up what the one before had under way.
@@ -245,7 +268,7 @@ impl<P: Ports> Worker<P> {
         self.follow_probes(&observed);
         let (mut actions, mut timer) = (Vec::new(), Timer::default());
         // Nothing is made before the pod is on record, or a restart of the agent would not find it.
-        if self.phase == WorkerPhase::Syncing && self.recorded {
+        if self.phase == WorkerPhase::Syncing && self.recorded && !self.record.waits_for_ports {
             actions = self.sync(&observed, moment, &mut timer);
             if self.stale && self.phase == WorkerPhase::Syncing {
                 actions.push(Action::RefreshVolumes);

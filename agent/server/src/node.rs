@@ -1,7 +1,6 @@
 //! What the server needs of the node it speaks for.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +17,6 @@ use tokio::sync::watch;
 pub trait Node: Send + Sync + 'static {
     /// The node's name: `spec.nodeName` of every pod.
     fn name(&self) -> &str;
-
-    /// The node's address, when it has one: `status.hostIP` of every pod.
-    fn address(&self) -> Option<IpAddr>;
 
     /// Every pod the node has, at most one of a namespace and name.
     ///

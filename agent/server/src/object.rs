@@ -12,7 +12,7 @@ pub(crate) const API_VERSION: &str = "v1";
 
 /// A pod as `v1 Pod`: what was asked for, with what is seen and where it stands.
 pub(crate) fn pod(entry: &PodEntry, node: &dyn Node) -> Value {
-    let place = encode::Node { name: node.name(), address: node.address() };
+    let place = encode::Node { name: node.name() };
     let mut object = encode::pod(&entry.pod, &entry.status, &place);
     let metadata = &mut object["metadata"];
     metadata["resourceVersion"] = json!(entry.version.to_string());

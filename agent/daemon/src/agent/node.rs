@@ -1,7 +1,6 @@
 //! The node, as the server sees it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,10 +38,6 @@ pub(crate) struct AgentNode {
 impl Node for AgentNode {
     fn name(&self) -> &str {
         self.facts.name()
-    }
-
-    fn address(&self) -> Option<IpAddr> {
-        self.facts.addresses().first().copied()
     }
 
     fn pods(&self) -> Vec<PodEntry> {

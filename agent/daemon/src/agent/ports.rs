@@ -10,6 +10,7 @@ mod probe;
 mod runtime;
 mod volume;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ pub(crate) struct NodePorts {
     probes: ProbePort,
     hooks: HookPort,
     sysctls: SysctlPolicy,
+    node: NodeFacts,
 }
 
 /// What the ports are made of.
@@ -102,11 +104,10 @@ impl Configuration {
 // === impl NodePorts ===
 
 impl NodePorts {
-    /// `changes` is told of pods whose probes have found something new.
     /// `changes` are told of the pods whose probes have found something new.
     pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
         let Parts { runtime, store, volumes, dirs, records, events, configuration, names, sysctls } = parts;
-        let events = EventPort::new(events);
+        let (events, node) = (EventPort::new(events), configuration.node.clone());
         let prober = Arc::new(Prober::new(ProbedNode::new(runtime.clone(), events.clone(), changes))?);
         Ok(Self {
             runtime: RuntimePort::new(
@@ -124,6 +125,7 @@ impl NodePorts {
             probes: ProbePort::new(Arc::clone(&prober)),
             hooks: HookPort::new(prober),
             sysctls,
+            node,
         })
     }
 }
@@ -141,6 +143,10 @@ impl Ports for NodePorts {
     fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
         let forbidden = |message| Refusal { reason: "SysctlForbidden", message };
         self.sysctls.check(pod).map_err(forbidden)
+    }
+
+    fn node_addresses(&self) -> Arc<[IpAddr]> {
+        self.node.addresses()
     }
 
     fn runtime(&self) -> &RuntimePort {

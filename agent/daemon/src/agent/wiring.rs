@@ -19,6 +19,7 @@ use coracle_server::{Problem, Socket};
 use coracle_volume::Volumes;
 use tokio::sync::{mpsc, watch};
 
+use super::addresses::NodeAddresses;
 use super::event::NodeEvents;
 use super::facts::NodeFacts;
 use super::lock::lock;
@@ -79,7 +80,12 @@ impl Agent {
         let node_events = NodeEvents::new(events.clone(), config);
         node_events.starting();
         let (probes_tell, found) = mpsc::unbounded_channel();
-        let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone());
+        let facts = NodeFacts::new(
+            config.node_name.as_str(),
+            &config.root_dir,
+            kubepods.clone(),
+            NodeAddresses::new(&[]),
+        );
         let configs = ConfigStore::default();
         let parts = Parts {
             runtime: runtime.clone(),
@@ -104,6 +110,7 @@ impl Agent {
                 tracing::error!(%error, "a pod is not taken over");
             }
         }
+        pods.all_are_adopted();
         let adopted = adopted.into_iter().map(|found| found.record).collect();
         tokio::spawn(forward(changes, pods.clone()));
         tokio::spawn(forward(found, pods.clone()));
@@ -164,7 +171,12 @@ pub(super) async fn remove_all_pods(
 ) -> anyhow::Result<()> {
     let dirs = PodDirs::new(&config.root_dir);
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
-    let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone());
+    let facts = NodeFacts::new(
+        config.node_name.as_str(),
+        &config.root_dir,
+        kubepods.clone(),
+        NodeAddresses::new(&[]),
+    );
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = record_dir(config)?;
     let (probes_tell, _found) = mpsc::unbounded_channel();

@@ -111,7 +111,9 @@ fn describe(pod: &Pod, events: &[Event], now: Timestamp) -> String {
         }
     }
     head.push(("IP", status.pod_ip.clone()));
+    head.push(("IPs", if status.pod_ips.is_empty() { "<none>".to_owned() } else { String::new() }));
     page.fields(0, 18, &head);
+    status.pod_ips.iter().for_each(|address| page.fields(2, 16, &[("IP", address.ip.clone())]));
     for (title, containers, statuses) in [
         ("Init Containers", &spec.init_containers, &status.init_container_statuses),
         ("Containers", &spec.containers, &status.container_statuses),

@@ -90,11 +90,7 @@ fn convert(
     if let (Some(number), Some(protocol)) = (host_number, protocol)
         && !place.ports.insert((protocol, address, number))
     {
-        let word = match protocol {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-            Protocol::Sctp => "SCTP",
-        };
+        let word = protocol.as_str();
         let address = host_ip.as_deref().unwrap_or_default();
         faults.duplicate(&host_path, &format!("{word}/{address}/{number}"));
     }

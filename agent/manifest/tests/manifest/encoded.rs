@@ -59,6 +59,8 @@ fn status() -> PodStatus {
         }],
         reason: None,
         message: None,
+        host_ips: vec!["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()],
+        pod_ips: vec!["10.83.0.7".parse().unwrap()],
         start_time: at("2026-01-02T03:04:04.5Z"),
         init_container_statuses: vec![container("prepare", ContainerState::Terminated(never))],
         container_statuses: vec![running.clone(), container("shell", ContainerState::Waiting(waiting))],
@@ -70,26 +72,17 @@ fn status() -> PodStatus {
 #[test]
 fn a_status_is_written_as_kubernetes_writes_it() {
     let pod = one(include_str!("good/two-containers.yaml"));
-    let node = encode::Node { name: "node-1", address: Some("192.0.2.10".parse().unwrap()) };
+    let node = encode::Node { name: "node-1" };
     let object = encode::pod(&pod, &status(), &node);
     assert_eq!(object["metadata"]["creationTimestamp"], "2026-01-02T03:04:04Z");
     assert_eq!(object["spec"]["nodeName"], "node-1");
     insta::assert_json_snapshot!("status", object["status"]);
 }
 
-#[test]
-fn a_host_network_pod_has_the_nodes_address() {
-    let pod = one(include_str!("good/static-etcd.yaml"));
-    let node = encode::Node { name: "node-1", address: Some("2001:db8::1".parse().unwrap()) };
-    let object = encode::pod(&pod, &status(), &node);
-    assert_eq!(object["status"]["podIP"], "2001:db8::1");
-    assert_eq!(object["status"]["podIPs"], serde_json::json!([{ "ip": "2001:db8::1" }]));
-}
-
 /// What `coracle get pods -o json` prints can be given to the node again.
 #[test]
 fn an_encoded_list_decodes_to_the_same_pods() {
-    let node = encode::Node { name: "node-1", address: None };
+    let node = encode::Node { name: "node-1" };
     let pods = [one(include_str!("good/two-containers.yaml")), one(include_str!("good/exported.yaml"))];
     let list = encode::pod_list(pods.iter().map(|pod| encode::pod(pod, &status(), &node)));
     let again = coracle_manifest::decode("again.json", list.to_string().as_bytes()).unwrap();

@@ -36,13 +36,15 @@ fn an_ephemeral_container_is_defaulted_as_any_other() {
         conditions: Vec::new(),
         reason: None,
         message: None,
+        host_ips: Vec::new(),
+        pod_ips: Vec::new(),
         start_time: None,
         init_container_statuses: Vec::new(),
         container_statuses: Vec::new(),
         ephemeral_container_statuses: Vec::new(),
         qos_class: QosClass::BestEffort,
     };
-    let shown = encode::pod(&pod, &status, &encode::Node { name: "node", address: None });
+    let shown = encode::pod(&pod, &status, &encode::Node { name: "node" });
     insta::assert_json_snapshot!("ephemeral", shown["spec"]["ephemeralContainers"]);
 }
 

@@ -6,6 +6,7 @@ mod runtime;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ pub(crate) struct State {
     pub(crate) exit_code: i32,
     /// What measuring the volumes of pods takes, and finds.
     pub(crate) measuring: (Duration, Option<String>),
+    /// The node's addresses.
+    pub(crate) node_addresses: Vec<IpAddr>,
     counter: u8,
 }
 
@@ -211,6 +214,7 @@ impl Fake {
         let rebooted = checkpoints.into_iter().filter(|(uid, _)| !records.contains_key(uid));
         rebooted.for_each(|(_, record)| pods.adopt_after_reboot(record).unwrap());
         records.into_values().for_each(|record| pods.adopt(record).unwrap());
+        pods.all_are_adopted();
         pods
     }
 
@@ -375,6 +379,10 @@ impl Ports for Fake {
             Some(message) => Err(Refusal { reason: "Forbidden", message: message.clone() }),
             None => Ok(()),
         }
+    }
+
+    fn node_addresses(&self) -> Arc<[IpAddr]> {
+        self.with(|state| state.node_addresses.as_slice().into())
     }
 
     fn runtime(&self) -> &Self {

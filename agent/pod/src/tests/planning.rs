@@ -14,7 +14,7 @@ use crate::scene::Scene;
 use RestartPolicy::{Always, Never, OnFailure};
 
 fn observed(sandbox: SandboxState, containers: Vec<ObservedContainer>) -> Observed {
-    Observed { sandbox, sandbox_attempt: 0, containers }
+    Observed { sandbox, containers, ..Observed::default() }
 }
 
 pub(crate) fn ready(containers: Vec<ObservedContainer>) -> Observed {

@@ -48,13 +48,14 @@ impl Seen<'_> {
     /// The status of a pod with one app container, `web`.
     fn status(self) -> PodStatus {
         let observed =
-            Observed { sandbox: SandboxState::Ready, sandbox_attempt: 0, containers: self.containers };
+            Observed { sandbox: SandboxState::Ready, containers: self.containers, ..Observed::default() };
         let notes = Notes {
             start_time: at(50),
             back_off: &self.back_off,
             failures: &self.failures,
             pod_failure: None,
             course: self.course,
+            host_ips: &[],
             verdict: self.verdict.as_ref(),
             previous: self.previous.as_ref(),
             now: at(self.now),

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Worker;
 use super::results::Failing;
 use crate::action::Step;
+use crate::admission::PortHold;
 use crate::board::{PodSnapshot, WorkerPhase};
 use crate::ports::{Failure, Observed, Ports};
 use crate::status::{self, Course, Notes};
@@ -23,7 +24,8 @@ impl<P: Ports> Worker<P> {
             None => self.compute_status(observed, now, Course::Stopping),
         };
         let settled = self.is_settled();
-        let state = (self.phase, self.record.deletion, settled);
+        let ports = self.port_hold();
+        let state = (self.phase, self.record.deletion, settled, ports);
         if self.published == Some(state) && self.status.as_deref() == Some(&status) {
             return;
         }
@@ -37,8 +39,23 @@ impl<P: Ports> Worker<P> {
             deletion: self.record.deletion,
             phase: self.phase,
             settled,
+            ports,
             version: 0,
         });
+    }
+
+    /// What it has of the host's ports.
+    fn port_hold(&self) -> PortHold {
+        let verdict = self.record.ending.as_ref().and_then(|ending| ending.verdict.as_ref());
+        match self.phase {
+            _ if self.record.lacks_ports() => PortHold::Lacked,
+            _ if verdict.is_some_and(|verdict| verdict.refused) => PortHold::None,
+            WorkerPhase::Syncing if self.record.waits_for_ports => PortHold::Awaited,
+            WorkerPhase::Syncing => PortHold::Held,
+            WorkerPhase::Terminating => PortHold::Ending,
+            WorkerPhase::Terminated if !self.released.sandbox => PortHold::Ending,
+            WorkerPhase::Terminated | WorkerPhase::Gone => PortHold::None,
+        }
     }
 
     /// The pod's status.
@@ -69,8 +86,8 @@ impl<P: Ports> Worker<P> {
                 failures: &failures,
                 pod_failure,
                 course,
+                host_ips: &self.ports.node_addresses(),
                 verdict: self.record.ending.as_ref().and_then(|ending| ending.verdict.as_ref()),
-
                 previous: self.status.as_deref(),
                 now,
             },

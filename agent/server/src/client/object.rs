@@ -322,6 +322,12 @@ objects! {
         size_limit: Option<String>,
     }
 
+    /// `podIPs[]`.
+    PodIp {
+        /// One of its addresses.
+        ip: String,
+    }
+
     /// `status`.
     PodStatus {
         /// The short form.
@@ -333,6 +339,9 @@ objects! {
         /// Its address.
         #[serde(rename = "podIP")]
         pod_ip: String,
+        /// All of them.
+        #[serde(rename = "podIPs")]
+        pod_ips: Vec<PodIp>,
         /// The node's address.
         #[serde(rename = "hostIP")]
         host_ip: String,

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -65,6 +64,8 @@ impl TestNode {
                     conditions: Vec::new(),
                     reason: None,
                     message: None,
+                    host_ips: vec![[192, 0, 2, 1].into()],
+                    pod_ips: Vec::new(),
                     start_time: Some(Timestamp::UNIX_EPOCH),
                     init_container_statuses: Vec::new(),
                     container_statuses: containers,
@@ -195,10 +196,6 @@ fn id(attempt: u32) -> ContainerId {
 impl Node for TestNode {
     fn name(&self) -> &str {
         "node"
-    }
-
-    fn address(&self) -> Option<IpAddr> {
-        Some([192, 0, 2, 1].into())
     }
 
     fn pods(&self) -> Vec<PodEntry> {

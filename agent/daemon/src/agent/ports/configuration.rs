@@ -10,6 +10,7 @@ mod resource;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use coracle_controller::Configs;
@@ -29,6 +30,8 @@ pub(super) struct Sources<'a> {
     pub(super) pod: &'a Pod,
     pub(super) configs: &'a Configs,
     pub(super) node: &'a NodeNow,
+    /// The pod's own addresses; those of the host's network are the node's.
+    pub(super) addresses: &'a [IpAddr],
 }
 
 impl Sources<'_> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use coracle_model::{Container, EventType, Pod, PodUid};
@@ -62,10 +63,11 @@ impl Naming {
         pod: &Pod,
         container: &Container,
         sandbox: u32,
+        addresses: &[IpAddr],
     ) -> Result<Vec<RequestMount>, Failure> {
         let files = self.files(&pod.uid);
         if !files.has(sandbox) {
-            files.write(sandbox, &self.content(pod)?).map_err(failure("CreateContainerError"))?;
+            files.write(sandbox, &self.content(pod, addresses)?).map_err(failure("CreateContainerError"))?;
         }
         let own = |file: &NameFile| {
             container.volume_mounts.iter().any(|mount| mount.mount_path.trim_end_matches('/') == file.path())
@@ -88,7 +90,7 @@ impl Naming {
         NameFiles::new(self.dirs.names(pod))
     }
 
-    fn content(&self, pod: &Pod) -> Result<Content, Failure> {
+    fn content(&self, pod: &Pod, addresses: &[IpAddr]) -> Result<Content, Failure> {
         let host = Resolver::of_host(self.settings.resolv_conf.as_deref());
         let host = host.map_err(failure("CreateContainerError"))?;
         let (resolver, problems) = Resolver::of_pod(pod, &host, &self.settings.cluster);
@@ -102,7 +104,7 @@ impl Naming {
         } else {
             let names =
                 pod.names(&self.settings.cluster.domain).map_err(failure("CreateContainerConfigError"))?;
-            hosts(Names::Own { names: &names, addresses: &[] }, aliases)
+            hosts(Names::Own { names: &names, addresses }, aliases)
         };
         Ok(Content { hostname: self.hostname(pod)?, hosts, resolv_conf: resolver.to_string() })
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ struct Ordered {
     attempt: u32,
     /// How many sandboxes the pod had before the one it is made in.
     sandbox: u32,
+    /// The pod's own.
+    addresses: Vec<IpAddr>,
     image: ImageRef,
 }
 
@@ -107,12 +110,14 @@ impl ports::Runtime for RuntimePort {
         let id = ContainerId::random();
         let (composer, uid) = (Arc::clone(&self.composer), pod.uid.clone());
         let configs = composer.configuration.of(pod).await;
+        let observed = self.observe(&pod.uid);
         let ordered = Ordered {
             id,
             pod: Arc::clone(pod),
             container: container.clone(),
             attempt,
-            sandbox: self.runtime.observe(&pod.uid).sandbox_attempt,
+            sandbox: observed.sandbox_attempt,
+            addresses: observed.addresses,
             image: image.clone(),
         };
         let composed = blocking({
@@ -172,6 +177,7 @@ impl ports::Runtime for RuntimePort {
                 SandboxStage::Dead => SandboxState::Dead,
             },
             sandbox_attempt: snapshot.sandbox_attempt,
+            addresses: Vec::new(),
             containers: snapshot.containers.into_iter().map(observed).collect(),
         }
     }
@@ -201,11 +207,11 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
 
 impl Composer {
     fn compose(&self, ordered: Ordered, configs: &Configs) -> Result<ContainerRequest, Failure> {
-        let Ordered { id, pod, container, attempt, sandbox, image } = ordered;
+        let Ordered { id, pod, container, attempt, sandbox, addresses, image } = ordered;
         let (pod, image) = (&pod, self.image(&image)?);
         let config = &image.document.config;
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
-        let environment = self.environment(pod, &container, configs)?;
+        let environment = self.environment(pod, &container, configs, &addresses)?;
         let process = effective_process(&container, &environment, config, &self.naming.hostname(pod)?)
             .map_err(created)?;
         let stop_signal = match (container.lifecycle.stop_signal, process.stop_signal.as_deref()) {
@@ -222,7 +228,7 @@ impl Composer {
         if !env.iter().any(|(name, _)| name == "HOME") {
             env.push(("HOME".to_owned(), user.home));
         }
-        let mut mounts = self.naming.mounts(pod, &container, sandbox)?;
+        let mut mounts = self.naming.mounts(pod, &container, sandbox, &addresses)?;
         for mount in &container.volume_mounts {
             let prepared = self.volumes.mount(pod, mount).map_err(failure("CreateContainerConfigError"))?;
             mounts.push(RequestMount { destination: mount.mount_path.clone(), mount: prepared.fd });
@@ -250,12 +256,13 @@ impl Composer {
         pod: &Pod,
         container: &Container,
         configs: &Configs,
+        addresses: &[IpAddr],
     ) -> Result<Vec<EnvEntry>, Failure> {
         let read_file = |selector: &FileKeySelector| {
             let read = self.volumes.read_file(pod, &selector.volume, Path::new(&selector.path), MAX_ENV_FILE);
             read.map_err(|error| error.to_string())
         };
-        let sources = Sources { pod, configs, node: &self.configuration.node.now() };
+        let sources = Sources { pod, configs, node: &self.configuration.node.now(), addresses };
         configuration::resolve(container, sources, &read_file)
     }
 

@@ -65,8 +65,7 @@ impl ports::Volumes for VolumePort {
             let _busy = busy;
             let node = node.now();
             let mut payloads = BTreeMap::new();
-            for (volume, payload) in payloads_of(&pod, Sources { pod: &pod, configs: &configs, node: &node })
-            {
+            for (volume, payload) in payloads_of(&pod, &configs, &node) {
                 match payload {
                     Ok(payload) => drop(payloads.insert(volume.name.clone(), payload)),
                     // A container that is started again finds what the volume held.
@@ -142,7 +141,7 @@ impl ports::Volumes for VolumePort {
 /// or a key, in words.
 fn refresh(volumes: &Volumes, pod: &Pod, configs: &Configs, node: &NodeNow) -> Result<Vec<String>, Failure> {
     let mut problems = Vec::new();
-    for (volume, payload) in payloads_of(pod, Sources { pod, configs, node }) {
+    for (volume, payload) in payloads_of(pod, configs, node) {
         if !volumes.is_written(pod, volume) {
             continue;
         }
@@ -162,8 +161,11 @@ fn refresh(volumes: &Volumes, pod: &Pod, configs: &Configs, node: &NodeNow) -> R
 /// The pod's volumes of configuration, each with what is to be in it.
 fn payloads_of<'a>(
     pod: &'a Pod,
-    sources: Sources<'a>,
+    configs: &'a Configs,
+    node: &'a NodeNow,
 ) -> impl Iterator<Item = (&'a Volume, Result<Payload, String>)> {
+    // Only variables tell addresses.
+    let sources = Sources { pod, configs, node, addresses: &[] };
     pod.spec.volumes.iter().filter_map(move |volume| match &volume.source {
         VolumeSource::Projected(projected) => Some((volume, payload(projected, sources))),
         _ => None,

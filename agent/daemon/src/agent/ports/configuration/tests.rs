@@ -1,6 +1,7 @@
 //! Variables and files, from values.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use coracle_controller::Configs;
@@ -39,6 +40,7 @@ struct Test {
     pod: Pod,
     configs: Configs,
     node: NodeNow,
+    addresses: Vec<IpAddr>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -78,19 +80,21 @@ impl Test {
             },
             node: NodeNow {
                 name: "node-1".to_owned(),
-                addresses: known(vec![[192, 168, 0, 7].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 7].into()]),
+                addresses: [[192, 168, 0, 7].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 7].into()].into(),
                 allocatable: known(Ok(Allocatable {
                     cpu: 3500,
                     memory: 8 << 30,
                     ephemeral_storage: 99 << 30,
                 })),
             },
+            addresses: Vec::new(),
             files: BTreeMap::new(),
         }
     }
 
     fn sources(&self) -> Sources<'_> {
-        Sources { pod: &self.pod, configs: &self.configs, node: &self.node }
+        let Self { pod, configs, node, addresses, .. } = self;
+        Sources { pod, configs, node, addresses }
     }
 
     fn resolve(&self, from: Vec<EnvFrom>, env: Vec<(&str, EnvValue)>) -> Result<Vec<EnvEntry>, String> {
@@ -295,10 +299,13 @@ fn fields_and_resources() {
     assert_eq!(missing, "container gone not found");
     let own = test.value(EnvValue::Field(PodField::PodIp)).unwrap_err();
     assert!(own.contains("no IP address"), "{own}");
+    test.addresses = vec![[10, 83, 0, 2].into(), [0xfd83, 0, 0, 0, 0, 0, 0, 2].into()];
+    assert_eq!(test.value(EnvValue::Field(PodField::PodIp)).unwrap().unwrap(), "10.83.0.2");
+    assert_eq!(test.value(EnvValue::Field(PodField::PodIps)).unwrap().unwrap(), "10.83.0.2,fd83::2");
     test.pod.spec.host.network = true;
     assert_eq!(test.value(EnvValue::Field(PodField::PodIp)).unwrap().unwrap(), "192.168.0.7");
     assert_eq!(test.value(EnvValue::Field(PodField::PodIps)).unwrap().unwrap(), "192.168.0.7,fd00::7");
-    test.node.addresses = known(Vec::new());
+    test.node.addresses = Arc::default();
     let unknown = test.value(EnvValue::Field(PodField::HostIp)).unwrap_err();
     assert!(unknown.starts_with("host IP unknown"), "{unknown}");
 }
