@@ -5,18 +5,23 @@
 //! of an element tells whose it is (`<network>/<container id>/<interface>`), for `nft list table inet coracle` and for
 //! whoever collects what nobody needs. Nothing of any other table is ever changed.
 
+mod conntrack;
 mod element;
 mod entry;
 mod error;
 mod expression;
+mod forward;
 mod owner;
 mod schema;
 mod table;
 mod transaction;
+mod watch;
 mod whole;
 
+pub use conntrack::Conntrack;
 pub use entry::{Entry, Part, PortMap, Protocol};
 pub use error::Error;
 pub use owner::Owner;
 pub use schema::TABLE;
 pub use table::Nftables;
+pub use watch::{Change, Watch};

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::element::{Element, Present, get_all, present};
 use crate::schema::Set;
 use crate::transaction::{Transaction, get_generation, in_family};
+use crate::watch::note_own;
 use crate::{Entry, Error, Owner, Part};
 
 /// How often something is tried that others keep changing.
@@ -295,7 +296,14 @@ impl Nftables {
         if transaction.is_empty() {
             return Ok(Commit::Done);
         }
+        let generation = transaction.generation();
         let outcome = self.socket.attempt(transaction.into_batch())?;
+        if outcome.failures.is_empty() {
+            if let Some(generation) = generation {
+                note_own(generation);
+            }
+            return Ok(Commit::Done);
+        }
         let known = |errno| match errno {
             Errno::RESTART => Some(Commit::Changed),
             Errno::NOENT => Some(Commit::Absent),
@@ -304,7 +312,6 @@ impl Nftables {
         };
         let mut known = outcome.failures.iter().map(|failure| known(failure.errno));
         match known.next() {
-            None => Ok(Commit::Done),
             Some(Some(first)) if known.all(|one| one.is_some()) => Ok(first),
             _ => {
                 outcome.into_result()?;

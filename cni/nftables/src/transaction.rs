@@ -36,6 +36,7 @@ const TYPE_BITS: u32 = 6;
 /// Requests that are done together or not at all.
 pub(crate) struct Transaction {
     batch: Batch,
+    generation: Option<u32>,
     /// The last one, which is to be acknowledged: that before the end of the batch, because Linux before 6.10 does
     /// not acknowledge the end.
     last: Option<(Cow<'static, str>, u16, NetfilterMessage)>,
@@ -55,7 +56,7 @@ impl Transaction {
             },
         };
         batch.push_unacknowledged("begin a transaction", 0, &control(begin));
-        Self { batch, last: None }
+        Self { batch, generation, last: None }
     }
 
     /// Adds a request, and tells its place.
@@ -69,6 +70,11 @@ impl Transaction {
             self.batch.push_unacknowledged(what, flags, &message);
         }
         self.batch.len()
+    }
+
+    /// The generation it was made for.
+    pub(crate) fn generation(&self) -> Option<u32> {
+        self.generation
     }
 
     /// Whether nothing is asked for.

@@ -2,9 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod conntrack;
 mod elements;
+mod forward;
 mod harness;
 mod many;
+mod watch;
 mod whole;
 
 use coracle_nftables::Owner;
