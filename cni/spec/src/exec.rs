@@ -28,7 +28,7 @@ const MOST_STDOUT: usize = 4 << 20;
 /// How much is kept of what a program says on standard error, in bytes.
 const MOST_STDERR: usize = 16 << 10;
 /// How much of an answer is shown in a message, in bytes.
-const MOST_SHOWN: usize = 1 << 10;
+const MOST_SHOWN: usize = 2 << 10;
 
 /// Executes the program of this type for ADD, DEL or CHECK.
 pub(crate) fn execute_call(kind: &str, command: &'static str, call: &Call) -> Result<Vec<u8>, CniError> {
@@ -268,11 +268,30 @@ fn error_of(stdout: &[u8]) -> Option<CniError> {
     Some(CniError { code: code.unwrap_or_default(), msg, details })
 }
 
-/// The end of what was said, which is where a program says why.
+/// Beginning and end of what was said: where a program crashes it says why first, else last.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim();
-    let skipped = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= MOST_SHOWN).unwrap_or(0);
-    let shown = text.get(skipped..).unwrap_or_default();
-    if skipped == 0 { shown.to_owned() } else { format!("... {shown}") }
+    if text.len() <= MOST_SHOWN {
+        return text.to_owned();
+    }
+    let bounds = || text.char_indices().map(|(at, _)| at);
+    let head = bounds().take_while(|at| *at <= MOST_SHOWN / 4).last().unwrap_or_default();
+    let tail = bounds().find(|at| text.len() - at <= MOST_SHOWN / 4 * 3).unwrap_or(text.len());
+    format!("{} [...] {}", text.get(..head).unwrap_or_default(), text.get(tail..).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginning_and_end_are_shown_of_what_is_long() {
+        assert_eq!(excerpt(b" short\n"), "short");
+        let long = format!("panic: {}the end", "ä".repeat(5000));
+        let shown = excerpt(long.as_bytes());
+        assert!(shown.starts_with("panic: ä") && shown.ends_with("äthe end"), "{shown}");
+        assert!(shown.len() <= MOST_SHOWN + " [...] ".len());
+        assert_eq!(excerpt(&[0xff]), "\u{fffd}");
+    }
 }

@@ -1,16 +1,9 @@
 //! What a pod's namespace says of an attachment whose file is torn.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 
 use coracle_cni::{AddResult, Interface, IpConfig, NetworkNamespace, Route};
-use coracle_netlink::{Error, Message, Protocol, Socket};
-use ipnet::IpNet;
-use netlink_packet_core::ParseableParametrized as _;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use coracle_netlink::{Link, LinkId, Protocol, Socket};
 
 use super::attachment::IFNAME;
 use super::{Attach, Attached, Network};
@@ -27,9 +20,8 @@ impl Network {
     pub fn adopt(&self, attach: &Attach<'_>) -> Result<Option<Attached>, NetworkError> {
         let id = attach.id();
         self.in_turn(&id, || {
-            let known = self.of(&id);
             // One that names its network was read whole: what it does not say was not there.
-            if let Some(known) = known.filter(|known| known.list.is_some()) {
+            if let Some(known) = self.of(&id).filter(|known| known.list.is_some()) {
                 return Ok(known.attached());
             }
             let netns = NetworkNamespace::new(attach.netns);
@@ -53,114 +45,69 @@ fn found_in(netns: &NetworkNamespace) -> Result<Option<AddResult>, NetworkError>
     let namespace = netns.open().map_err(NetworkError::io("open", netns.path()))?;
     let failed = |source| NetworkError::Namespace { path: netns.path().to_owned(), source };
     let mut socket = Socket::open_in(Protocol::Route, namespace.as_fd()).map_err(failed)?;
+    let Some(link) = socket.link(LinkId::Name(IFNAME)).map_err(failed)? else { return Ok(None) };
 
-    let links = dump(&mut socket, "list interfaces", RouteNetlinkMessage::GetLink(LinkMessage::default()))
-        .map_err(failed)?;
-    let link = links.into_iter().find_map(|message| match message {
-        RouteNetlinkMessage::NewLink(link) if name_of(&link) == Some(IFNAME) => Some(link),
-        _ => None,
-    });
-    let Some(link) = link else { return Ok(None) };
-
-    let routes = dump(&mut socket, "list routes", RouteNetlinkMessage::GetRoute(RouteMessage::default()))
-        .map_err(failed)?;
-    let routes: Vec<Route> =
-        routes.iter().filter_map(|message| route_of(message, link.header.index)).collect();
-
-    let addresses =
-        dump(&mut socket, "list addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))
-            .map_err(failed)?;
-    let gateway = |address: &IpNet| {
-        let way_out = |route: &&Route| {
-            route.dst.prefix_len() == 0 && route.dst.addr().is_ipv4() == address.addr().is_ipv4()
-        };
-        routes.iter().find(way_out)?.gw
-    };
-    let ips: Vec<IpConfig> = addresses
-        .iter()
-        .filter_map(|message| address_of(message, link.header.index))
-        .map(|address| IpConfig { interface: Some(0), address, gateway: gateway(&address) })
+    let routes = socket.routes().map_err(failed)?;
+    // Routes without a gateway come with the addresses.
+    let routes: Vec<_> = routes
+        .into_iter()
+        .filter(|route| route.link == Some(link.index) && route.gateway.is_some())
+        .collect();
+    let addresses = socket.addresses(Some(link.index)).map_err(failed)?;
+    let mut ips: Vec<IpConfig> = addresses
+        .into_iter()
+        .filter(|address| address.global)
+        .map(|address| {
+            let way_out = routes.iter().find(|route| {
+                route.is_default()
+                    && route.gateway.is_some_and(|gw| gw.is_ipv4() == address.address.addr().is_ipv4())
+            });
+            let gateway = way_out.and_then(|route| route.gateway);
+            IpConfig { interface: None, address: address.address, gateway }
+        })
         .collect();
     if ips.is_empty() {
         return Ok(None);
     }
-    let interface = Interface {
-        name: IFNAME.to_owned(),
-        mac: mac_of(&link),
-        sandbox: netns.path().display().to_string(),
+    let mut interfaces = on_host(&link).map_err(failed)?;
+    let own = Some(interfaces.len());
+    interfaces.push(Interface { sandbox: netns.path().display().to_string(), ..interface(&link) });
+    for ip in &mut ips {
+        ip.interface = own;
+    }
+    let route = |route: &coracle_netlink::Route| Route {
+        dst: route.destination,
+        gw: route.gateway,
+        mtu: route.mtu,
+        advmss: route.advmss,
+        priority: route.priority,
+        table: None,
+        scope: None,
+    };
+    let routes = routes.iter().map(route).collect();
+    Ok(Some(AddResult { interfaces, ips, routes, ..AddResult::default() }))
+}
+
+/// The bridge and the host's end of a pair, in the order plugins tell them.
+fn on_host(pod: &Link) -> Result<Vec<Interface>, coracle_netlink::Error> {
+    let Some(peer) = pod.peer else { return Ok(Vec::new()) };
+    let mut socket = Socket::open(Protocol::Route)?;
+    // The number is the host's only for the end of a pair that is there.
+    let Some(end) = socket.link(LinkId::Index(peer))?.filter(|end| end.peer == Some(pod.index)) else {
+        return Ok(Vec::new());
+    };
+    let bridge = match end.controller {
+        Some(bridge) => socket.link(LinkId::Index(bridge))?,
+        None => None,
+    };
+    Ok(bridge.iter().chain([&end]).map(interface).collect())
+}
+
+fn interface(link: &Link) -> Interface {
+    Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
         ..Interface::default()
-    };
-    Ok(Some(AddResult { interfaces: vec![interface], ips, routes, ..AddResult::default() }))
-}
-
-fn dump(
-    socket: &mut Socket,
-    what: &'static str,
-    message: RouteNetlinkMessage,
-) -> Result<Vec<RouteNetlinkMessage>, Error> {
-    let parsed =
-        |message: Message| RouteNetlinkMessage::parse_with_param(&message.payload, message.kind).ok();
-    Ok(socket.dump(what, &message)?.into_iter().filter_map(parsed).collect())
-}
-
-fn name_of(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
-}
-
-fn mac_of(link: &LinkMessage) -> String {
-    let mac = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Address(mac) => {
-            Some(mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"))
-        }
-        _ => None,
-    });
-    mac.unwrap_or_default()
-}
-
-/// An address of this interface that others can reach.
-fn address_of(message: &RouteNetlinkMessage, index: u32) -> Option<IpNet> {
-    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    if message.header.index != index || message.header.scope != AddressScope::Universe {
-        return None;
     }
-    let (mut local, mut address) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => address = Some(*ip),
-            _ => {}
-        }
-    }
-    IpNet::new(local.or(address)?, message.header.prefix_len).ok()
-}
-
-/// A route over this interface that has a gateway: the others come with the addresses.
-fn route_of(message: &RouteNetlinkMessage, index: u32) -> Option<Route> {
-    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
-    let RouteMessage { header, attributes, .. } = message;
-    if header.kind != RouteType::Unicast || header.table != RouteHeader::RT_TABLE_MAIN {
-        return None;
-    }
-    let ip = |address: &RouteAddress| match address {
-        RouteAddress::Inet(ip) => Some(IpAddr::from(*ip)),
-        RouteAddress::Inet6(ip) => Some(IpAddr::from(*ip)),
-        _ => None,
-    };
-    let (mut over, mut gw, mut dst) = (None, None, None);
-    for attribute in attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => over = Some(*index),
-            RouteAttribute::Gateway(address) => gw = ip(address),
-            RouteAttribute::Destination(address) => dst = ip(address),
-            _ => {}
-        }
-    }
-    let gw = gw.filter(|_| over == Some(index))?;
-    let anywhere =
-        if gw.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let dst = IpNet::new(dst.unwrap_or(anywhere), header.destination_prefix_length).ok()?;
-    Some(Route { dst, gw: Some(gw), mtu: None, advmss: None, priority: None, table: None, scope: None })
 }

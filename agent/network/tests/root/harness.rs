@@ -1,0 +1,194 @@
+//! A node of a test's own: a network namespace, directories, and pods that are namespaces.
+
+use std::any::type_name_of_val;
+use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use coracle_linux::in_network_namespace;
+use coracle_model::{Container, Name, Pod, PodKey, PodSpec, PodUid};
+use coracle_netlink::{Batch, Link, LinkChange, LinkId, Protocol, Socket};
+use coracle_network::{Attach, Attached, DefaultNetwork, Network, NetworkError, NetworkSettings};
+use serde_json::Value;
+
+/// Where Debian's package installs plugins.
+const DEBIAN: &str = "/usr/lib/cni";
+/// Set in the process that runs inside.
+const INSIDE: &str = "CORACLE_TEST_INSIDE";
+
+/// Runs a test in a process of its own, whose network namespace nobody else has: the test calls this with all it does.
+pub(crate) fn in_own_network(work: impl FnOnce()) {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: making a network namespace needs root");
+        return;
+    }
+    if env::var_os(INSIDE).is_some() {
+        return work();
+    }
+    let name = type_name_of_val(&work);
+    let name = name.strip_suffix("::{{closure}}").unwrap_or(name);
+    let (_, name) = name.split_once("::").expect("a test is in a crate");
+    let mut inside = Command::new("unshare");
+    // Of its own: what the plugins lock (/run/xtables.lock), and the numbers of processes.
+    inside.args(["--net", "--mount", "--propagation", "private"]);
+    inside.arg(env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
+    let status = inside.env(INSIDE, "1").status().unwrap();
+    assert!(status.success(), "{name}: {status}");
+}
+
+/// Directories, and the driver.
+pub(crate) struct Node {
+    pub(crate) directory: tempfile::TempDir,
+}
+
+/// A namespace, as pause holds one.
+pub(crate) struct Sandbox {
+    holder: Child,
+    pub(crate) pod: Pod,
+    pub(crate) netns: PathBuf,
+    /// Holds the namespace, too.
+    file: Option<File>,
+}
+
+// === impl Node ===
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        let node = Self { directory: tempfile::tempdir().unwrap() };
+        fs::create_dir(node.path("conf")).unwrap();
+        fs::create_dir(node.path("bin")).unwrap();
+        // Types of ours run in the process, so Debian's have another name here.
+        for plugin in fs::read_dir(DEBIAN).expect("containernetworking-plugins is installed") {
+            let name = plugin.unwrap().file_name().into_string().unwrap();
+            symlink(Path::new(DEBIAN).join(&name), node.path("bin").join(format!("debian-{name}"))).unwrap();
+        }
+        let mut netlink = Socket::open(Protocol::Route).unwrap();
+        let mut batch = Batch::new();
+        batch.change_link(LinkId::Name("lo"), &LinkChange { up: Some(true), ..LinkChange::default() });
+        netlink.execute(batch).unwrap();
+        node
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn configure(&self, list: &Value) {
+        fs::write(self.path("conf/10-test.conflist"), list.to_string()).unwrap();
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        Network::new(NetworkSettings {
+            conf_dir: self.path("conf"),
+            bin_dirs: vec![self.path("bin")],
+            state_dir: self.path("state"),
+            default: DefaultNetwork {
+                name: "coracle".to_owned(),
+                bridge: "coracle0".to_owned(),
+                pod_cidrs: vec!["10.83.0.0/24".parse().unwrap(), "fd83::/64".parse().unwrap()],
+                data_dir: self.path("addresses"),
+            },
+            deadline: Duration::from_secs(60),
+        })
+        .unwrap()
+    }
+
+    /// Waits until these are the host's links, beside loopback: the kernel ends a namespace when it has time.
+    pub(crate) fn wait_for_links(&self, expected: &[&str]) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.links() != expected {
+            assert!(Instant::now() < deadline, "{:?}", self.links());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn links(&self) -> Vec<String> {
+        let links: Vec<Link> = Socket::open(Protocol::Route).unwrap().links().unwrap();
+        links.into_iter().map(|link| link.name).filter(|name| name != "lo").collect()
+    }
+}
+
+// === impl Sandbox ===
+
+impl Sandbox {
+    pub(crate) fn new(uid: &str) -> Self {
+        let mut holder = Command::new("unshare");
+        let mut holder = holder
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let netns = PathBuf::from(format!("/proc/{}/ns/net", holder.id()));
+        let file = Some(File::open(&netns).unwrap());
+        let name = Name::subdomain(format!("pod-{uid}")).unwrap();
+        let pod = Pod {
+            uid: uid.parse().unwrap(),
+            key: PodKey { namespace: Name::label("default").unwrap(), name },
+            labels: Default::default(),
+            annotations: Default::default(),
+            spec: PodSpec::new(vec![Container::new(Name::label("c").unwrap(), "image")]),
+            object: String::new(),
+        };
+        Self { holder, pod, netns, file }
+    }
+
+    pub(crate) fn uid(&self) -> &PodUid {
+        &self.pod.uid
+    }
+
+    pub(crate) fn attach(&self) -> Attach<'_> {
+        Attach::of_pod(&self.pod, 0, &self.netns).unwrap()
+    }
+
+    pub(crate) fn add(&self, network: &Network) -> Result<Attached, NetworkError> {
+        network.add(&self.attach())
+    }
+
+    /// What is asked of the kernel in here.
+    pub(crate) fn netlink(&self) -> Socket {
+        Socket::open_in(Protocol::Route, self.file.as_ref().unwrap().as_fd()).unwrap()
+    }
+
+    pub(crate) fn inside<T>(&self, work: impl FnOnce() -> T) -> T {
+        in_network_namespace(self.file.as_ref().unwrap().as_fd(), work).unwrap()
+    }
+
+    /// Serves one connection, which is told this pod's name.
+    pub(crate) fn serve(&self, address: IpAddr, port: u16) -> thread::JoinHandle<SocketAddr> {
+        let listener = self.inside(|| TcpListener::bind((address, port)).unwrap());
+        let name = self.pod.key.name.to_string();
+        thread::spawn(move || {
+            let (mut stream, from) = listener.accept().unwrap();
+            std::io::Write::write_all(&mut stream, name.as_bytes()).unwrap();
+            from
+        })
+    }
+
+    /// Connects from here, and is told who answers.
+    pub(crate) fn ask(&self, to: SocketAddr) -> String {
+        let mut stream = self.inside(|| TcpStream::connect_timeout(&to, Duration::from_secs(30)).unwrap());
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        text
+    }
+
+    /// Ends the namespace, as pause's death does.
+    pub(crate) fn end(&mut self) {
+        drop((self.holder.stdin.take(), self.file.take()));
+        let _ = self.holder.wait();
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
