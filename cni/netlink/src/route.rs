@@ -9,6 +9,7 @@ use netlink_packet_route::route::{
     RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::io::Errno;
 
 use crate::attribute::{address_of, find, u32_at, u32_of};
 use crate::{Batch, Error, Message, Socket};
@@ -205,7 +206,11 @@ impl Socket {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
             message.header.table = RouteHeader::RT_TABLE_MAIN;
-            let messages = self.dump("list routes", &RouteNetlinkMessage::GetRoute(message))?;
+            let messages = match self.dump("list routes", &RouteNetlinkMessage::GetRoute(message)) {
+                // Nobody has made a route of this family yet, or the kernel does not know it.
+                Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP)) => continue,
+                messages => messages?,
+            };
             let routes = messages.iter().filter_map(Route::read);
             // A kernel that knows no such question answers with more.
             found.extend(routes.filter(|route| route.table == Some(MAIN)));

@@ -27,6 +27,7 @@ fn bridge(socket: &mut Socket, name: &str, number: u8, mtu: u32) -> u32 {
 fn a_route_is_as_it_was_asked_for() {
     in_own_network(|| {
         let mut socket = Socket::open(Protocol::Route).unwrap();
+        assert_eq!(socket.routes().unwrap(), [], "where nobody has made one");
         let link = bridge(&mut socket, "br", 1, 1500);
         let all = [
             Route::new("192.168.7.0/24".parse().unwrap(), link, Some("10.1.0.9".parse().unwrap())),

@@ -1,0 +1,10 @@
+//! What plugins that make interfaces have in common.
+
+pub(crate) mod check;
+pub(crate) mod failure;
+pub(crate) mod forwarding;
+pub(crate) mod ipam;
+pub(crate) mod masquerade;
+pub(crate) mod name;
+pub(crate) mod pod;
+pub(crate) mod veth;
