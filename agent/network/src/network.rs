@@ -9,11 +9,11 @@ mod recover;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use coracle_cni::{ConfigList, Plugins, Version, first_network};
+use coracle_cni::{ConfigList, Plugins, Version, end_abandoned, first_network};
 use coracle_cni_plugins::PLUGINS;
 use coracle_model::PodUid;
 
@@ -67,14 +67,27 @@ struct Known {
 // === impl Network ===
 
 impl Network {
-    /// Reads what is on record.
+    /// Reads what is on record, and ends the programs of plugins that an agent that was killed has left running: a DEL
+    /// must not meet an ADD that still goes on.
     ///
     /// # Errors
     /// The directory of attachments could not be made or listed, or the default network is none.
     pub fn new(settings: NetworkSettings) -> Result<Self, NetworkError> {
         settings.default.list().map_err(|source| NetworkError::Default { source })?;
         let store = Store::open(&settings.state_dir)?;
-        let known = store.load()?.into_iter().map(|(id, attachment)| {
+        let known = store.load()?;
+        let is_ours = |id: &str, netns: &Path| {
+            let attachment = AttachmentId::parse(id).and_then(|id| known.get(&id));
+            attachment.is_some_and(|attachment| attachment.netns.as_deref() == Some(netns))
+        };
+        match end_abandoned(is_ours) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "ended programs of plugins that an earlier agent has left"),
+            Err(error) => {
+                tracing::warn!(%error, "programs of plugins that an earlier agent has left may still run")
+            }
+        }
+        let known = known.into_iter().map(|(id, attachment)| {
             (id, Known { attachment: Some(Arc::new(attachment)), ..Known::default() })
         });
         let known = Mutex::new(known.collect());

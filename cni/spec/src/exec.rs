@@ -30,6 +30,9 @@ const MOST_STDERR: usize = 16 << 10;
 /// How much of an answer is shown in a message, in bytes.
 const MOST_SHOWN: usize = 2 << 10;
 
+/// How the name of a program's standard input begins; the container id follows.
+pub(crate) const STDIN: &str = "cni-stdin:";
+
 /// Executes the program of this type for ADD, DEL or CHECK.
 pub(crate) fn execute_call(kind: &str, command: &'static str, call: &Call) -> Result<Vec<u8>, CniError> {
     execute(&Execution {
@@ -95,8 +98,7 @@ fn execute(execution: &Execution<'_>) -> Result<Vec<u8>, CniError> {
         CniError::new(code::PLUGIN_FAILED, format!("plugin {kind}: {step} {}: {error}", program.display()))
     };
 
-    let stdin =
-        standard_input(&execution.stdin).map_err(|error| failed("cannot prepare the input of", &error))?;
+    let stdin = standard_input(execution).map_err(|error| failed("cannot prepare the input of", &error))?;
     let mut process = Command::new(&program);
     for name in VARIABLES {
         process.env_remove(name);
@@ -165,10 +167,12 @@ fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf, CniError> {
     })
 }
 
-/// Standard input from memory: a program that does not read it holds nobody up.
-fn standard_input(json: &Value) -> io::Result<Stdio> {
-    let mut file = File::from(memfd_create("cni-stdin", MemfdFlags::CLOEXEC)?);
-    file.write_all(json.to_string().as_bytes())?;
+/// Standard input from memory: a program that does not read it holds nobody up. Its name says whose the program is.
+fn standard_input(execution: &Execution<'_>) -> io::Result<Stdio> {
+    let id = execution.variables.iter().find(|(name, _)| *name == "CNI_CONTAINERID");
+    let id = id.map(|(_, id)| id.to_string_lossy()).unwrap_or_default();
+    let mut file = File::from(memfd_create(format!("{STDIN}{id}"), MemfdFlags::CLOEXEC)?);
+    file.write_all(execution.stdin.to_string().as_bytes())?;
     file.rewind()?;
     Ok(file.into())
 }

@@ -7,6 +7,7 @@
 //! Everything here is synchronous: a plugin is a program first of all. [`Plugins`] runs a plugin's verb, in the process
 //! or by execution; [`program`] makes plugins a program that others execute.
 
+mod abandoned;
 mod call;
 mod directory;
 mod environment;
@@ -20,6 +21,7 @@ pub mod program;
 mod result;
 mod version;
 
+pub use abandoned::end_abandoned;
 pub use call::{Call, GcCall, NetworkNamespace, PluginConfig, StatusCall};
 pub use directory::{ConfigDirectoryError, first_network};
 pub use error::{CniError, code};

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics")]
 
 mod failure;
+mod killed;
 mod lifecycle;
 mod recovery;
 mod scripted;

@@ -14,9 +14,14 @@ use serde_json::{Value, json};
 /// A result whose address is the pod's.
 pub(crate) const RESULT: &str = r#"{"cniVersion": "1.0.0", "ips": [{"address": "10.9.0.7/16"}]}"#;
 
+/// How long plugins may take that are not about that.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// Directories of a node, and a namespace.
 pub(crate) struct Node {
-    pub(crate) directory: tempfile::TempDir,
+    directory: PathBuf,
+    /// Removes it.
+    _owned: Option<tempfile::TempDir>,
     pub(crate) deadline: Duration,
 }
 
@@ -32,7 +37,8 @@ pub(crate) struct Executed {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let node = Self { directory: tempfile::tempdir().unwrap(), deadline: Duration::from_secs(60) };
+        let owned = tempfile::tempdir().unwrap();
+        let node = Self { directory: owned.path().to_owned(), _owned: Some(owned), deadline: DEADLINE };
         for name in ["conf", "bin", "log"] {
             fs::create_dir(node.path(name)).unwrap();
         }
@@ -40,8 +46,13 @@ impl Node {
         node
     }
 
+    /// The one that another process has made there.
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), _owned: None, deadline: DEADLINE }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     /// Configures a network of these plugins.
