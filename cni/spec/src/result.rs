@@ -1,9 +1,13 @@
 //! What ADD answers, in the newest version's terms, and its JSON in each version.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{CniError, Version, code};
@@ -56,9 +60,10 @@ pub struct IpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<usize>,
     /// The address, with the length of its network's prefix.
+    #[serde(deserialize_with = "parsed")]
     pub address: IpNet,
     /// The way out of that network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "parsed_if_any", skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
 }
 
@@ -66,9 +71,10 @@ pub struct IpConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Where it leads.
+    #[serde(deserialize_with = "parsed")]
     pub dst: IpNet,
     /// Over which gateway; that of the address of the same family where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "parsed_if_any", skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// In bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,6 +185,19 @@ fn without_nothing(json: &Value) -> Value {
         Value::Array(values) => Value::Array(values.iter().map(without_nothing).collect()),
         other => other.clone(),
     }
+}
+
+/// An address, or one with the length of a prefix: what does not parse is shown.
+fn parsed<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    let text = Cow::<str>::deserialize(from)?;
+    text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
+}
+
+fn parsed_if_any<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    let Some(text) = Option::<Cow<'_, str>>::deserialize(from)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
 }
 
 /// An object of the members that say something.
