@@ -17,23 +17,24 @@ pub enum Entry {
     Masquerade(IpNet),
     /// A port of this host leads to a port of the pod.
     Port(PortMap),
-    /// Clients that reach the pod by ports of this host are masqueraded where the pod's answers would pass this host
-    /// by, or could not leave it: those behind the interface that leads to the pod, the pod itself among them, and
-    /// this host's loopback.
+    /// Clients that reach the pod by this port of the host are masqueraded where its answers would pass the host by,
+    /// or could not leave it: those of its subnet (on its bridge, that is), itself, and this host's loopback.
     Hairpin {
         /// The pod's address.
-        pod: IpAddr,
-        /// The interface of this host that leads to the pod.
-        interface: String,
-    },
-    /// All clients that reach this port of the pod by ports of this host are masqueraded.
-    MasqueradeClients {
+        pod: IpNet,
         /// The protocol.
         protocol: Protocol,
+        /// The host's port.
+        host_port: u16,
+    },
+    /// All clients that reach the pod by this port of the host are masqueraded.
+    MasqueradeClients {
         /// The pod's address.
         pod: IpAddr,
-        /// The pod's port.
-        port: u16,
+        /// The protocol.
+        protocol: Protocol,
+        /// The host's port.
+        host_port: u16,
     },
     /// What comes in by this interface of this host, and says it is from the loopback or for it, is dropped. To be
     /// made before `route_localnet` is turned on there.
@@ -106,12 +107,19 @@ impl Entry {
                 };
                 vec![element.with_data(data)]
             }
-            Self::Hairpin { pod, interface } => {
-                let key = fields(&[&bytes(*pod), &name(interface)?]);
-                vec![Element::new(Set::Hairpin(family(*pod)), key)]
+            Self::Hairpin { pod, protocol, host_port } => {
+                let address = pod.addr();
+                let within = match pod.prefix_len() == pod.max_prefix_len() {
+                    true => {
+                        Element::new(Set::Own(family(address)), fields(&[&bytes(address), &bytes(address)]))
+                    }
+                    false => Element::subnet(pod),
+                };
+                let key = client_key(address, *protocol, *host_port);
+                vec![Element::new(Set::Hairpin(family(address)), key), within]
             }
-            Self::MasqueradeClients { protocol, pod, port } => {
-                let key = fields(&[&bytes(*pod), &[protocol.number()], &port.to_be_bytes()]);
+            Self::MasqueradeClients { pod, protocol, host_port } => {
+                let key = client_key(*pod, *protocol, *host_port);
                 vec![Element::new(Set::MasqAll(family(*pod)), key)]
             }
             Self::GuardLoopback { interface, of_pod } => {
@@ -127,11 +135,11 @@ impl fmt::Display for Entry {
         match self {
             Self::Masquerade(address) => write!(f, "masquerading of {}", address.addr()),
             Self::Port(map) => write!(f, "host port {map}"),
-            Self::Hairpin { pod, interface } => {
-                write!(f, "masquerading of clients of {pod} behind {interface}")
+            Self::Hairpin { pod, protocol, host_port } => {
+                write!(f, "masquerading of neighbours of {} on host port {host_port}/{protocol}", pod.addr())
             }
-            Self::MasqueradeClients { protocol, pod, port } => {
-                write!(f, "masquerading of clients of {}/{protocol}", std::net::SocketAddr::new(*pod, *port))
+            Self::MasqueradeClients { pod, protocol, host_port } => {
+                write!(f, "masquerading of clients of {pod} on host port {host_port}/{protocol}")
             }
             Self::GuardLoopback { interface, .. } => write!(f, "the guard of the loopback on {interface}"),
         }
@@ -139,6 +147,28 @@ impl fmt::Display for Entry {
 }
 
 // === impl PortMap ===
+
+impl PortMap {
+    /// The one that an element is of, if it is.
+    pub(crate) fn of(element: &Element) -> Option<Self> {
+        let (family, of_host) = match element.set {
+            Set::Ports(family) => (family, false),
+            Set::HostPorts(family) => (family, true),
+            _ => return None,
+        };
+        let length = family.length() as usize;
+        let (host, service) = element.key.split_at_checked(if of_host { length } else { 0 })?;
+        let (pod, pod_port) = element.data.as_ref()?.split_at_checked(length)?;
+        let port = |bytes: &[u8]| bytes.first_chunk().copied().map(u16::from_be_bytes);
+        Some(Self {
+            protocol: Protocol::of(*service.first()?)?,
+            host: if of_host { Some(address(host)?) } else { None },
+            host_port: port(service.get(4..)?)?,
+            pod: address(pod)?,
+            pod_port: port(pod_port)?,
+        })
+    }
+}
 
 /// The host's port.
 impl fmt::Display for PortMap {
@@ -153,6 +183,10 @@ impl fmt::Display for PortMap {
 // === impl Protocol ===
 
 impl Protocol {
+    fn of(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.number() == number)
+    }
+
     /// `IPPROTO_*`.
     pub(crate) fn number(self) -> u8 {
         match self {
@@ -187,6 +221,10 @@ impl Part {
 
 // === Bytes ===
 
+fn client_key(pod: IpAddr, protocol: Protocol, host_port: u16) -> Vec<u8> {
+    fields(&[&bytes(pod), &[protocol.number()], &host_port.to_be_bytes()])
+}
+
 pub(crate) fn family(address: IpAddr) -> Family {
     if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }
@@ -195,6 +233,13 @@ pub(crate) fn bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
     }
 }
 

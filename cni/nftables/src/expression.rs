@@ -135,6 +135,13 @@ pub(crate) fn is_dnat() -> [Expressions; 3] {
     ]
 }
 
+/// `ct original proto-dst`: the port a connection was made to, before it was led elsewhere.
+pub(crate) fn original_port(to: Register) -> Expressions {
+    // NFTA_CT_DREG; NFTA_CT_KEY: NFT_CT_PROTO_DST; NFTA_CT_DIRECTION: IP_CT_DIR_ORIGINAL.
+    let key = vec![attribute(1, &number(to)), attribute(2, &12_u32.to_be_bytes()), attribute(3, &[0])];
+    other("ct", key)
+}
+
 /// Goes on only with packets to an address of this host's own.
 pub(crate) fn is_to_this_host() -> [Expressions; 2] {
     // NFTA_FIB_DREG; NFTA_FIB_RESULT: NFT_FIB_RESULT_ADDRTYPE; NFTA_FIB_FLAGS: NFTA_FIB_F_DADDR.

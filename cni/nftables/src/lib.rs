@@ -23,5 +23,5 @@ pub use entry::{Entry, Part, PortMap, Protocol};
 pub use error::Error;
 pub use owner::Owner;
 pub use schema::TABLE;
-pub use table::Nftables;
+pub use table::{Nftables, Removed};
 pub use watch::{Change, Watch};

@@ -4,7 +4,7 @@ use netlink_packet_netfilter::nftables::{Expressions, InetHookNumber, MetaKey, R
 
 use crate::expression::{
     End, address, address_part, destination_port, dnat, drop_it, equals, from_map, in_set, is_dnat,
-    is_family, is_to_this_host, jump, leave_chain, mask, masquerade, meta, not_in_set,
+    is_family, is_to_this_host, jump, leave_chain, mask, masquerade, meta, not_in_set, original_port,
 };
 
 /// The name of the table. Its family is inet.
@@ -42,9 +42,12 @@ pub(crate) enum Set {
     Ports(Family),
     /// The same for one address of the host.
     HostPorts(Family),
-    /// Pods with ports of the host, each with the host's interface towards it.
+    /// Pods' addresses with protocols and ports of the host that lead to them: clients within their subnet, and on
+    /// the host's loopback, are masqueraded.
     Hairpin(Family),
-    /// Address, protocol and port of pods whose clients are masqueraded wherever they are.
+    /// Pods with such ports that are alone in their subnet: twice the address.
+    Own(Family),
+    /// As [`Self::Hairpin`]: all clients are masqueraded.
     MasqAll(Family),
     /// Interfaces with `route_localnet`.
     Localnet,
@@ -120,7 +123,7 @@ impl Field {
 // === impl Set ===
 
 impl Set {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Masquerade(Family::V4),
         Self::Masquerade(Family::V6),
         Self::Subnets(Family::V4),
@@ -131,6 +134,8 @@ impl Set {
         Self::HostPorts(Family::V6),
         Self::Hairpin(Family::V4),
         Self::Hairpin(Family::V6),
+        Self::Own(Family::V4),
+        Self::Own(Family::V6),
         Self::MasqAll(Family::V4),
         Self::MasqAll(Family::V6),
         Self::Localnet,
@@ -152,6 +157,8 @@ impl Set {
             Self::HostPorts(Family::V6) => "hostports6",
             Self::Hairpin(Family::V4) => "hairpin4",
             Self::Hairpin(Family::V6) => "hairpin6",
+            Self::Own(Family::V4) => "own4",
+            Self::Own(Family::V6) => "own6",
             Self::MasqAll(Family::V4) => "masqall4",
             Self::MasqAll(Family::V6) => "masqall6",
             Self::Localnet => "localnet",
@@ -161,12 +168,11 @@ impl Set {
     pub(crate) fn key(self) -> Vec<Field> {
         match self {
             Self::Masquerade(family) => vec![family.field()],
-            Self::Subnets(family) => vec![family.field(), family.field()],
+            Self::Subnets(family) | Self::Own(family) => vec![family.field(), family.field()],
             Self::Ports(_) => vec![Field::InetProto, Field::InetService],
-            Self::HostPorts(family) | Self::MasqAll(family) => {
+            Self::HostPorts(family) | Self::Hairpin(family) | Self::MasqAll(family) => {
                 vec![family.field(), Field::InetProto, Field::InetService]
             }
-            Self::Hairpin(family) => vec![family.field(), Field::Ifname],
             Self::Localnet => vec![Field::Ifname],
         }
     }
@@ -243,7 +249,6 @@ pub(crate) fn rules() -> Vec<Rule> {
     };
     let of = |family: Family| is_family(family).to_vec();
     let iifname = |to| meta(MetaKey::Iifname, to);
-    let oifname = |to| meta(MetaKey::Oifname, to);
     let set = |set: Set| in_set(set.name());
 
     for (end, comment) in [
@@ -290,29 +295,36 @@ pub(crate) fn rules() -> Vec<Rule> {
         rule(POSTROUTING, "pods, out of their subnet", vec![of(family), pod, out, vec![masquerade()]]);
     }
 
-    for family in Family::BOTH {
-        let way = vec![
+    let port = |family, set: Set| {
+        let behind = behind_address(family);
+        vec![
             address(family, End::Destination, Register::Reg1),
-            iifname(behind_address(family)),
-            set(Set::Hairpin(family)),
+            meta(MetaKey::L4Proto, behind),
+            original_port(next(behind)),
+            in_set(set.name()),
             masquerade(),
-        ];
-        rule(PORT_SOURCES, "back out where it came in", vec![of(family), way]);
-    }
-    let loopback = vec![
-        address_part(Family::V4, End::Source, 1, Register::Reg1),
-        equals(Register::Reg1, LOOPBACK),
-        address(Family::V4, End::Destination, Register::Reg1),
-        oifname(behind_address(Family::V4)),
-        set(Set::Hairpin(Family::V4)),
-        masquerade(),
-    ];
-    rule(PORT_SOURCES, "the host's loopback", vec![of(Family::V4), loopback]);
+        ]
+    };
+    let ends = |family, set: Set| {
+        vec![
+            address(family, End::Source, Register::Reg1),
+            address(family, End::Destination, behind_address(family)),
+            in_set(set.name()),
+        ]
+    };
     for family in Family::BOTH {
-        let mut key = vec![address(family, End::Destination, Register::Reg1)];
-        key.extend(service(behind_address(family)));
-        let all = vec![set(Set::MasqAll(family)), masquerade()];
-        rule(PORT_SOURCES, "all clients", vec![of(family), key, all]);
+        let subnet = ends(family, Set::Subnets(family));
+        let comment = "whose answers would pass the host by";
+        rule(PORT_SOURCES, comment, vec![of(family), subnet, port(family, Set::Hairpin(family))]);
+        let own = ends(family, Set::Own(family));
+        rule(PORT_SOURCES, "the pod itself", vec![of(family), own, vec![masquerade()]]);
+    }
+    let loopback =
+        vec![address_part(Family::V4, End::Source, 1, Register::Reg1), equals(Register::Reg1, LOOPBACK)];
+    let hairpin = port(Family::V4, Set::Hairpin(Family::V4));
+    rule(PORT_SOURCES, "the host's loopback", vec![of(Family::V4), loopback, hairpin]);
+    for family in Family::BOTH {
+        rule(PORT_SOURCES, "all clients", vec![of(family), port(family, Set::MasqAll(family))]);
     }
     rules
 }

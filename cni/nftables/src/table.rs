@@ -13,10 +13,10 @@ use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use rustix::io::Errno;
 
 use crate::element::{Element, Present, get_all, present};
-use crate::schema::Set;
+use crate::schema::{Family, Set};
 use crate::transaction::{Transaction, get_generation, in_family};
 use crate::watch::note_own;
-use crate::{Entry, Error, Owner, Part};
+use crate::{Entry, Error, Owner, Part, PortMap};
 
 /// How often something is tried that others keep changing.
 pub(crate) const ATTEMPTS: u32 = 256;
@@ -32,6 +32,15 @@ static TURN: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub struct Nftables {
     pub(crate) socket: Socket,
+}
+
+/// What was taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// How many elements.
+    pub elements: usize,
+    /// The ports of this host among them.
+    pub ports: Vec<PortMap>,
 }
 
 /// What became of a transaction.
@@ -109,32 +118,30 @@ impl Nftables {
     ///
     /// # Errors
     /// [`Error::Netlink`], [`Error::Busy`].
-    pub fn remove(&mut self, owner: &Owner, entries: &[Entry]) -> Result<(), Error> {
+    pub fn remove(&mut self, owner: &Owner, entries: &[Entry]) -> Result<Removed, Error> {
         let named = elements(entries)?;
         self.remove_where("remove elements", |table| {
             let there = table.get(named.iter().map(|(element, _)| element))?;
             Ok(there.into_iter().flatten().filter(|one| one.is_of(owner)).collect())
-        })?;
-        Ok(())
+        })
     }
 
     /// Takes back whatever an attachment has. Lists everybody's for it.
     ///
     /// # Errors
     /// [`Error::Netlink`], [`Error::Busy`].
-    pub fn remove_all(&mut self, owner: &Owner, part: Part) -> Result<(), Error> {
+    pub fn remove_all(&mut self, owner: &Owner, part: Part) -> Result<Removed, Error> {
         self.remove_where("remove all elements of an attachment", |table| {
             Ok(table.list(part)?.into_iter().filter(|one| one.is_of(owner)).collect())
-        })?;
-        Ok(())
+        })
     }
 
     /// Takes back what attachments of a network have that are none of those given (container id and interface), and
-    /// what serves nobody any more. Tells how many elements that was.
+    /// what serves nobody any more.
     ///
     /// # Errors
     /// [`Error::Netlink`], [`Error::Busy`].
-    pub fn gc(&mut self, network: &str, valid: &[(String, String)], part: Part) -> Result<usize, Error> {
+    pub fn gc(&mut self, network: &str, valid: &[(String, String)], part: Part) -> Result<Removed, Error> {
         let valid: BTreeSet<(&str, &str)> =
             valid.iter().map(|(container_id, ifname)| (container_id.as_str(), ifname.as_str())).collect();
         self.remove_where("collect elements", |table| {
@@ -144,7 +151,7 @@ impl Nftables {
                     owner.network() == network && !valid.contains(&(owner.container_id(), owner.ifname()))
                 })
             });
-            gone.extend(table.useless(part, &stay)?);
+            gone.extend(table.useless(part, &stay, &gone)?);
             Ok(gone)
         })
     }
@@ -236,45 +243,39 @@ impl Nftables {
         Ok(Some(narrower))
     }
 
-    /// What nobody owns and serves nobody: subnets without addresses, guards of interfaces that are gone.
-    fn useless(&mut self, part: Part, used: &[Present]) -> Result<Vec<Present>, Error> {
+    /// What nobody owns and serves nobody: subnets without pods, guards of interfaces that are gone.
+    fn useless(&mut self, part: Part, stay: &[Present], gone: &[Present]) -> Result<Vec<Present>, Error> {
         let mut useless = Vec::new();
-        match part {
-            Part::Masquerade => {
-                for set in Set::ALL {
-                    let Set::Subnets(family) = set else { continue };
-                    let mut subnets = self.list_set(set)?;
-                    let addresses: Vec<_> = used
-                        .iter()
-                        .filter(|one| one.element.set == Set::Masquerade(family))
-                        .map(|one| &one.element.key)
-                        .collect();
-                    subnets.retain(|subnet| {
-                        !addresses.iter().any(|address| subnet.element.contains(address, address))
-                    });
-                    useless.extend(subnets);
-                }
+        for family in Family::BOTH {
+            let mut subnets = self.list_set(Set::Subnets(family))?;
+            for set in [Set::Masquerade(family), Set::Hairpin(family)] {
+                let pods = if subnets.is_empty() { Vec::new() } else { self.list_set(set)? };
+                let left = pods.iter().filter(|pod| !gone.contains(pod));
+                let addresses: Vec<&[u8]> =
+                    left.filter_map(|pod| pod.element.key.get(..family.length() as usize)).collect();
+                subnets.retain(|subnet| {
+                    !addresses.iter().any(|address| subnet.element.contains(address, address))
+                });
             }
-            Part::Ports => {
-                for one in used.iter().filter(|one| one.element.set == Set::Localnet && one.comment.is_none())
-                {
-                    let name = one.element.key.split(|byte| *byte == 0).next().unwrap_or_default();
-                    let name = String::from_utf8_lossy(name);
-                    if rustix::net::netdevice::name_to_index(&self.socket, &name) == Err(Errno::NODEV) {
-                        useless.push(one.clone());
-                    }
-                }
+            useless.extend(subnets);
+        }
+        let guards = stay.iter().filter(|one| one.element.set == Set::Localnet && one.comment.is_none());
+        for guard in guards.filter(|_| part == Part::Ports) {
+            let name = guard.element.key.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name);
+            if rustix::net::netdevice::name_to_index(&self.socket, &name) == Err(Errno::NODEV) {
+                useless.push(guard.clone());
             }
         }
         Ok(useless)
     }
 
-    /// Deletes what is chosen of what is there, in one transaction. Tells how much that was.
+    /// Deletes what is chosen of what is there, in one transaction.
     fn remove_where(
         &mut self,
         what: &'static str,
         mut choose: impl FnMut(&mut Self) -> Result<Vec<Present>, Error>,
-    ) -> Result<usize, Error> {
+    ) -> Result<Removed, Error> {
         let _turn = turn();
         for _ in 0..ATTEMPTS {
             let generation = self.generation()?;
@@ -284,7 +285,7 @@ impl Nftables {
                 transaction.push(what, 0, one.element.delete());
             }
             match self.commit(transaction)? {
-                Commit::Done => return Ok(gone.len()),
+                Commit::Done => return Ok(Removed::new(&gone)),
                 // Somebody came in between.
                 Commit::Changed | Commit::Absent | Commit::Exists => thread::yield_now(),
             }
@@ -383,6 +384,15 @@ impl Nftables {
             }
         }
         Ok(all)
+    }
+}
+
+// === impl Removed ===
+
+impl Removed {
+    fn new(gone: &[Present]) -> Self {
+        let ports = gone.iter().filter_map(|one| PortMap::of(&one.element)).collect();
+        Self { elements: gone.len(), ports }
     }
 }
 

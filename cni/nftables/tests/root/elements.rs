@@ -33,9 +33,12 @@ fn all_of_a_pod() -> Vec<Entry> {
         entries.push(port(None, 8080, Protocol::Tcp, pod, 80));
         entries.push(port(None, 5353, Protocol::Udp, pod, 53));
         entries.push(port(Some(host), 8080, Protocol::Sctp, pod, 80));
-        entries.push(Entry::Hairpin { pod: pod.parse().unwrap(), interface: "cni0".to_owned() });
         let pod = pod.parse().unwrap();
-        entries.push(Entry::MasqueradeClients { protocol: Protocol::Udp, pod, port: 53 });
+        entries.push(Entry::MasqueradeClients { pod, protocol: Protocol::Udp, host_port: 5353 });
+    }
+    for pod in ["10.1.0.5/16", "fd00:1::5/64", "10.1.0.5/32", "fd00:1::5/128"] {
+        let pod = pod.parse().unwrap();
+        entries.push(Entry::Hairpin { pod, protocol: Protocol::Tcp, host_port: 8080 });
     }
     entries.push(Entry::GuardLoopback { interface: "cni0".to_owned(), of_pod: false });
     entries.push(Entry::GuardLoopback { interface: "veth0123456789a".to_owned(), of_pod: true });
@@ -74,8 +77,15 @@ fn what_is_added_is_there_and_what_is_removed_is_not() {
         assert_eq!(listed(), full, "another's is not removed");
         table.remove(&owner("a"), &entries).unwrap();
         table.remove(&owner("a"), &entries).unwrap();
-        assert_eq!(table.gc("pods", &[], Part::Masquerade).unwrap(), 2, "both subnets");
-        assert_eq!(table.gc("pods", &[], Part::Ports).unwrap(), 1, "the guard of an interface that is gone");
+        let pod = "10.1.0.9/16".parse().unwrap();
+        table.add(&owner("b"), &[Entry::Hairpin { pod, protocol: Protocol::Tcp, host_port: 1 }]).unwrap();
+        assert_eq!(table.gc("pods", &[], Part::Masquerade).unwrap().elements, 1, "a subnet of nobody");
+        table.remove_all(&owner("b"), Part::Ports).unwrap();
+        assert_eq!(
+            table.gc("pods", &[], Part::Ports).unwrap().elements,
+            2,
+            "the other, and the guard of an interface that is gone"
+        );
         assert_eq!(listed(), empty);
     });
 }
@@ -90,7 +100,11 @@ fn all_of_an_attachment_is_found_by_its_comments() {
         table.remove_all(&owner("a"), Part::Masquerade).unwrap();
         assert_eq!(table.owners(Part::Masquerade).unwrap(), [owner("b")].into());
         assert_eq!(table.owners(Part::Ports).unwrap(), [owner("a"), owner("b")].into());
-        table.remove_all(&owner("a"), Part::Ports).unwrap();
+        let removed = table.remove_all(&owner("a"), Part::Ports).unwrap();
+        let ports: Vec<Entry> = removed.ports.into_iter().map(Entry::Port).collect();
+        let had: Vec<Entry> =
+            all_of_a_pod().into_iter().filter(|entry| matches!(entry, Entry::Port(_))).collect();
+        assert!(ports.len() == had.len() && ports.iter().all(|port| had.contains(port)), "{ports:?}");
         assert_eq!(table.owners(Part::Ports).unwrap(), [owner("b")].into());
         table.check(&owner("b"), &other).unwrap();
     });
@@ -158,7 +172,7 @@ fn what_no_valid_attachment_has_is_collected_of_one_network_only() {
             table.add(&owner, &entries).unwrap();
         }
         let valid = [("b".to_owned(), "eth0".to_owned()), ("a".to_owned(), "eth1".to_owned())];
-        assert_eq!(table.gc("pods", &valid, Part::Masquerade).unwrap(), 1);
+        assert_eq!(table.gc("pods", &valid, Part::Masquerade).unwrap().elements, 1);
         let left: Vec<String> =
             table.owners(Part::Masquerade).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(left, ["pods/b/eth0", "podsx/c/eth0"]);

@@ -19,7 +19,11 @@ fn pod(number: u16) -> Vec<Entry> {
     vec![
         Entry::Masquerade(format!("{address}/16").parse().unwrap()),
         port(None, 10_000 + number, Protocol::Tcp, &address, 80),
-        Entry::Hairpin { pod: address.parse().unwrap(), interface: "cni0".to_owned() },
+        Entry::Hairpin {
+            pod: format!("{address}/16").parse().unwrap(),
+            protocol: Protocol::Tcp,
+            host_port: 10_000 + number,
+        },
     ]
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn add(call: &Call, pod: impl Iterator<Item = IpNet>) -> Result<(), C
 /// [`code::KERNEL`].
 pub(crate) fn repair(call: &Call) -> Result<(), CniError> {
     let Some(result) = &call.config.prev_result else { return Ok(()) };
+    Nftables::open().and_then(|mut table| table.ensure()).map_err(kernel(&call.config))?;
     add(call, addresses(call, result))
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
         // It has to look for them among everybody's.
         _ => table.remove_all(&owner(call)?, Part::Masquerade),
     };
-    Nftables::open().and_then(remove).map_err(kernel(&call.config))
+    Nftables::open().and_then(remove).map(drop).map_err(kernel(&call.config))
 }
 
 /// # Errors

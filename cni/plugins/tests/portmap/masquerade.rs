@@ -1,0 +1,77 @@
+//! What pods send out, and whom it is seen to come from.
+
+use std::fs;
+use std::net::IpAddr;
+
+use coracle_nftables::{Entry, Nftables, Owner, Part};
+
+use crate::harness::in_own_network;
+use crate::traffic::{Kind, Server};
+use crate::world::{HOST4, HOST6, OUTSIDE4, Pod, World};
+
+fn masquerade(pod: &Pod) {
+    let owner = Owner::new("pods", &pod.v4(), "eth0").unwrap();
+    let entries = [format!("{}/16", pod.v4()), format!("{}/64", pod.v6())];
+    let entries = entries.map(|address| Entry::Masquerade(address.parse().unwrap()));
+    Nftables::open().unwrap().add(&owner, &entries).unwrap();
+}
+
+#[test]
+fn what_leaves_the_subnet_is_seen_as_the_hosts_and_what_stays_as_the_pods() {
+    in_own_network(|| {
+        let world = World::new();
+        let (pod, neighbour) = (world.pod(5), world.pod(6));
+        masquerade(&pod);
+        for kind in [Kind::Tcp, Kind::Udp] {
+            let outside = Server::new(Some(&world.outside), kind, "[::]:80");
+            let seen = |address: &str| outside.reach(Some(&pod.namespace), address).unwrap().to_canonical();
+            assert_eq!(seen("192.0.2.2:80"), HOST4.parse::<IpAddr>().unwrap());
+            assert_eq!(seen("[2001:db8::2]:80"), HOST6.parse::<IpAddr>().unwrap());
+            for bridged in ["0", "1"] {
+                for file in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+                    fs::write(format!("/proc/sys/net/bridge/{file}"), bridged).unwrap();
+                }
+                let beside = Server::new(Some(&neighbour.namespace), kind, "[::]:80");
+                let seen =
+                    |address: &str| beside.reach(Some(&pod.namespace), address).unwrap().to_canonical();
+                assert_eq!(seen("10.1.0.6:80").to_string(), pod.v4(), "{kind:?}, bridge-nf {bridged}");
+                assert_eq!(seen("[fd00:1::6]:80").to_string(), pod.v6(), "{kind:?}, bridge-nf {bridged}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_subnet_is_the_networks_wherever_a_route_leads() {
+    in_own_network(|| {
+        let world = World::new();
+        let pod = world.pod(5);
+        masquerade(&pod);
+        // Another node has a part of it.
+        world.outside.run("ip address add 10.1.9.1/32 dev lo");
+        world.outside.run("ip route add 10.1.0.0/24 via 192.0.2.1");
+        crate::harness::run("ip route add 10.1.9.0/24 via 192.0.2.2");
+        let outside = Server::new(Some(&world.outside), Kind::Tcp, "0.0.0.0:80");
+        let reach = || outside.reach(Some(&pod.namespace), "10.1.9.1:80");
+        pod.namespace.run("ip route add 10.1.9.0/24 via 10.1.0.1");
+        assert_eq!(reach().unwrap().to_string(), pod.v4());
+    });
+}
+
+#[test]
+fn a_pod_that_is_not_masqueraded_is_seen_as_itself() {
+    in_own_network(|| {
+        let world = World::new();
+        let (pod, other) = (world.pod(5), world.pod(6));
+        masquerade(&other);
+        world.outside.run("ip route add 10.1.0.0/16 via 192.0.2.1");
+        let outside = Server::new(Some(&world.outside), Kind::Tcp, "0.0.0.0:80");
+        let reach = |pod: &Pod| outside.reach(Some(&pod.namespace), "192.0.2.2:80").unwrap().to_string();
+        assert_eq!(reach(&pod), pod.v4());
+        assert_eq!(reach(&other), HOST4);
+        let owner = Owner::new("pods", &other.v4(), "eth0").unwrap();
+        Nftables::open().unwrap().remove_all(&owner, Part::Masquerade).unwrap();
+        assert_eq!(reach(&other), other.v4());
+        assert_ne!(OUTSIDE4, HOST4);
+    });
+}
