@@ -1,12 +1,12 @@
 //! Work in network namespaces the program is not in.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 /// How long a thread waits for memory that it needs to find back.
@@ -16,8 +16,8 @@ const RETRY: Duration = Duration::from_millis(1);
 /// `/proc/sys/net`) belongs to that namespace, wherever it is used later.
 ///
 /// `of` is an open `/proc/<pid>/ns/net`, or a pidfd, for the namespace its process is in. `setns(2)` moves one thread
-/// alone: the calling one, which is back in the namespace of the program's first thread when this returns or unwinds,
-/// so that no later work can meet it in the wrong place. The work must wait for nothing but the kernel.
+/// alone: the calling one, which is back in the namespace it was in when this returns or unwinds, so that no later
+/// work can meet it in the wrong place. The work must wait for nothing but the kernel.
 ///
 /// # Errors
 /// `EINVAL` when `of` is neither, `ESRCH` when its process has ended, `EPERM` without `CAP_SYS_ADMIN`. Then nothing was
@@ -25,7 +25,8 @@ const RETRY: Duration = Duration::from_millis(1);
 pub fn in_network_namespace<T>(of: BorrowedFd<'_>, work: impl FnOnce() -> T) -> io::Result<T> {
     static MAY_RETURN: AtomicBool = AtomicBool::new(false);
 
-    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    // A pidfd of the program would name the namespace of its first thread, which may be this one.
+    let own = OwnedFd::from(File::open("/proc/thread-self/ns/net")?);
     // Whoever may enter the other namespace may not enter this one where another user namespace owns it.
     if !MAY_RETURN.load(Ordering::Relaxed) {
         enter(own.as_fd())?;
@@ -56,7 +57,7 @@ fn enter(of: BorrowedFd<'_>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
 
     use super::*;
 
@@ -78,6 +79,22 @@ mod tests {
         let there = in_network_namespace(netns.as_fd(), || fs::read_to_string(path)).unwrap().unwrap();
         assert_eq!(there.trim(), "71");
         assert_eq!(fs::read_to_string(path).unwrap(), here);
+    }
+
+    #[test]
+    fn a_thread_comes_back_to_where_it_was_and_not_to_where_the_program_began() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: entering a network namespace needs root");
+            return;
+        }
+        let work = || {
+            crate::namespace::unshare(libc::CLONE_NEWNET).unwrap();
+            let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
+            let other = File::open(format!("/proc/{}/ns/net", std::process::id())).unwrap();
+            in_network_namespace(other.as_fd(), || ()).unwrap();
+            assert_eq!(fs::read_link("/proc/thread-self/ns/net").unwrap(), own);
+        };
+        thread::scope(|scope| scope.spawn(work).join()).unwrap();
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! What pods send out, and whom it is seen to come from.
 
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
 use coracle_nftables::{Entry, Nftables, Owner, Part};
 
-use crate::harness::in_own_network;
+use serde_json::json;
+
+use crate::harness::{Namespace, in_own_network, run};
 use crate::traffic::{Kind, Server};
 use crate::world::{HOST4, HOST6, OUTSIDE4, Pod, World};
 
@@ -50,7 +55,7 @@ fn the_subnet_is_the_networks_wherever_a_route_leads() {
         // Another node has a part of it.
         world.outside.run("ip address add 10.1.9.1/32 dev lo");
         world.outside.run("ip route add 10.1.0.0/24 via 192.0.2.1");
-        crate::harness::run("ip route add 10.1.9.0/24 via 192.0.2.2");
+        run("ip route add 10.1.9.0/24 via 192.0.2.2");
         let outside = Server::new(Some(&world.outside), Kind::Tcp, "0.0.0.0:80");
         let reach = || outside.reach(Some(&pod.namespace), "10.1.9.1:80");
         pod.namespace.run("ip route add 10.1.9.0/24 via 10.1.0.1");
@@ -73,5 +78,31 @@ fn a_pod_that_is_not_masqueraded_is_seen_as_itself() {
         Nftables::open().unwrap().remove_all(&owner, Part::Masquerade).unwrap();
         assert_eq!(reach(&other), other.v4());
         assert_ne!(OUTSIDE4, HOST4);
+    });
+}
+
+/// The plugins' program has one thread, which enters the pod's namespace and has to come back.
+#[test]
+fn the_program_masquerades_on_the_host_and_not_in_the_pod() {
+    in_own_network(|| {
+        run("ip link set lo up");
+        let directory = tempfile::tempdir().unwrap();
+        for kind in ["bridge", "host-local"] {
+            symlink(env!("CARGO_BIN_EXE_coracle-cni"), directory.path().join(kind)).unwrap();
+        }
+        let pod = Namespace::new();
+        let config = json!({
+            "cniVersion": "1.0.0", "name": "pods", "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+            "ipam": {"type": "host-local", "dataDir": directory.path(), "ranges": [[{"subnet": "10.1.0.0/16"}]]},
+        });
+        let mut plugin = Command::new(directory.path().join("bridge"));
+        plugin.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", "pod").env("CNI_IFNAME", "eth0");
+        plugin.env("CNI_NETNS", pod.path()).env("CNI_PATH", directory.path());
+        let mut plugin = plugin.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        plugin.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+        assert!(plugin.wait().unwrap().success());
+        let set = run("nft list set inet coracle masquerade4");
+        assert!(set.contains("10.1.0.2 comment \"pods/pod/eth0\""), "{set}");
+        assert_eq!(pod.run("nft list tables"), "");
     });
 }
