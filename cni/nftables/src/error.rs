@@ -13,7 +13,7 @@ pub enum Error {
     /// The kernel has no nftables, or lacks what the table is made of.
     #[error(
         "nftables: make table inet coracle: {source}; the kernel needs nftables with NAT for inet, concatenations \
-         with intervals and fib (CONFIG_NF_TABLES_INET, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_INET; Linux 5.7 or newer)"
+         with intervals and fib (CONFIG_NF_TABLES_INET, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_INET; Linux 5.10 or newer)"
     )]
     Unsupported {
         /// What the kernel has said.
