@@ -15,8 +15,12 @@ fuzz_target!(|text: &[u8]| {
         let capabilities = json!({"portMappings": [], "mac": "02:00:00:00:00:01"});
         for plugin in &list.plugins {
             let told = list.config_of(plugin, None, capabilities.as_object().expect("an object")).to_json();
-            let config = PluginConfig::from_json(told.clone()).expect("a plugin reads what it is called with");
-            assert_eq!((config.cni_version, &config.name, &config.kind), (list.version, &list.name, &plugin.kind));
+            let config =
+                PluginConfig::from_json(told.clone()).expect("a plugin reads what it is called with");
+            assert_eq!(
+                (config.cni_version, &config.name, &config.kind),
+                (list.version, &list.name, &plugin.kind)
+            );
             assert_eq!(config.to_json(), told);
         }
     }
