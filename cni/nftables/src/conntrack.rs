@@ -3,7 +3,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::BorrowedFd;
 
-use coracle_netlink::{Batch, Socket};
+use coracle_netlink::Batch;
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED, Nla, ParseableParametrized};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as ConntrackProtocol, Tuple,
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::entry::family;
 use crate::schema::Family;
+use crate::socket::Kept;
 use crate::{Error, PortMap, Protocol};
 
 /// `IPCTNL_MSG_CT_GET`.
@@ -30,7 +31,7 @@ const FILTER_DESTINATION_PORT: u32 = 1 << 5;
 /// The connections that a network namespace's kernel remembers.
 #[derive(Debug)]
 pub struct Conntrack {
-    socket: Socket,
+    socket: Kept,
 }
 
 /// A flow, seen from where it began.
@@ -50,7 +51,7 @@ impl Conntrack {
     /// # Errors
     /// [`Error::Netlink`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(coracle_netlink::Protocol::Netfilter)? })
+        Ok(Self { socket: Kept::take()? })
     }
 
     /// That of another network namespace: an open `/proc/<pid>/ns/net`, or a pidfd.
@@ -58,7 +59,7 @@ impl Conntrack {
     /// # Errors
     /// [`Error::Netlink`].
     pub fn open_in(namespace: BorrowedFd<'_>) -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open_in(coracle_netlink::Protocol::Netfilter, namespace)? })
+        Ok(Self { socket: Kept::open_in(namespace)? })
     }
 
     /// Has flows of UDP that came before their port was mapped, or were led elsewhere, begin anew: those to the

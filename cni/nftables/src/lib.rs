@@ -13,6 +13,7 @@ mod expression;
 mod forward;
 mod owner;
 mod schema;
+mod socket;
 mod table;
 mod transaction;
 mod watch;

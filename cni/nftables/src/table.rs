@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use coracle_netlink::{Batch, Message, Protocol, Socket};
+use coracle_netlink::{Batch, Message};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, ParseableParametrized};
 use netlink_packet_netfilter::nftables::{GenAttribute, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::element::{Element, Present, get_all, present};
 use crate::schema::{Family, Set};
+use crate::socket::Kept;
 use crate::transaction::{Transaction, get_generation, in_family};
 use crate::watch::note_own;
 use crate::{Entry, Error, Owner, Part, PortMap};
@@ -31,7 +32,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// transaction, and all of it can be asked for again.
 #[derive(Debug)]
 pub struct Nftables {
-    pub(crate) socket: Socket,
+    pub(crate) socket: Kept,
 }
 
 /// What was taken back.
@@ -70,7 +71,7 @@ impl Nftables {
     /// # Errors
     /// [`Error::Netlink`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(Protocol::Netfilter)? })
+        Ok(Self { socket: Kept::take()? })
     }
 
     /// That of another network namespace: an open `/proc/<pid>/ns/net`, or a pidfd.
@@ -78,7 +79,7 @@ impl Nftables {
     /// # Errors
     /// [`Error::Netlink`].
     pub fn open_in(namespace: BorrowedFd<'_>) -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open_in(Protocol::Netfilter, namespace)? })
+        Ok(Self { socket: Kept::open_in(namespace)? })
     }
 
     /// Adds entries of an attachment, all of them or none. The table is made, or made again, where it is not there.
@@ -91,24 +92,21 @@ impl Nftables {
     /// [`Error::InterfaceName`], [`Error::Netlink`], [`Error::Busy`].
     pub fn add(&mut self, owner: &Owner, entries: &[Entry]) -> Result<(), Error> {
         let wanted = elements(entries)?;
-        let all = || wanted.iter().map(|(element, _)| Step::Add(element.clone())).collect();
         let _turn = turn();
-        let (mut generation, mut steps): (_, Vec<Step>) = (None, all());
         for _ in 0..ATTEMPTS {
-            let mut transaction = Transaction::new(generation);
+            let generation = self.generation()?;
+            // It is looked first: what is refused costs a grace period of RCU.
+            let steps = self.plan(owner, &wanted)?;
+            let only_adds = steps.iter().all(|step| matches!(step, Step::Add(_)));
+            let mut transaction = Transaction::new((!only_adds).then_some(generation));
             for step in &steps {
                 step.push(&mut transaction, owner);
             }
             match self.commit(transaction)? {
                 Commit::Done => return Ok(()),
-                Commit::Absent => {
-                    self.make()?;
-                    (generation, steps) = (None, all());
-                }
-                Commit::Changed | Commit::Exists => {
-                    generation = Some(self.generation()?);
-                    steps = self.plan(owner, &wanted)?;
-                }
+                Commit::Absent => drop(self.make()?),
+                // Somebody came in between.
+                Commit::Changed | Commit::Exists => thread::yield_now(),
             }
         }
         Err(Error::Busy { what: "add elements".into(), attempts: ATTEMPTS })
@@ -263,7 +261,7 @@ impl Nftables {
         for guard in guards.filter(|_| part == Part::Ports) {
             let name = guard.element.key.split(|byte| *byte == 0).next().unwrap_or_default();
             let name = String::from_utf8_lossy(name);
-            if rustix::net::netdevice::name_to_index(&self.socket, &name) == Err(Errno::NODEV) {
+            if rustix::net::netdevice::name_to_index(&*self.socket, &name) == Err(Errno::NODEV) {
                 useless.push(guard.clone());
             }
         }

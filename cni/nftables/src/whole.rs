@@ -35,11 +35,13 @@ impl Nftables {
 
     pub(crate) fn make(&mut self) -> Result<bool, Error> {
         for _ in 0..ATTEMPTS {
+            if self.is_whole()? {
+                return Ok(false);
+            }
             let mut transaction = Transaction::new(None);
             transaction.make_table();
             match self.commit(transaction) {
                 Ok(Commit::Done) => return Ok(true),
-                Ok(Commit::Exists) if self.is_whole()? => return Ok(false),
                 Ok(Commit::Exists) => {
                     if self.make_again()? {
                         return Ok(true);
