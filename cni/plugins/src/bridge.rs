@@ -2,7 +2,8 @@
 //!
 //! Configuration and results are those of the reference plugin of this name. Beyond it: a veth pair that is left of an
 //! ADD that did not come to its end is replaced; without `mtu` pods get that of the host's default route; a range of
-//! addresses that the host reaches elsewhere is refused; GC collects pairs whose pods are gone.
+//! addresses that the host reaches elsewhere is refused; the pod's hardware address follows from its address; GC collects
+//! pairs whose pods are gone.
 //!
 //! The pair is made in the bridge and in the pod at once; what follows is one batch for the pod's namespace. What an ADD
 //! costs does not depend on how many pods there are.
@@ -15,9 +16,10 @@ mod gateway;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use coracle_cni::{AddResult, Call, CniError, GcCall, Interface, Plugin, StatusCall, code};
-use coracle_netlink::{AddressOptions, Batch, Link, LinkChange, LinkId, Protocol, Socket};
+use coracle_netlink::{AddressOptions, Batch, Link, LinkChange, LinkId, MacAddress, Protocol, Socket};
 
 use self::config::Config;
+use crate::interface::announce::{announce, mac_of};
 use crate::interface::failure::{failure, first, kernel};
 use crate::interface::pod::{self, Preparation, link_told, push_routes};
 use crate::interface::{forwarding, masquerade, veth};
@@ -97,19 +99,18 @@ impl Attachment<'_> {
     fn add(&self, host: &mut Socket) -> Result<AddResult, CniError> {
         let ipam = &self.config.ipam;
         let (mut result, pair) = if ipam.wants_interface() {
-            let pair = self.create_pair(host, true)?;
+            let pair = self.create_pair(host, true, None)?;
             let mut batch = Batch::new();
-            batch.change_link(
-                LinkId::Name(&self.call.ifname),
-                &LinkChange { up: Some(true), ..Default::default() },
-            );
+            let up = LinkChange { up: Some(true), ..Default::default() };
+            batch.change_link(LinkId::Name(&self.call.ifname), &up);
             let mut pod = pod::socket(&self.call.config, self.namespace)?;
             pod.execute(batch).map_err(kernel(&self.call.config))?;
             (ipam.add(self.call)?, pair)
         } else {
             let result = if ipam.is_none() { AddResult::default() } else { ipam.add(self.call)? };
             let ipv6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
-            (result, self.create_pair(host, ipv6)?)
+            let pair = self.create_pair(host, ipv6, mac_of(&result.ips))?;
+            (result, pair)
         };
         gateway::complete(self.config, &mut result);
         for ip in &mut result.ips {
@@ -122,7 +123,7 @@ impl Attachment<'_> {
         if self.config.is_gateway {
             gateway::ensure(host, self.call, self.config, &self.bridge, &result.ips)?;
             let has = |ipv4: bool| result.ips.iter().any(|ip| ip.address.addr().is_ipv4() == ipv4);
-            forwarding::enable(&self.call.config, has(true), has(false))?;
+            forwarding::enable(&self.call.config, host, has(true), has(false))?;
         }
         let inside = self.configure_pod(host, &pair, &result)?;
         if self.config.ip_masq {
@@ -140,14 +141,14 @@ impl Attachment<'_> {
         Ok(result)
     }
 
-    fn create_pair(&self, host: &mut Socket, ipv6: bool) -> Result<Link, CniError> {
+    fn create_pair(&self, host: &mut Socket, ipv6: bool, mac: Option<MacAddress>) -> Result<Link, CniError> {
         let preparation = Preparation { ipv6, detect_duplicates: self.config.detect_duplicates };
         pod::prepare(&self.call.config, self.namespace, preparation)?;
         let wanted = veth::Wanted {
             namespace: self.namespace,
             controller: Some(self.bridge.index),
             mtu: self.mtu,
-            mac: self.config.mac,
+            mac: self.config.mac.or(mac),
             hairpin: self.config.hairpin.then_some(true),
             isolated: self.config.isolated.then_some(true),
         };
@@ -180,16 +181,8 @@ impl Attachment<'_> {
         batch.get_link(LinkId::Index(index));
         let inside = link_told(&self.call.config, &pod.execute(batch).map_err(&failed)?)?;
 
-        // Somebody may know the address as another pod's. That both ends are up the kernel tells the bridge in its own
-        // time, and what is said before nobody hears: it makes sure of it before it tells of a link.
-        if let Some(mac) = inside.mac.filter(|_| !result.ips.is_empty()) {
-            let mut batch = Batch::new();
-            batch.get_link(LinkId::Index(pair.index));
-            host.execute(batch).map_err(&failed)?;
-            let mut batch = Batch::new();
-            batch.change_link(LinkId::Index(index), &LinkChange { mac: Some(mac), ..Default::default() });
-            pod.execute(batch).map_err(&failed)?;
-        }
+        veth::settle(host, self.call, pair)?;
+        announce(&self.call.config, (&mut pod, self.namespace), &inside, &result.ips)?;
         Ok(inside)
     }
 }

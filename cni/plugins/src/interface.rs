@@ -1,5 +1,6 @@
 //! What plugins that make interfaces have in common.
 
+pub(crate) mod announce;
 pub(crate) mod check;
 pub(crate) mod failure;
 pub(crate) mod forwarding;

@@ -3,13 +3,17 @@
 mod bridge;
 mod host_local;
 mod interface;
+mod loopback;
 mod portmap;
+mod ptp;
 
 use coracle_cni::Plugins;
 
 pub use bridge::Bridge;
 pub use host_local::HostLocal;
+pub use loopback::Loopback;
 pub use portmap::Portmap;
+pub use ptp::Ptp;
 
 /// All plugins there are. Each stands in a file of its own.
-pub static PLUGINS: Plugins = Plugins(&[&Bridge, &HostLocal, &Portmap]);
+pub static PLUGINS: Plugins = Plugins(&[&Bridge, &HostLocal, &Loopback, &Portmap, &Ptp]);

@@ -1,6 +1,5 @@
 //! A network of a test's own.
 
-use std::any::type_name_of_val;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
@@ -18,9 +17,9 @@ pub(crate) fn in_own_network(work: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return work();
     }
-    let name = type_name_of_val(&work);
-    let name = name.strip_suffix("::{{closure}}").unwrap_or(name);
-    let (_, name) = name.split_once("::").expect("a test is in a crate");
+    // libtest runs a test on a thread of its name.
+    let thread = thread::current();
+    let name = thread.name().filter(|name| name.contains("::")).expect("a test's thread has its name");
     let mut inside = Command::new("unshare");
     inside.arg("--net").arg(env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
     let status = inside.env(INSIDE, "1").status().unwrap();

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use coracle_netlink::{
-    Address, AddressOptions, Batch, Bridge, Link, LinkChange, LinkId, MacAddress, Peer, Protocol, Socket,
-    Veth,
+    Address, AddressOptions, Batch, Bridge, Family, Link, LinkChange, LinkId, MacAddress, Peer, Protocol,
+    Socket, Veth,
 };
 use rustix::io::Errno;
 
@@ -156,5 +156,19 @@ fn addresses_are_usable_at_once_and_listed_by_link() {
         batch.delete_address(one, four);
         here.execute(batch).unwrap();
         assert_eq!(found(&mut here, one), [address(six)]);
+    });
+}
+
+#[test]
+fn forwarding_is_told_by_family() {
+    in_own_network(|| {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let told =
+            |socket: &mut Socket| [Family::Ipv4, Family::Ipv6].map(|family| socket.forwards(family).unwrap());
+        for (ipv4, ipv6) in [(false, false), (true, false), (true, true), (false, true)] {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", u8::from(ipv4).to_string()).unwrap();
+            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", u8::from(ipv6).to_string()).unwrap();
+            assert_eq!(told(&mut socket), [ipv4, ipv6]);
+        }
     });
 }

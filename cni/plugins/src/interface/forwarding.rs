@@ -5,23 +5,30 @@ use std::io;
 use std::path::Path;
 
 use coracle_cni::{CniError, PluginConfig};
+use coracle_netlink::{Family, Socket};
 
-use super::failure::file;
+use super::failure::{file, kernel};
 
 const IPV4: &str = "/proc/sys/net/ipv4/ip_forward";
 const IPV6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 const IPV6_INTERFACES: &str = "/proc/sys/net/ipv6/conf";
 
-/// Turns forwarding on for the families of the addresses given, where it is off.
+/// Turns forwarding on for the families asked for, where it is off.
 ///
 /// # Errors
-/// [`coracle_cni::code::IO`].
-pub(crate) fn enable(config: &PluginConfig, ipv4: bool, ipv6: bool) -> Result<(), CniError> {
-    for path in [ipv4.then_some(IPV4), ipv6.then_some(IPV6)].into_iter().flatten() {
-        if read(path).map_err(|error| file(config, "read", path, &error))? != "0" {
+/// [`coracle_cni::code::IO`], [`coracle_cni::code::KERNEL`].
+pub(crate) fn enable(
+    config: &PluginConfig,
+    host: &mut Socket,
+    ipv4: bool,
+    ipv6: bool,
+) -> Result<(), CniError> {
+    for (wanted, family, path) in [(ipv4, Family::Ipv4, IPV4), (ipv6, Family::Ipv6, IPV6)] {
+        // Not read from the file: the names of other namespaces' sysctls are in the way to it.
+        if !wanted || host.forwards(family).map_err(kernel(config))? {
             continue;
         }
-        if path == IPV6 {
+        if family == Family::Ipv6 {
             keep_router_advertisements(Path::new(IPV6_INTERFACES))
                 .map_err(|error| file(config, "set accept_ra in", IPV6_INTERFACES, &error))?;
         }

@@ -1,13 +1,13 @@
 //! The pod's end of its interface.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use coracle_cni::{AddResult, Call, CniError, IpConfig, PluginConfig, code};
 use coracle_linux::in_network_namespace;
 use coracle_netlink::{Batch, Link, LinkId, MacAddress, Protocol, Route, Socket};
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::failure::{failure, file, invalid};
@@ -32,24 +32,23 @@ pub(crate) fn socket(config: &PluginConfig, namespace: BorrowedFd<'_>) -> Result
     Socket::open_in(Protocol::Route, namespace).map_err(super::failure::kernel(config))
 }
 
-/// What interfaces that are made from now on begin with. Of IPv6: nobody but the runtime says what addresses and routes
-/// a pod has, and no address waits for others to object, which the runtime has seen to. Of both families: neighbours
-/// are told when an address comes to be elsewhere.
-const BEGINNINGS: [(&str, &str); 9] = [
-    ("ipv4/conf/default/arp_notify", "1"),
-    ("ipv6/conf/all/accept_ra", "0"),
-    ("ipv6/conf/default/accept_ra", "0"),
-    ("ipv6/conf/all/autoconf", "0"),
-    ("ipv6/conf/default/autoconf", "0"),
-    ("ipv6/conf/default/keep_addr_on_down", "1"),
-    ("ipv6/conf/default/ndisc_notify", "1"),
+/// What interfaces that are made from now on begin with: nobody but the runtime says what addresses and routes a pod has,
+/// and no address waits for others to object, which the runtime has seen to.
+const BEGINNINGS: [(&str, &str); 7] = [
+    ("all/accept_ra", "0"),
+    ("default/accept_ra", "0"),
+    ("all/autoconf", "0"),
+    ("default/autoconf", "0"),
+    ("default/keep_addr_on_down", "1"),
     (ACCEPT_DAD, "0"),
     (DISABLE_IPV6, "0"),
 ];
+/// Where they are.
+const IPV6: &str = "/proc/sys/net/ipv6/conf";
 /// Only of interest where duplicates are not looked for.
-const ACCEPT_DAD: &str = "ipv6/conf/default/accept_dad";
+const ACCEPT_DAD: &str = "default/accept_dad";
 /// Only of interest where there are addresses of IPv6.
-const DISABLE_IPV6: &str = "ipv6/conf/default/disable_ipv6";
+const DISABLE_IPV6: &str = "default/disable_ipv6";
 
 /// How a network namespace is made ready.
 #[derive(Clone, Copy, Debug)]
@@ -70,17 +69,20 @@ pub(crate) fn prepare(
     how: Preparation,
 ) -> Result<(), CniError> {
     let write = || {
+        // Looked up once: names of other namespaces' sysctls are in the way, the more namespaces there are.
+        let directory = match open(IPV6, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            // The kernel has no IPv6.
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened.map_err(|errno| file(config, "open", IPV6, &errno.into()))?,
+        };
         for (name, value) in BEGINNINGS {
             if name == ACCEPT_DAD && how.detect_duplicates || name == DISABLE_IPV6 && !how.ipv6 {
                 continue;
             }
-            let path = format!("/proc/sys/net/{name}");
-            match fs::write(&path, value) {
-                Ok(()) => {}
-                // The kernel has no IPv6.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(file(config, "write to", path, &error)),
-            }
+            let opened = openat(&directory, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            opened
+                .and_then(|file| rustix::io::write(file, value.as_bytes()))
+                .map_err(|errno| file(config, "write to", format_args!("{IPV6}/{name}"), &errno.into()))?;
         }
         Ok(())
     };

@@ -82,6 +82,21 @@ pub(crate) fn create(host: &mut Socket, call: &Call, wanted: &Wanted<'_>) -> Res
     })
 }
 
+/// Has the near end work once the far end is up, and the bridge it may be the first port of, instead of when the kernel
+/// gets to it: that a link has come up it tells bridges and queues in its own time, within a second, and makes sure of it
+/// before it tells of the link (since Linux 6.8).
+///
+/// # Errors
+/// [`code::KERNEL`].
+pub(crate) fn settle(host: &mut Socket, call: &Call, pair: &Link) -> Result<(), CniError> {
+    let mut batch = Batch::new();
+    batch.get_link(LinkId::Index(pair.index));
+    if let Some(bridge) = pair.controller {
+        batch.get_link(LinkId::Index(bridge));
+    }
+    host.execute(batch).map(drop).map_err(kernel(&call.config))
+}
+
 /// Removes a call's pair, if it is there.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! A node and pods, of network namespaces alone.
 
-use std::any::type_name_of_val;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -30,13 +29,14 @@ pub(crate) fn on_a_node(work: impl FnOnce(&Node)) {
         return;
     }
     if env::var_os(INSIDE).is_some() {
-        let node = Node { place: Place::new("/proc/self/ns/net"), directory: TempDir::new().unwrap() };
+        let node =
+            Node { place: Place::new("/proc/self/ns/net"), directory: TempDir::new_in("/dev/shm").unwrap() };
         node.place.run("ip link set lo up");
         return work(&node);
     }
-    let name = type_name_of_val(&work);
-    let name = name.strip_suffix("::{{closure}}").unwrap_or(name);
-    let (_, name) = name.split_once("::").expect("a test is in a crate");
+    // libtest runs a test on a thread of its name.
+    let thread = thread::current();
+    let name = thread.name().filter(|name| name.contains("::")).expect("a test's thread has its name");
     let mut inside = Command::new("unshare");
     inside.arg("--net").arg(env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
     let status = inside.env(INSIDE, "1").status().unwrap();
@@ -109,14 +109,28 @@ impl Place {
         inside.arg(format!("--net={}", self.path)).args(command.split(' ')).output().unwrap()
     }
 
-    /// Whether one answer to a ping comes.
+    /// Whether a ping, one alone, is answered.
     pub(crate) fn pings(&self, to: IpAddr) -> bool {
-        self.try_run(&format!("busybox ping -c 1 -W 1 {to}")).status.success()
+        self.try_run(&format!("busybox ping -c 1 -W 3 {to}")).status.success()
     }
 
     pub(crate) fn sysctl(&self, name: &str) -> String {
         let read = || fs::read_to_string(format!("/proc/sys/net/{name}"));
         in_network_namespace(self.as_fd(), read).unwrap().unwrap().trim_end().to_owned()
+    }
+
+    /// Makes a pod on this place as on a node: by the program of this test, executed there.
+    pub(crate) fn on(&self, pod: &Pod, config: &Value) -> AddResult {
+        let mut inside = Command::new("nsenter");
+        inside.arg(format!("--net={}", self.path)).arg(env!("CARGO_BIN_EXE_coracle-cni"));
+        let variables = [("CNI_COMMAND", "ADD"), ("CNI_IFNAME", "eth0"), ("CNI_PATH", "/nonexistent")];
+        inside.envs(variables).env("CNI_CONTAINERID", &pod.id).env("CNI_NETNS", &pod.place.path);
+        let mut inside = inside.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        inside.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+        let output = inside.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let version = "1.1.0".parse().unwrap();
+        AddResult::from_json(&serde_json::from_slice(&output.stdout).unwrap(), version).unwrap()
     }
 
     fn socket(&self, like: IpAddr, kind: SocketType) -> OwnedFd {

@@ -5,3 +5,6 @@
 mod bridge;
 mod foreign;
 mod harness;
+mod loopback;
+mod nodes;
+mod ptp;

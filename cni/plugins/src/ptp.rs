@@ -1,0 +1,268 @@
+//! ptp: each pod on a link of its own to the host, which routes between them.
+//!
+//! Configuration and results are those of the reference plugin of this name. A pod sends everything but what is for its
+//! gateway to the gateway, and the host has a route to each of its addresses.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use coracle_cni::{
+    AddResult, Call, CniError, Dns, GcCall, Interface, IpConfig, Plugin, PluginConfig, StatusCall, code,
+};
+use coracle_netlink::{AddressOptions, Batch, Link, LinkChange, LinkId, MacAddress, Protocol, Route, Socket};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::interface::check::{
+    addresses, as_told, has_addresses, has_routes, is_up, link, place_of_pod, previous,
+};
+use crate::interface::failure::{damaged, failure, first, kernel};
+use crate::interface::ipam::Ipam;
+use crate::interface::pod::{self, Args, Preparation, link_told, push_routes, wanted_mac};
+use crate::interface::{forwarding, masquerade, veth};
+
+/// The plugin.
+#[derive(Clone, Copy, Debug)]
+pub struct Ptp;
+
+/// Of the result's interfaces: the host's end of the pair, the pod's end.
+const POD: usize = 1;
+
+/// What stands in a configuration: the reference plugin's fields.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    #[serde(default)]
+    ip_masq: bool,
+    #[serde(default)]
+    mtu: u32,
+    #[serde(default)]
+    ipam: Ipam,
+    #[serde(default)]
+    dns: Dns,
+    #[serde(default)]
+    args: Args,
+}
+
+impl Plugin for Ptp {
+    fn kind(&self) -> &'static str {
+        "ptp"
+    }
+
+    fn add(&self, call: &Call) -> Result<AddResult, CniError> {
+        let config: Config = call.config.parse()?;
+        if config.ipam.is_none() {
+            return Err(crate::interface::failure::invalid(&call.config, "ipam.type is missing"));
+        }
+        let mac = wanted_mac(call, &config.args)?;
+        let namespace = pod::namespace(call)?;
+        let added = Attachment { call, config: &config, namespace: namespace.as_fd(), mac }.add();
+        if added.is_err() {
+            // Of what is left DEL will tell.
+            let _ = take_back(call, &config);
+        }
+        added
+    }
+
+    fn del(&self, call: &Call) -> Result<(), CniError> {
+        take_back(call, &call.config.parse()?)
+    }
+
+    fn check(&self, call: &Call) -> Result<(), CniError> {
+        check(call, &call.config.parse()?)
+    }
+
+    fn gc(&self, call: &GcCall) -> Result<(), CniError> {
+        let config: Config = call.config.parse()?;
+        let masqueraded = if config.ip_masq { masquerade::gc(call) } else { Ok(()) };
+        first([veth::collect(call), masqueraded, config.ipam.gc(call)])
+    }
+
+    fn status(&self, call: &StatusCall) -> Result<(), CniError> {
+        call.config.parse::<Config>()?.ipam.status(call)
+    }
+
+    fn repair(&self, call: &Call) -> Result<(), CniError> {
+        if call.config.parse::<Config>()?.ip_masq { masquerade::repair(call) } else { Ok(()) }
+    }
+}
+
+/// Goes on after a failure, and tells the first. Addresses are given back last, so that nobody has them before.
+fn take_back(call: &Call, config: &Config) -> Result<(), CniError> {
+    let masqueraded = if config.ip_masq { masquerade::del(call) } else { Ok(()) };
+    // Its removal waits for a grace period of the kernel, under a lock that everybody needs. Until it is gone, the host's
+    // routes give way to those of whoever gets the addresses.
+    let pair = if call.namespace_ends { Ok(()) } else { veth::remove(call) };
+    first([masqueraded, pair, config.ipam.del(call)])
+}
+
+/// An ADD on its way.
+struct Attachment<'a> {
+    call: &'a Call,
+    config: &'a Config,
+    namespace: BorrowedFd<'a>,
+    mac: Option<MacAddress>,
+}
+
+impl Attachment<'_> {
+    fn add(&self) -> Result<AddResult, CniError> {
+        let mut host = Socket::open(Protocol::Route).map_err(kernel(&self.call.config))?;
+        let mut result;
+        let pair;
+        if self.config.ipam.wants_interface() {
+            pair = self.create_pair(&mut host, true)?;
+            result = self.config.ipam.add(self.call)?;
+        } else {
+            result = self.config.ipam.add(self.call)?;
+            let ipv6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
+            pair = self.create_pair(&mut host, ipv6)?;
+        }
+        for ip in &mut result.ips {
+            ip.interface = Some(POD);
+        }
+        if !self.config.dns.is_empty() {
+            result.dns = self.config.dns.clone();
+        }
+        let has = |ipv4: bool| result.ips.iter().any(|ip| ip.address.addr().is_ipv4() == ipv4);
+        forwarding::enable(&self.call.config, &mut host, has(true), has(false))?;
+        let inside = self.configure_pod(&pair, &result)?;
+        veth::settle(&mut host, self.call, &pair)?;
+        self.configure_host(&mut host, &pair, &result.ips)?;
+        if self.config.ip_masq {
+            masquerade::add(self.call, result.ips.iter().map(|ip| ip.address))?;
+        }
+        let told = |link: &Link| Interface {
+            name: link.name.clone(),
+            mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            mtu: Some(link.mtu),
+            ..Interface::default()
+        };
+        let sandbox = self.call.netns.as_ref().map(|netns| netns.path().display().to_string());
+        result.interfaces =
+            vec![told(&pair), Interface { sandbox: sandbox.unwrap_or_default(), ..told(&inside) }];
+        Ok(result)
+    }
+
+    /// Both ends up.
+    fn create_pair(&self, host: &mut Socket, ipv6: bool) -> Result<Link, CniError> {
+        let config = &self.call.config;
+        pod::prepare(config, self.namespace, Preparation { ipv6, detect_duplicates: false })?;
+        let mtu = match self.config.mtu {
+            0 => host.default_route_mtu().map_err(kernel(config))?,
+            mtu => Some(mtu),
+        };
+        let wanted = veth::Wanted {
+            namespace: self.namespace,
+            controller: None,
+            mtu,
+            mac: self.mac,
+            hairpin: None,
+            isolated: None,
+        };
+        let pair = veth::create(host, self.call, &wanted)?;
+        let mut batch = Batch::new();
+        let up = LinkChange { up: Some(true), ..Default::default() };
+        batch.change_link(LinkId::Index(self.other_end(&pair)?), &up);
+        pod::socket(config, self.namespace)?.execute(batch).map_err(kernel(config))?;
+        Ok(pair)
+    }
+
+    fn other_end(&self, pair: &Link) -> Result<u32, CniError> {
+        let missing =
+            || failure(&self.call.config, code::KERNEL, format_args!("{} has no other end", pair.name));
+        pair.peer.ok_or_else(missing)
+    }
+
+    /// Tells the pod's end as it is then.
+    fn configure_pod(&self, pair: &Link, result: &AddResult) -> Result<Link, CniError> {
+        let config = &self.call.config;
+        let index = self.other_end(pair)?;
+        let mut batch = Batch::new();
+        for ip in &result.ips {
+            // The route the kernel would make says that the network is on the link, and all that is on it is the gateway.
+            let options = AddressOptions { no_prefix_route: true, ..AddressOptions::default() };
+            batch.add_address(index, ip.address, options);
+            let Some(gateway) = ip.gateway else { continue };
+            batch.replace_route(&Route::new(gateway.into(), index, None));
+            batch.replace_route(&Route::new(ip.address.trunc(), index, Some(gateway)));
+        }
+        push_routes(&mut batch, index, result);
+        batch.get_link(LinkId::Index(index));
+        let mut pod = pod::socket(config, self.namespace)?;
+        link_told(config, &pod.execute(batch).map_err(kernel(config))?)
+    }
+
+    fn configure_host(&self, host: &mut Socket, pair: &Link, ips: &[IpConfig]) -> Result<(), CniError> {
+        let mut batch = Batch::new();
+        for ip in ips {
+            if let Some(gateway) = ip.gateway {
+                batch.add_address(pair.index, gateway.into(), AddressOptions::default());
+            }
+            batch.replace_route(&route_to(ip.address, pair));
+        }
+        host.execute(batch).map(drop).map_err(kernel(&self.call.config))
+    }
+}
+
+/// The host's route to an address of a pod.
+fn route_to(address: IpNet, pair: &Link) -> Route {
+    Route::new(address.addr().into(), pair.index, None)
+}
+
+fn check(call: &Call, config: &Config) -> Result<(), CniError> {
+    let result = previous(&call.config)?;
+    config.ipam.check(call)?;
+    let mut host = Socket::open(Protocol::Route).map_err(kernel(&call.config))?;
+    let pair = link(&call.config, &mut host, &veth::name_of(call))?;
+    is_up(&call.config, &pair)?;
+    let told = |name: &str| result.interfaces.iter().find(|it| it.sandbox.is_empty() && it.name == name);
+    match told(&pair.name) {
+        Some(told) => as_told(&call.config, &pair, told)?,
+        None => {
+            return Err(damaged(&call.config, format_args!("interface {} is not in prevResult", pair.name)));
+        }
+    }
+    let of_pod = place_of_pod(call, result);
+    let ips = || result.ips.iter().filter(|ip| ip.interface == of_pod);
+    let gateways = ips().filter_map(|ip| ip.gateway).map(IpNet::from);
+    has_addresses(&call.config, &mut host, &pair, gateways)?;
+    check_routes_to_pod(&call.config, &mut host, &pair, addresses(call, result))?;
+
+    let namespace = pod::namespace(call)?;
+    let mut inside = pod::socket(&call.config, namespace.as_fd())?;
+    let own = link(&call.config, &mut inside, &call.ifname)?;
+    if pair.peer != Some(own.index) {
+        let what = format!("interface {} is not the other end of {}", own.name, pair.name);
+        return Err(damaged(&call.config, what));
+    }
+    is_up(&call.config, &own)?;
+    match of_pod.and_then(|place| result.interfaces.get(place)) {
+        Some(told) => as_told(&call.config, &own, told)?,
+        None => {
+            return Err(damaged(&call.config, format_args!("interface {} is not in prevResult", own.name)));
+        }
+    }
+    has_addresses(&call.config, &mut inside, &own, addresses(call, result))?;
+    has_routes(&call.config, &mut inside, &own, result)?;
+    if config.ip_masq { masquerade::check(call, result) } else { Ok(()) }
+}
+
+/// Each is asked for by itself: the host has as many routes as pods.
+fn check_routes_to_pod(
+    config: &PluginConfig,
+    host: &mut Socket,
+    pair: &Link,
+    addresses: impl Iterator<Item = IpNet>,
+) -> Result<(), CniError> {
+    for address in addresses {
+        let mut batch = Batch::new();
+        batch.get_route(address.addr());
+        let outcome = host.attempt(batch).map_err(kernel(config))?;
+        let route = outcome.messages.iter().find_map(Route::read);
+        let wanted = route_to(address, pair);
+        if !route.is_some_and(|route| route.destination == wanted.destination && route.link == wanted.link) {
+            let what = format!("the host has no route to {} by {}", address.addr(), pair.name);
+            return Err(damaged(config, what));
+        }
+    }
+    Ok(())
+}
