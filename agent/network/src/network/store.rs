@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Writes one, durably.
+    /// Writes one. It is not flushed to a disk: what is on record is of this boot, and what an agent has written
+    /// outlives the agent.
     pub(super) fn write(&self, id: &AttachmentId, attachment: &Attachment) -> Result<(), NetworkError> {
         let path = self.path(id);
         let temporary = self.directory.join(format!("{TEMPORARY}{id}"));
@@ -68,9 +69,7 @@ impl Store {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
             file.write_all(format!("{json}\n{}\n", digest(&json)).as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.directory)?.sync_all()
+            fs::rename(&temporary, &path)
         })();
         written.map_err(NetworkError::io("write", &path))
     }

@@ -43,7 +43,9 @@ pub(crate) fn in_own_network(work: impl FnOnce()) {
 
 /// Directories, and the driver.
 pub(crate) struct Node {
-    pub(crate) directory: tempfile::TempDir,
+    directory: PathBuf,
+    /// Removes it.
+    _owned: Option<tempfile::TempDir>,
 }
 
 /// A namespace, as pause holds one.
@@ -59,7 +61,8 @@ pub(crate) struct Sandbox {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let node = Self { directory: tempfile::tempdir().unwrap() };
+        let owned = tempfile::tempdir().unwrap();
+        let node = Self { directory: owned.path().to_owned(), _owned: Some(owned) };
         fs::create_dir(node.path("conf")).unwrap();
         fs::create_dir(node.path("bin")).unwrap();
         // Types of ours run in the process, so Debian's have another name here.
@@ -74,8 +77,13 @@ impl Node {
         node
     }
 
+    /// The one that another process has made there.
+    pub(crate) fn at(directory: PathBuf) -> Self {
+        Self { directory, _owned: None }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     pub(crate) fn configure(&self, list: &Value) {
@@ -128,16 +136,25 @@ impl Sandbox {
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut ready).unwrap();
         let netns = PathBuf::from(format!("/proc/{}/ns/net", holder.id()));
         let file = Some(File::open(&netns).unwrap());
+        Self { holder, pod: Self::pod(uid), netns, file }
+    }
+
+    /// The pod of this UID.
+    pub(crate) fn pod(uid: &str) -> Pod {
         let name = Name::subdomain(format!("pod-{uid}")).unwrap();
-        let pod = Pod {
+        Pod {
             uid: uid.parse().unwrap(),
             key: PodKey { namespace: Name::label("default").unwrap(), name },
             labels: Default::default(),
             annotations: Default::default(),
             spec: PodSpec::new(vec![Container::new(Name::label("c").unwrap(), "image")]),
             object: String::new(),
-        };
-        Self { holder, pod, netns, file }
+        }
+    }
+
+    /// The pid of the process that is in the namespace.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
     }
 
     pub(crate) fn uid(&self) -> &PodUid {

@@ -4,4 +4,5 @@
 
 mod debian;
 mod harness;
+mod ours;
 mod recovery;

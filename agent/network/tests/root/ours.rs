@@ -1,0 +1,212 @@
+//! Our own plugins under the driver: no program is executed.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Duration;
+
+use coracle_model::Protocol;
+use coracle_network::{Attach, Network, PortMapping};
+use serde_json::{Value, json};
+
+use super::harness::{Node, Sandbox, in_own_network};
+
+/// The directory of the node, in the process that is killed.
+const DIRECTORY: &str = "CORACLE_TEST_KILLED_IN";
+/// Its sandboxes: the pids that hold their namespaces.
+const SANDBOXES: &str = "CORACLE_TEST_SANDBOXES";
+/// How often the driver is killed.
+const KILLS: &str = "CORACLE_KILLS";
+
+/// A network of our plugins with addresses of these ranges.
+fn list(node: &Node, ranges: &[&str]) -> Value {
+    let ranges: Vec<Value> = ranges.iter().map(|range| json!([{"subnet": range}])).collect();
+    let routes = json!([{"dst": "0.0.0.0/0"}]);
+    let ipam =
+        json!({"type": "host-local", "dataDir": node.path("addresses"), "ranges": ranges, "routes": routes});
+    let bridge =
+        json!({"type": "bridge", "bridge": "ours0", "isGateway": true, "ipMasq": true, "ipam": ipam});
+    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    json!({"cniVersion": "1.1.0", "name": "ours", "plugins": [bridge, portmap]})
+}
+
+fn mapping(host_port: u16) -> Vec<PortMapping> {
+    vec![PortMapping { host_port, container_port: 80, protocol: Protocol::Tcp, host_ip: None }]
+}
+
+/// The addresses that are given.
+fn given(node: &Node) -> usize {
+    let Ok(files) = fs::read_dir(node.path("addresses/ours")) else { return 0 };
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.parse::<IpAddr>().is_ok()).count()
+}
+
+/// What our table has of containers.
+fn elements() -> String {
+    let output = Command::new("nft").args(["list", "table", "inet", "coracle"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().filter(|line| line.contains("comment \"ours/")).collect()
+}
+
+fn reached_at_port(first: &Sandbox, second: &Sandbox, ip: IpAddr) {
+    let served = first.serve(ip, 80);
+    assert_eq!(second.ask("10.78.0.1:8080".parse().unwrap()), first.pod.key.name.to_string());
+    served.join().unwrap();
+}
+
+#[test]
+fn what_somebody_has_flushed_is_made_again() {
+    in_own_network(|| {
+        let node = Node::new();
+        node.configure(&list(&node, &["10.78.0.0/24"]));
+        let network = node.network();
+        let (first, second) = (Sandbox::new("a"), Sandbox::new("b"));
+        let mut attach = first.attach();
+        attach.port_mappings = mapping(8080);
+        let attached = network.add(&attach).unwrap();
+        second.add(&network).unwrap();
+        reached_at_port(&first, &second, attached.ips[0]);
+        assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+        assert_eq!(elements(), "");
+        network.check(first.uid(), 0).unwrap_err();
+        network.repair_all().unwrap();
+        network.check(first.uid(), 0).unwrap();
+        reached_at_port(&first, &second, attached.ips[0]);
+        network.del(first.uid(), None, false).unwrap();
+        network.del(second.uid(), None, false).unwrap();
+        assert_eq!(elements(), "");
+    });
+}
+
+#[test]
+fn an_attachment_by_ours_is_read_back_whole() {
+    in_own_network(|| {
+        let node = Node::new();
+        node.configure(&list(&node, &["10.78.0.0/24", "fd78::/64"]));
+        let sandbox = Sandbox::new("a");
+        let attached = sandbox.add(&node.network()).unwrap();
+        fs::write(node.path("state/a-0.json"), "").unwrap();
+        let network = node.network();
+        assert_eq!(network.adopt(&sandbox.attach()).unwrap(), Some(attached));
+        network.check(sandbox.uid(), 0).unwrap();
+        network.gc(&BTreeSet::from([(sandbox.uid().clone(), 0)])).unwrap();
+        network.check(sandbox.uid(), 0).unwrap();
+        network.del(sandbox.uid(), None, false).unwrap();
+        assert_eq!(given(&node), 0);
+        node.wait_for_links(&["ours0"]);
+    });
+}
+
+#[test]
+fn sandboxes_attached_side_by_side_have_addresses_of_their_own_until_there_is_none() {
+    in_own_network(|| {
+        let node = Node::new();
+        // 10.78.0.0/27 has 32 addresses, of which network, gateway and broadcast are not given.
+        node.configure(&list(&node, &["10.78.0.0/27"]));
+        let network = node.network();
+        let sandboxes: Vec<_> = (0..40).map(|n| Sandbox::new(&format!("p{n}"))).collect();
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let added: Vec<_> =
+                sandboxes.iter().map(|sandbox| scope.spawn(|| sandbox.add(&network))).collect();
+            added.into_iter().map(|added| added.join().unwrap()).collect()
+        });
+        let ips: BTreeSet<IpAddr> =
+            outcomes.iter().flatten().flat_map(|attached| attached.ips.clone()).collect();
+        assert_eq!((ips.len(), outcomes.iter().flatten().count()), (29, 29));
+        let failed = outcomes.iter().find_map(|outcome| outcome.as_ref().err()).unwrap().to_string();
+        assert!(failed.contains("plugin bridge of network ours failed (ADD)"), "{failed}");
+        assert!(failed.contains("10.78.0.0/27") && failed.contains("(code 102)"), "{failed}");
+        // What failed has left nothing, and one that goes makes room.
+        assert_eq!(fs::read_dir(node.path("state")).unwrap().count(), 29);
+        let went = outcomes.iter().position(Result::is_ok).unwrap();
+        network.del(sandboxes[went].uid(), None, false).unwrap();
+        let waiting = outcomes.iter().position(Result::is_err).unwrap();
+        sandboxes[waiting].add(&network).unwrap();
+        network.gc(&BTreeSet::new()).unwrap();
+        assert_eq!(given(&node), 0);
+        node.wait_for_links(&["ours0"]);
+    });
+}
+
+/// What the process does that is killed: it attaches sandboxes and takes that back, side by side, for ever.
+#[test]
+fn agent() {
+    let Some(directory) = env::var_os(DIRECTORY) else { return };
+    let node = Node::at(PathBuf::from(directory));
+    let network = node.network();
+    fs::write(node.path("working"), "").unwrap();
+    let pids = env::var(SANDBOXES).unwrap();
+    thread::scope(|scope| {
+        for (index, pid) in pids.split(',').enumerate() {
+            let network = &network;
+            scope.spawn(move || come_and_go(network, index, pid));
+        }
+    });
+}
+
+fn come_and_go(network: &Network, index: usize, holder: &str) {
+    let (pod, netns) = (Sandbox::pod(&format!("p{index}")), PathBuf::from(format!("/proc/{holder}/ns/net")));
+    for attempt in 0.. {
+        let mut attach = Attach::of_pod(&pod, attempt, &netns).unwrap();
+        attach.port_mappings = mapping(8000 + u16::try_from(index).unwrap());
+        // An earlier attempt that an agent was killed in holds the interface: it is taken back first.
+        network.del(&pod.uid, None, false).unwrap();
+        network.add(&attach).unwrap();
+    }
+}
+
+fn start(node: &Node, sandboxes: &[Sandbox]) -> Child {
+    let pids: Vec<String> = sandboxes.iter().map(|sandbox| sandbox.holder().to_string()).collect();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["--exact", "ours::agent", "--nocapture"])
+        .env(DIRECTORY, node.path(""))
+        .env(SANDBOXES, pids.join(","));
+    command.spawn().unwrap()
+}
+
+#[test]
+fn killed_at_any_moment_nothing_is_left_and_nothing_is_in_the_way() {
+    in_own_network(|| {
+        let node = Node::new();
+        node.configure(&list(&node, &["10.78.0.0/24", "fd78::/64"]));
+        let sandboxes: Vec<_> = (0..5).map(|n| Sandbox::new(&format!("p{n}"))).collect();
+        let kills = env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+        for kill in 0..kills {
+            let mut agent = start(&node, &sandboxes);
+            // Until it is at work, and then a little longer each time.
+            while !node.path("working").exists() {
+                assert_eq!(agent.try_wait().unwrap(), None, "the agent ended by itself");
+                thread::sleep(Duration::from_micros(200));
+            }
+            fs::remove_file(node.path("working")).unwrap();
+            thread::sleep(Duration::from_micros(9700 * (kill % 20)));
+            assert_eq!(agent.try_wait().unwrap(), None, "the agent ended by itself");
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+        }
+        let network = node.network();
+        network.gc(&BTreeSet::new()).unwrap();
+        assert_eq!((given(&node), elements()), (0, String::new()));
+        assert_eq!(fs::read_dir(node.path("state")).unwrap().count(), 0);
+        node.wait_for_links(&["ours0"]);
+        for sandbox in &sandboxes {
+            assert!(sandbox.netlink().links().unwrap().iter().all(|link| link.name == "lo"));
+        }
+        // And all of it can be done again.
+        for sandbox in &sandboxes {
+            let attached = sandbox.add(&network).unwrap();
+            assert_eq!(attached.ips.len(), 2);
+        }
+        let (first, second) = (&sandboxes[0], &sandboxes[1]);
+        let ip = network.attached(first.uid(), 0).unwrap().ips[0];
+        let served = first.serve(ip, 80);
+        assert_eq!(second.ask(SocketAddr::new(ip, 80)), "pod-p0");
+        served.join().unwrap();
+        network.gc(&BTreeSet::new()).unwrap();
+    });
+}
