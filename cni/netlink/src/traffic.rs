@@ -23,6 +23,17 @@ const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
 /// `TC_LINKLAYER_ETHERNET`: with it the kernel asks for no table of rates.
 const ETHERNET: u8 = 1;
+/// What u32 calls the first filter of its first table.
+const FIRST_FILTER: u32 = 0x8000_0800;
+/// `RTM_NEWTFILTER`.
+const RTM_NEWTFILTER: u16 = 44;
+const TCA_U32_ACT: u16 = 7;
+/// The first of a filter's actions.
+const FIRST_ACTION: u16 = 1;
+const TCA_ACT_OPTIONS: u16 = 2;
+const TCA_MIRRED_PARMS: u16 = 2;
+/// Where `struct tc_mirred` has its `ifindex`.
+const MIRRED_LINK: usize = 24;
 /// `ETH_P_ALL`.
 const ALL_PROTOCOLS: u16 = 3;
 /// How many bytes a second are told by `struct tc_ratespec`.
@@ -114,7 +125,8 @@ impl Batch {
         )
     }
 
-    /// Redirects everything a link receives to another one, which has to be an ifb. It needs [`Batch::add_ingress`].
+    /// Redirects everything a link receives to another one, which has to be an ifb. It needs [`Batch::add_ingress`], and
+    /// can be asked for again.
     pub fn redirect_ingress(&mut self, link: u32, to: u32) -> usize {
         let mut mirror = TcMirror::default();
         mirror.generic.action = TcActionType::Stolen;
@@ -130,7 +142,7 @@ impl Batch {
         everything.flags = TcU32SelectorFlags::Terminal;
         everything.nkeys = 1;
         everything.keys = vec![TcU32Key::default()];
-        let mut message = about(link, TcHandle::UNSPEC, TcHandle { major: u16::MAX, minor: 0 });
+        let mut message = about(link, FIRST_FILTER.into(), TcHandle { major: u16::MAX, minor: 0 });
         message.header.info = 1 << 16 | u32::from(ALL_PROTOCOLS.to_be());
         message.attributes = vec![
             TcAttribute::Kind("u32".to_owned()),
@@ -141,7 +153,7 @@ impl Batch {
         ];
         self.push(
             format!("redirect what interface {link} receives to interface {to}"),
-            NLM_F_CREATE | NLM_F_EXCL,
+            NLM_F_CREATE,
             &RouteNetlinkMessage::NewTrafficFilter(message),
         )
     }
@@ -170,4 +182,26 @@ impl Socket {
         let outcome = self.attempt(batch)?.tolerate(asked, Errno::NOENT);
         Ok(outcome.into_result()?.iter().find_map(TokenBucketSeen::read))
     }
+
+    /// The link that everything a link receives is redirected to, if it is.
+    ///
+    /// # Errors
+    /// As [`Socket::dump`].
+    pub fn ingress_redirect(&mut self, link: u32) -> Result<Option<u32>, Error> {
+        let message = about(link, TcHandle::UNSPEC, TcHandle { major: u16::MAX, minor: 0 });
+        let what = format!("list the filters of interface {link}");
+        match self.dump(what, &RouteNetlinkMessage::GetTrafficFilter(message)) {
+            // It has no queueing discipline that could have filters.
+            Err(error) if matches!(error.errno(), Some(Errno::INVAL | Errno::NOENT)) => Ok(None),
+            messages => Ok(messages?.iter().find_map(redirected_to)),
+        }
+    }
+}
+
+/// Where a filter redirects what it lets through.
+fn redirected_to(message: &Message) -> Option<u32> {
+    let attached = message.payload.get(HEADER..).filter(|_| message.kind == RTM_NEWTFILTER)?;
+    let actions = find(find(attached, TCA_OPTIONS)?, TCA_U32_ACT)?;
+    let options = find(find(actions, FIRST_ACTION)?, TCA_ACT_OPTIONS)?;
+    u32_at(find(options, TCA_MIRRED_PARMS)?, MIRRED_LINK)
 }

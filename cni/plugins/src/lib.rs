@@ -1,5 +1,6 @@
 //! CNI plugins: a library whose code runs in the agent, and one program that any runtime can execute.
 
+mod bandwidth;
 mod bridge;
 mod host_local;
 mod interface;
@@ -9,6 +10,7 @@ mod ptp;
 
 use coracle_cni::Plugins;
 
+pub use bandwidth::Bandwidth;
 pub use bridge::Bridge;
 pub use host_local::HostLocal;
 pub use loopback::Loopback;
@@ -16,4 +18,4 @@ pub use portmap::Portmap;
 pub use ptp::Ptp;
 
 /// All plugins there are. Each stands in a file of its own.
-pub static PLUGINS: Plugins = Plugins(&[&Bridge, &HostLocal, &Loopback, &Portmap, &Ptp]);
+pub static PLUGINS: Plugins = Plugins(&[&Bandwidth, &Bridge, &HostLocal, &Loopback, &Portmap, &Ptp]);

@@ -47,10 +47,14 @@ fn what_a_link_sends_and_receives_gets_a_rate() {
         assert!(shown.contains("burst 20000b"), "{shown}");
         let shown = tc("filter show dev veth1 ingress");
         assert!(shown.contains("Egress Redirect to device ifb1"), "{shown}");
+        assert_eq!(here.ingress_redirect(veth.index).unwrap(), Some(ifb.index));
+        assert_eq!(here.ingress_redirect(ifb.index).unwrap(), None);
         // Again, with another rate.
         let mut batch = Batch::new();
+        batch.redirect_ingress(veth.index, ifb.index);
         batch.limit_rate(veth.index, &fast);
         here.execute(batch).unwrap();
         assert_eq!(here.rate_limit(veth.index).unwrap(), seen(fast));
+        assert_eq!(tc("filter show dev veth1 ingress").matches("Egress Redirect").count(), 1);
     });
 }
