@@ -7,12 +7,14 @@ mod event;
 mod exec;
 mod facts;
 mod lock;
+mod network;
 mod node;
 mod port_forward;
 mod ports;
 mod serve;
 mod shutdown;
 mod signals;
+mod thread;
 mod wiring;
 
 use std::io::IsTerminal;

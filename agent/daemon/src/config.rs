@@ -4,6 +4,7 @@
 //! field is refused: a misspelt limit that is silently not applied is worse than a node that says no.
 
 mod manifest_url;
+mod network;
 mod shutdown;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use coracle_shutdown::GracePeriods;
 use serde::Deserialize;
 
 pub(crate) use manifest_url::ManifestUrl;
+pub(crate) use network::NetworkConfig;
 
 /// Read when it is there and `--config` names no other.
 pub(crate) const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/config.yaml";
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) cluster_domain: String,
     /// The host's resolver settings for pods; `None` finds them.
     pub(crate) resolv_conf: Option<PathBuf>,
+    /// How pods are connected.
+    pub(crate) network: NetworkConfig,
     /// Which kernel settings pods may make.
     pub(crate) sysctls: SysctlPolicy,
     /// Where `seccompProfile.localhostProfile` is looked up.
@@ -96,6 +100,20 @@ pub(crate) struct Overrides {
     /// The node's name [default: the host name]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// The node's IP address, or one of each family with a comma between; '::' alone for the one of IPv6 first
+    /// [default: those it reaches others from]
+    #[arg(long, global = true, value_name = "IP")]
+    pub(crate) node_ip: Option<String>,
+    /// Addresses of pods where no CNI network is configured, or of each family with a comma between
+    /// [default: 10.83.0.0/16,fd83:c07a:c1e0::/64]
+    #[arg(long, global = true, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<String>,
+    /// CNI network configurations, of which the first by name counts [default: /etc/cni/net.d]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cni_conf_dir: Option<PathBuf>,
+    /// Programs of CNI plugins that are not built in; can be repeated [default: /opt/cni/bin and /usr/lib/cni]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cni_bin_dir: Vec<PathBuf>,
 }
 
 /// The file, as it is written.
@@ -120,6 +138,14 @@ struct File {
     cluster_dns: Vec<String>,
     cluster_domain: Option<String>,
     resolv_conf: Option<PathBuf>,
+    #[serde(rename = "nodeIP")]
+    node_ip: Option<String>,
+    #[serde(rename = "podCIDR")]
+    pod_cidr: Option<String>,
+    cni_conf_dir: Option<PathBuf>,
+    cni_bin_dirs: Option<Vec<PathBuf>>,
+    cni_timeout: Option<String>,
+    bridge_name: Option<String>,
     allowed_unsafe_sysctls: Vec<String>,
     seccomp_profile_root: Option<PathBuf>,
     seccomp_default: Option<bool>,
@@ -170,11 +196,12 @@ impl Config {
         self.root_dir.join("images")
     }
 
-    fn combine(path: &Path, file: File, flags: &Overrides) -> Result<Self, ConfigError> {
+    fn combine(path: &Path, mut file: File, flags: &Overrides) -> Result<Self, ConfigError> {
         let origin = |field: &str| format!("{}: {field}", path.display());
         let directory = |flag: &Option<PathBuf>, name: &str, value: Option<PathBuf>, field: &str, default| {
             directory(flag, name, value, origin(field), default)
         };
+        let network = NetworkConfig::combine(flags, &mut file, origin)?;
         let root_dir =
             directory(&flags.root_dir, "--root-dir", file.root_dir, "rootDir", "/var/lib/coracle".into())?;
         let seccomp_profile_root =
@@ -255,6 +282,7 @@ impl Config {
                 None => None,
                 Some(path) => Some(directory(&None, "", Some(path), "resolvConf", PathBuf::new())?),
             },
+            network,
             sysctls: SysctlPolicy::new(&file.allowed_unsafe_sysctls)
                 .map_err(|(pattern, problem)| value(origin("allowedUnsafeSysctls"), pattern, problem))?,
             seccomp_default: file.seccomp_default.unwrap_or(true),
@@ -337,7 +365,7 @@ fn value(origin: String, value: impl ToString, message: &str) -> ConfigError {
 mod tests {
     use super::*;
 
-    fn load(text: &str, flags: &Overrides) -> Result<Config, String> {
+    pub(super) fn load(text: &str, flags: &Overrides) -> Result<Config, String> {
         let path = Path::new("/etc/c.yaml");
         parse(path, text)
             .and_then(|file| Config::combine(path, file, flags))

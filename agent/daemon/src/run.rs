@@ -1,6 +1,7 @@
 //! `coracle run -f FILE...`: a node of one's own, in the foreground, for the pods of some files.
 
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use anyhow::{Context, bail};
 use coracle_controller::{decode_manifest, fixed};
 use coracle_events::EventLog;
 use coracle_model::{ContainerState, PodPhase, PodStatus};
+use coracle_netlink::{Protocol, Socket};
 use coracle_server::client::Client;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -74,6 +77,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
         };
         let (served, code) = tokio::join!(serving, work);
         served?;
+        agent.remove_network(&place.config).await?;
         agent.remove_cgroups()?;
         code
     })?;
@@ -119,13 +123,16 @@ pub(crate) struct Place {
 
 impl Place {
     fn new(config: &Config) -> anyhow::Result<Self> {
-        let place = Self::of(config, std::process::id());
+        let pid = std::process::id();
+        let mut place = Self::of(config, pid);
         // What one of the same process number has left was cleared away, unless that failed.
         for dir in [&place.root, &place.config.run_dir] {
             if dir.exists() {
                 bail!("{} is there: a `coracle run` that was killed has left it; remove it", dir.display());
             }
         }
+        let ranges = free_ranges(pid, config)?;
+        place.config.network = place.config.network.apart(&network(pid), &bridge(pid), ranges);
         Ok(place)
     }
 
@@ -139,6 +146,7 @@ impl Place {
             cgroup_parent: config.cgroup_parent.join(format!("coracle-{name}")),
             root_dir: root.clone(),
             run_dir,
+            network: config.network.apart(&network(pid), &bridge(pid), config.network.pod_cidrs()),
             ..config.clone()
         };
         Self { config: private, root }
@@ -154,6 +162,44 @@ impl Place {
         remove_all(&self.config.run_dir)?;
         remove_all(&self.root)
     }
+}
+
+/// The default network of the one of this process.
+fn network(pid: u32) -> String {
+    format!("coracle-run-{pid}")
+}
+
+/// Its bridge: process numbers have seven digits at most.
+fn bridge(pid: u32) -> String {
+    format!("cr{pid}")
+}
+
+/// Addresses for its pods, of the families that the node's pods have, which the host has no way to yet: beside those
+/// of the node's pods, in 10.84.0.0/16 and fd83:c07a:c1e1::/48.
+fn free_ranges(pid: u32, config: &Config) -> anyhow::Result<Vec<IpNet>> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let routes = socket.routes()?.into_iter().filter(|route| !route.is_default());
+    let taken: Vec<IpNet> = routes.map(|route| route.destination).chain(config.network.pod_cidrs()).collect();
+    let [high, low] = [pid.to_be_bytes()[2], pid.to_be_bytes()[3]];
+    let free = |family: &IpNet| {
+        (0..=u8::MAX).find_map(|step| {
+            let third = low.wrapping_add(step);
+            let range = match family {
+                IpNet::V4(_) => IpNet::new(Ipv4Addr::new(10, 84, third, 0).into(), 24),
+                IpNet::V6(_) => {
+                    let fourth = u16::from_be_bytes([high, third]);
+                    IpNet::new(Ipv6Addr::new(0xfd83, 0xc07a, 0xc1e1, fourth, 0, 0, 0, 0).into(), 64)
+                }
+            };
+            let range = range.ok()?;
+            let overlaps = |other: &IpNet| other.contains(&range) || range.contains(other);
+            (!taken.iter().any(overlaps)).then_some(range)
+        })
+    };
+    let ranges: Option<Vec<IpNet>> = config.network.pod_cidrs().iter().map(free).collect();
+    ranges.context(
+        "the host has routes to all of 10.84.0.0/16: there are no addresses for the pods of `coracle run`",
+    )
 }
 
 /// `/run/coracle` and `run-7` make `/run/coracle-run-7`.

@@ -24,7 +24,7 @@ pub use clone::{Cloned, OwnThreads, clone_sibling};
 pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;
 pub use mount::{MountAttributes, mount_setattr};
-pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace};
+pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace, unshare_network_namespace};
 pub use netlink::{NetlinkOption, join_netlink_group, set_netlink_option};
 pub use network_namespace::in_network_namespace;
 pub use procfs::procfs_of;

@@ -12,6 +12,11 @@ pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
     unshare(libc::CLONE_NEWCGROUP)
 }
 
+/// Moves the calling thread into a network namespace of its own, with nothing in it but a loopback interface.
+pub fn unshare_network_namespace() -> Result<(), Errno> {
+    unshare(libc::CLONE_NEWNET)
+}
+
 pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     // SAFETY: only namespaces are unshared; neither memory nor the descriptor table is.
     crate::errno::check(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)

@@ -5,6 +5,7 @@
 //! decoded; every type here holds a value that needs no further check. The field names and their
 //! meaning are those of the Kubernetes v1 API.
 
+mod bandwidth;
 mod config;
 mod container;
 mod dns;
@@ -26,6 +27,7 @@ mod source;
 mod status;
 mod volume;
 
+pub use bandwidth::{BANDWIDTH_ANNOTATIONS, parse_bandwidth};
 pub use config::{ConfigKey, ConfigObject};
 pub use container::{
     Container, ContainerPort, EphemeralContainer, ImagePullPolicy, MountPropagation, Protocol, ResourceList,

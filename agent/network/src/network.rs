@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use coracle_cni::{ConfigList, Plugins, Version, end_abandoned, first_network};
+use coracle_cni::{ConfigList, Interface, Plugins, Version, end_abandoned, first_network};
 use coracle_cni_plugins::PLUGINS;
 use coracle_model::PodUid;
 
@@ -142,6 +142,19 @@ impl Network {
         let _going = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
         let ids = self.ids(|id| id.uid == *uid && attempt.is_none_or(|attempt| id.attempt == attempt));
         all(ids.iter().filter_map(|id| self.del_one(id, namespace_ends).err()).collect())
+    }
+
+    /// The sandboxes of which something is on record, be it that DEL is owed. From memory.
+    pub fn on_record(&self) -> Vec<(PodUid, u32)> {
+        self.ids(|_| true).into_iter().map(|id| (id.uid, id.attempt)).collect()
+    }
+
+    /// The interfaces of the host that the plugins have told of for a pod, bridges among them. From memory.
+    pub fn host_interfaces(&self, uid: &PodUid) -> Vec<String> {
+        let ids = self.ids(|id| id.uid == *uid);
+        let results = ids.iter().filter_map(|id| self.of(id)?.result.clone());
+        let of_host = |interface: &Interface| interface.sandbox.is_empty();
+        results.flat_map(|result| result.interfaces).filter(of_host).map(|interface| interface.name).collect()
     }
 
     /// What a sandbox has, if it is attached. From memory.

@@ -32,6 +32,6 @@ async fn main() {
     let ended = async move {
         terminate.recv().await;
     };
-    let address = ([127, 0, 0, 1], port).into();
+    let address = ([0, 0, 0, 0], port).into();
     Server::builder().add_service(health).serve_with_shutdown(address, ended).await.unwrap();
 }

@@ -147,6 +147,10 @@ impl Node for Asked {
         Err("no program is run here".to_owned())
     }
 
+    fn pod_address(&self, _: &Target) -> Option<std::net::IpAddr> {
+        None
+    }
+
     async fn connect(&self, target: &Target, endpoint: Endpoint) -> io::Result<TcpStream> {
         let now = Instant::now();
         let [high, low, ..] = *target.id.as_bytes();

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use coracle_model::{ContainerId, EventType, Name, Pod, PodUid};
@@ -64,6 +64,10 @@ pub trait Node: Send + Sync + 'static {
         command: Vec<String>,
         detach: bool,
     ) -> impl Future<Output = Result<ExecOutput, String>> + Send;
+
+    /// The pod's address, in the node's network: its primary one, as in the kubelet. One that has none is reached by
+    /// its loopback.
+    fn pod_address(&self, target: &Target) -> Option<IpAddr>;
 
     /// Opens a TCP connection.
     fn connect(

@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::facts::NodeFacts;
+use super::network::PodNetwork;
 use super::ports::NodePorts;
 use super::{exec, port_forward};
 
@@ -29,6 +30,8 @@ pub(crate) struct AgentNode {
     pub(crate) configs: ConfigStore,
     pub(crate) events: EventLog,
     pub(crate) runtime: Runtime,
+    pub(crate) network: PodNetwork,
+    pub(crate) cni_conf_dir: PathBuf,
     pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
     pub(crate) manifest_dir: PathBuf,
     /// The machine shuts down.
@@ -77,6 +80,9 @@ impl Node for AgentNode {
         if *self.shutting_down.borrow() {
             let message = "node is shutting down: pods are ended, and none is started".to_owned();
             problems.push(Problem { path: self.manifest_dir.clone(), message });
+        }
+        if let Some(message) = self.network.problem() {
+            problems.push(Problem { path: self.cni_conf_dir.clone(), message });
         }
         problems
     }

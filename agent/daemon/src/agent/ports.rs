@@ -30,6 +30,7 @@ use self::naming::Naming;
 use self::probe::ProbedNode;
 
 use super::facts::NodeFacts;
+use super::network::PodNetwork;
 
 pub(crate) use event::EventPort;
 pub(crate) use hook::HookPort;
@@ -56,6 +57,8 @@ pub(crate) struct NodePorts {
 pub(crate) struct Parts {
     /// The container runtime.
     pub(crate) runtime: Runtime,
+    /// The pods' network.
+    pub(crate) network: PodNetwork,
     /// The images.
     pub(crate) store: Arc<Store>,
     /// The volumes.
@@ -106,12 +109,20 @@ impl Configuration {
 impl NodePorts {
     /// `changes` are told of the pods whose probes have found something new.
     pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
-        let Parts { runtime, store, volumes, dirs, records, events, configuration, names, sysctls } = parts;
+        let Parts { runtime, network, store, volumes, dirs, records, events, configuration, names, sysctls } =
+            parts;
         let (events, node) = (EventPort::new(events), configuration.node.clone());
-        let prober = Arc::new(Prober::new(ProbedNode::new(runtime.clone(), events.clone(), changes))?);
+        let prober = Arc::new(Prober::new(ProbedNode::new(
+            runtime.clone(),
+            network.clone(),
+            node.clone(),
+            events.clone(),
+            changes,
+        ))?);
         Ok(Self {
             runtime: RuntimePort::new(
                 runtime.clone(),
+                network,
                 Arc::clone(&store),
                 Arc::clone(&volumes),
                 dirs.clone(),

@@ -14,7 +14,7 @@ use coracle_image::Store;
 use coracle_model::PodUid;
 use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
 use coracle_pod::{Found, PodRecord, Pods, RecordDir};
-use coracle_sandbox::{Adoption, LogLimits, Runtime, RuntimeConfig};
+use coracle_sandbox::{Adoption, LogLimits, Runtime, RuntimeConfig, SandboxStage};
 use coracle_server::{Problem, Socket};
 use coracle_volume::Volumes;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,7 @@ use super::addresses::NodeAddresses;
 use super::event::NodeEvents;
 use super::facts::NodeFacts;
 use super::lock::lock;
+use super::network::PodNetwork;
 use super::node::AgentNode;
 use super::ports::{Configuration, NameSettings, NodePorts, Parts, PodDirs};
 use crate::config::Config;
@@ -80,15 +81,14 @@ impl Agent {
         let node_events = NodeEvents::new(events.clone(), config);
         node_events.starting();
         let (probes_tell, found) = mpsc::unbounded_channel();
-        let facts = NodeFacts::new(
-            config.node_name.as_str(),
-            &config.root_dir,
-            kubepods.clone(),
-            NodeAddresses::new(&[]),
-        );
+        let addresses = NodeAddresses::new(&config.network.node_ips, &config.network.bridge_name);
+        let network = PodNetwork::new(config, addresses.clone())?;
+        let facts =
+            NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone(), addresses.clone());
         let configs = ConfigStore::default();
         let parts = Parts {
             runtime: runtime.clone(),
+            network: network.clone(),
             store,
             volumes,
             dirs: dirs.clone(),
@@ -99,8 +99,12 @@ impl Agent {
             sysctls: config.sysctls.clone(),
         };
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
-        let adopted = adopt(&runtime, &ports, known).await;
+        let adopted = adopt(&runtime, &network, &ports, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
+
+        let sandboxes = adopted.iter().map(|found| &found.record.pod.uid);
+        let sandboxes = sandboxes.filter_map(|uid| Some((uid.clone(), sandbox_attempt(&runtime, uid)?)));
+        tokio::spawn(network.clone().collect(sandboxes.collect(), runtime.clone()));
 
         let pods = Pods::new(ports);
         for Found { record, rebooted } in &adopted {
@@ -114,6 +118,7 @@ impl Agent {
         let adopted = adopted.into_iter().map(|found| found.record).collect();
         tokio::spawn(forward(changes, pods.clone()));
         tokio::spawn(forward(found, pods.clone()));
+        tokio::spawn(follow_host(addresses, network.clone(), pods.clone()));
         let (problems, seen) = watch::channel(Arc::default());
         let shutting_down = watch::Sender::new(false);
         let node = Arc::new(AgentNode {
@@ -123,6 +128,8 @@ impl Agent {
             configs: configs.clone(),
             events: events.clone(),
             runtime,
+            network,
+            cni_conf_dir: config.network.cni_conf_dir.clone(),
             problems: seen,
             manifest_dir: config.manifest_dir.clone(),
             shutting_down: shutting_down.subscribe(),
@@ -157,6 +164,11 @@ impl Agent {
         self.node.runtime.clone()
     }
 
+    /// Removes what the default network is made of, once all pods are gone.
+    pub(crate) async fn remove_network(&self, config: &Config) -> anyhow::Result<()> {
+        self.node.network.remove(&config.network.bridge_name).await
+    }
+
     /// Removes the node's cgroups, once all pods are gone.
     pub(crate) fn remove_cgroups(&self) -> anyhow::Result<()> {
         Ok(self.kubepods.remove()?)
@@ -171,17 +183,15 @@ pub(super) async fn remove_all_pods(
 ) -> anyhow::Result<()> {
     let dirs = PodDirs::new(&config.root_dir);
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
-    let facts = NodeFacts::new(
-        config.node_name.as_str(),
-        &config.root_dir,
-        kubepods.clone(),
-        NodeAddresses::new(&[]),
-    );
+    let addresses = NodeAddresses::new(&config.network.node_ips, &config.network.bridge_name);
+    let network = PodNetwork::new(config, addresses.clone())?;
+    let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone(), addresses);
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = record_dir(config)?;
     let (probes_tell, _found) = mpsc::unbounded_channel();
     let parts = Parts {
         runtime: runtime.clone(),
+        network: network.clone(),
         store,
         volumes,
         dirs: dirs.clone(),
@@ -193,7 +203,7 @@ pub(super) async fn remove_all_pods(
     };
     let ports = NodePorts::new(parts, probes_tell)?;
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
-    Ok(())
+    network.remove(&config.network.bridge_name).await
 }
 
 fn runtime_config(config: &Config) -> RuntimeConfig {
@@ -230,10 +240,11 @@ fn record_dir(config: &Config) -> anyhow::Result<RecordDir> {
 
 /// Connects to everything that runs. A pod of which nobody can tell whether it does is taken up again from
 /// nothing, and so is one of an earlier boot: whatever is there of it is dead.
-async fn adopt(runtime: &Runtime, ports: &NodePorts, known: Vec<Found>) -> Vec<Found> {
+async fn adopt(runtime: &Runtime, network: &PodNetwork, ports: &NodePorts, known: Vec<Found>) -> Vec<Found> {
     let adoptions = known.iter().map(|found| async {
         let pod = &found.record.pod;
         let adopted = if found.rebooted { None } else { Some(runtime.adopt(pod).await) };
+        network.adopt(pod, runtime).await;
         match &adopted {
             Some(Ok(Adoption::Pending)) => {
                 tracing::warn!(pod = %pod.key, "the pod's pause does not answer yet");
@@ -284,6 +295,26 @@ async fn clear_leaks(runtime: &Runtime, ports: &NodePorts, dirs: &PodDirs, known
             tracing::error!(pod = %uid, %error, "cannot remove the remains of a pod");
         }
     }
+}
+
+/// Which of its pod a sandbox is that there is.
+fn sandbox_attempt(runtime: &Runtime, pod: &PodUid) -> Option<u32> {
+    let snapshot = runtime.observe(pod);
+    (snapshot.sandbox != SandboxStage::Absent).then_some(snapshot.sandbox_attempt)
+}
+
+/// Follows what changes of the host's network without the node's doing.
+async fn follow_host(addresses: NodeAddresses, network: PodNetwork, pods: Pods<NodePorts>) {
+    let addresses = async {
+        let Err(error) = addresses.follow(|| pods.node_changed()).await;
+        tracing::error!(%error, "changes of the host's addresses are no longer noticed");
+    };
+    let rules = async {
+        if let Err(error) = network.follow_rule_set().await {
+            tracing::error!(%error, "what others do to the host's rule set is not noticed, and not mended");
+        }
+    };
+    tokio::join!(addresses, rules);
 }
 
 fn directory_names(dir: &Path) -> Vec<PodUid> {

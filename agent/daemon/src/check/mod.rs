@@ -3,6 +3,7 @@
 
 mod host;
 mod kernel;
+mod network;
 mod storage;
 
 use serde::Serialize;
@@ -39,7 +40,7 @@ pub(crate) enum Severity {
 
 /// Everything that is checked, in the order it is best read.
 pub(crate) fn run(config: &Config) -> Vec<Finding> {
-    [kernel::check(), host::cgroups(), storage::check(config), host::check()].concat()
+    [kernel::check(), host::cgroups(), storage::check(config), network::check(config), host::check()].concat()
 }
 
 // === impl Finding ===

@@ -115,7 +115,7 @@ fn frequency(text: &str, origin: String) -> Result<Duration, ConfigError> {
 }
 
 /// Reads a duration as Go's `time.ParseDuration` does: `1h2m3.5s`. A negative one is none.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);

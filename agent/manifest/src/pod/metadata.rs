@@ -1,6 +1,6 @@
 //! `metadata` of a pod.
 
-use coracle_model::PodUid;
+use coracle_model::{BANDWIDTH_ANNOTATIONS, PodUid, parse_bandwidth};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::error::Faults;
@@ -38,6 +38,12 @@ pub(super) fn convert(
             &annotations_path.key(key),
             "AppArmor profiles; leave the annotation out, or set it to unconfined",
         );
+        // The kubelet says so when it starts the pod, and never starts it.
+        if BANDWIDTH_ANNOTATIONS.contains(&key.as_str())
+            && let Err(detail) = parse_bandwidth(value)
+        {
+            faults.invalid(&annotations_path.key(key), value, detail);
+        }
     }
     Some((metadata, uid))
 }

@@ -74,12 +74,7 @@ fn convert(
     let host_number = match *host_port {
         None | Some(0) => None,
         Some(wanted) => {
-            if !place.host.network {
-                faults.not_yet(
-                    &host_path,
-                    "hostPort needs a pod network; hostNetwork pods have their ports on the host",
-                );
-            } else if wanted != *container_port {
+            if place.host.network && wanted != *container_port {
                 let detail = "must match `hostPort` when `hostNetwork` is true";
                 faults.invalid_plain(&container_path, *container_port, detail);
             }

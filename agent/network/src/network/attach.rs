@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use coracle_cni::Dns;
-use coracle_model::{Container, Pod, Protocol, Quantity};
+use coracle_model::{BANDWIDTH_ANNOTATIONS, Pod, Protocol, parse_bandwidth};
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
@@ -12,11 +12,6 @@ use super::attachment::AttachmentId;
 use super::chain::capabilities;
 use super::default::DefaultNetwork;
 use crate::NetworkError;
-
-/// The annotations of a pod by which Kubernetes limits its bandwidth.
-const ANNOTATIONS: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
-/// The least and the most of them, in bits a second, as the kubelet has it.
-const BANDWIDTHS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000_000_000_000;
 
 /// A sandbox that is to be attached to its network, and how. What is asked for reaches the plugins that declare the
 /// capability.
@@ -99,21 +94,15 @@ impl<'a> Attach<'a> {
 // === impl PortMapping ===
 
 impl PortMapping {
-    /// Those of all of a pod's containers, sidecars included.
+    /// Those that a pod has by its manifest.
     pub fn of_pod(pod: &Pod) -> Vec<Self> {
-        let ports = |container: &Container| container.ports.clone();
-        let containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
-        containers
-            .flat_map(ports)
-            .filter_map(|port| {
-                Some(Self {
-                    host_port: port.host_port?,
-                    container_port: port.container_port,
-                    protocol: port.protocol,
-                    host_ip: port.host_ip,
-                })
-            })
-            .collect()
+        let mapping = |port: coracle_model::HostPort<'_>| Self {
+            host_port: port.port,
+            container_port: port.container_port,
+            protocol: port.protocol,
+            host_ip: port.address,
+        };
+        pod.host_ports().map(mapping).collect()
     }
 
     fn to_json(&self) -> Value {
@@ -140,14 +129,10 @@ impl Bandwidth {
     /// # Errors
     /// One of them is no quantity, or not between 1k and 1P.
     pub fn of_pod(pod: &Pod) -> Result<Option<Self>, NetworkError> {
-        let [ingress, egress] = ANNOTATIONS.map(|annotation| {
+        let [ingress, egress] = BANDWIDTH_ANNOTATIONS.map(|annotation| {
             let Some(text) = pod.annotations.get(annotation) else { return Ok(None) };
             let refused = |why: String| NetworkError::Annotation { annotation, value: text.clone(), why };
-            let quantity: Quantity = text.trim().parse().map_err(|error| refused(format!("{error}")))?;
-            match quantity.units() {
-                rate if BANDWIDTHS.contains(&rate) => Ok(Some(rate)),
-                _ => Err(refused("must be between 1k and 1P, in bits a second".to_owned())),
-            }
+            parse_bandwidth(text).map(Some).map_err(refused)
         });
         let bandwidth = Self { ingress: ingress?, egress: egress? };
         Ok((bandwidth != Self::default()).then_some(bandwidth))

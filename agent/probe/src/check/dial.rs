@@ -1,5 +1,6 @@
 //! Connections to targets.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,17 +9,20 @@ use tokio::net::TcpStream;
 use crate::error::Error;
 use crate::node::{Endpoint, Node, Target};
 
-/// The pod as a target: its own loopback, since a pod has no address on the network yet. A pod that uses
-/// the host's network is reached by the host's.
-///
-/// The kubelet connects to the pod's IP. The one difference: here a server that listens on its loopback
-/// alone is reached as well.
+/// A pod without an address as a target: its own loopback; the host's where it uses the host's network.
 pub(crate) const POD: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Asked when nobody listens on [`POD`]: a server may serve IPv6 alone.
 const POD_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// Connects to a host, or to the pod where there is none.
+/// The host that is meant: the one that is named or, as in the kubelet, the pod by its address.
+pub(crate) fn host<'a, N: Node>(node: &N, target: &Target, named: Option<&'a str>) -> Option<Cow<'a, str>> {
+    // An empty one is none, as in Kubernetes.
+    let named = named.filter(|host| !host.is_empty()).map(Cow::Borrowed);
+    named.or_else(|| node.pod_address(target).map(|address| Cow::Owned(address.to_string())))
+}
+
+/// Connects to a host or, where there is none, to the pod by its loopback.
 ///
 /// A host is connected to from the node, as the kubelet does it, so that `localhost` is the node's.
 pub(crate) async fn connect<N: Node>(

@@ -30,9 +30,12 @@ mod status;
 const PATH: &str = "/grpc.health.v1.Health/Check";
 
 pub(super) async fn check<N: Node>(node: &N, target: &Target, spec: &Grpc, limit: Limit) -> Outcome {
-    let address = dial::join(None, spec.port);
+    let host = dial::host(node, target, None);
+    let address = dial::join(host.as_deref(), spec.port);
     let timeout = words::duration(limit.timeout);
-    let stream = match timeout_at(limit.deadline, dial::connect(node, target, None, spec.port)).await {
+    let stream = match timeout_at(limit.deadline, dial::connect(node, target, host.as_deref(), spec.port))
+        .await
+    {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             let message = format!("error: failed to connect service at {address:?}: {error}");

@@ -101,9 +101,8 @@ pub(crate) async fn get<N: Node>(
 ) -> Result<Asked, Stop> {
     let https = spec.scheme == Scheme::Https;
     let port = port(&spec.port, container).map_err(Stop::Unusable)?;
-    // An empty host is none, as in Kubernetes.
-    let host = spec.host.as_deref().filter(|host| !host.is_empty());
-    let mut url = Url::new(https, host, port, &spec.path);
+    let host = dial::host(node, target, spec.host.as_deref());
+    let mut url = Url::new(https, host.as_deref(), port, &spec.path);
     let mut headers =
         Headers::new(&spec.headers, purpose).map_err(|error| Stop::Failed(url.clone(), error))?;
     let mut requests = 1;

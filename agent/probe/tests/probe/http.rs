@@ -68,7 +68,21 @@ async fn a_request_is_the_kubelets() {
 }
 
 #[tokio::test]
-async fn the_pod_is_its_loopback_and_a_host_is_seen_from_the_node() {
+async fn a_pod_is_reached_by_its_address_from_the_node() {
+    for (address, text) in [("127.0.0.7", "127.0.0.7"), ("::1", "[::1]")] {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        let server = Server::on(SocketAddr::new(address, 0), |_| response("200 OK", "", "")).await;
+        let mut node = TestNode::new();
+        node.address = Some(address);
+        assert_eq!(ask(&node, Handler::HttpGet(http_get(server.port, "/"))).await, Outcome::Success);
+        let endpoint = Endpoint::Network(SocketAddr::new(address, server.port));
+        assert_eq!(node.seen()[0].1, Seen::Connect(endpoint));
+        assert!(server.requests()[0].contains(&format!("Host: {text}:{}\r\n", server.port)));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_without_an_address_is_its_loopback_and_a_host_is_seen_from_the_node() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let address = SocketAddr::from(([127, 0, 0, 1], server.port));
     for (host, endpoint) in [

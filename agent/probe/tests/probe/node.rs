@@ -1,7 +1,7 @@
 //! A node for probes: connections are real, programs are scripted.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct TestNode {
     script: Script,
     start: Instant,
     seen: Arc<Mutex<Vec<(Duration, Seen)>>>,
+    /// The pod's.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl TestNode {
@@ -47,7 +49,7 @@ impl TestNode {
     }
 
     pub(crate) fn scripted(script: impl Fn(&Target, &[String]) -> Answer + Send + Sync + 'static) -> Self {
-        Self { script: Box::new(script), start: Instant::now(), seen: Arc::default() }
+        Self { script: Box::new(script), start: Instant::now(), seen: Arc::default(), address: None }
     }
 
     fn note(&self, seen: Seen) {
@@ -105,6 +107,10 @@ impl Node for TestNode {
         };
         running.ended = true;
         Ok(ExecOutput { code, output: output.as_bytes().to_vec() })
+    }
+
+    fn pod_address(&self, _: &Target) -> Option<IpAddr> {
+        self.address
     }
 
     async fn connect(&self, _: &Target, endpoint: Endpoint) -> io::Result<TcpStream> {

@@ -1,6 +1,7 @@
 //! The way into a pod's network, and how long it leads anywhere.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use coracle_linux::ReadinessFd;
 use coracle_model::PodUid;
@@ -19,6 +20,17 @@ impl Runtime {
         let state = self.inner.pod(uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
         let pidfd = state.sandbox()?.client.pidfd().try_clone_to_owned();
         pidfd.map_err(system("duplicate the pidfd of pause"))
+    }
+
+    /// The pod's network namespace by path, for whoever cannot be given a descriptor. It leads there for as long as
+    /// the sandbox is there.
+    ///
+    /// # Errors
+    /// [`Error::NoSandbox`] when the pod has none, or its pause is dead.
+    pub fn network_namespace(&self, uid: &PodUid) -> Result<PathBuf, Error> {
+        let state = self.inner.pod(uid).ok_or_else(|| Error::NoSandbox(uid.clone()))?;
+        let pid = state.sandbox()?.client.pid();
+        Ok(PathBuf::from(format!("/proc/{}/ns/net", pid.as_raw_nonzero())))
     }
 
     /// Resolves when the pod's sandbox is gone: what still holds its network namespace is to let go.

@@ -5,8 +5,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use coracle_cni::Dns;
 use coracle_model::{Container, EventType, Pod, PodUid};
-use coracle_network::{ClusterDns, Content, NameFile, NameFiles, Names, Resolver, hosts};
+use coracle_network::{ClusterDns, Content, NameFile, NameFiles, Names, NetworkError, Resolver, hosts};
 use coracle_pod::ports::{Events, Failure, PodEvent};
 use coracle_sandbox::RequestMount;
 
@@ -81,6 +82,18 @@ impl Naming {
         NameFile::ALL.into_iter().filter(|file| !own(file)).map(mount).collect()
     }
 
+    /// How the pod resolves names, as networks are told.
+    pub(super) fn dns(&self, pod: &Pod) -> Result<Dns, Failure> {
+        let (Resolver { nameservers, searches, options }, _) =
+            self.resolver(pod).map_err(failure("FailedCreatePodSandBox"))?;
+        Ok(Dns { nameservers, domain: String::new(), search: searches, options })
+    }
+
+    fn resolver(&self, pod: &Pod) -> Result<(Resolver, Vec<String>), NetworkError> {
+        let host = Resolver::of_host(self.settings.resolv_conf.as_deref())?;
+        Ok(Resolver::of_pod(pod, &host, &self.settings.cluster))
+    }
+
     /// Removes the files of a pod none of whose containers is left.
     pub(super) fn remove(&self, pod: &PodUid) -> Result<(), Failure> {
         self.files(pod).remove().map_err(failure("FailedKillPod"))
@@ -91,9 +104,7 @@ impl Naming {
     }
 
     fn content(&self, pod: &Pod, addresses: &[IpAddr]) -> Result<Content, Failure> {
-        let host = Resolver::of_host(self.settings.resolv_conf.as_deref());
-        let host = host.map_err(failure("CreateContainerError"))?;
-        let (resolver, problems) = Resolver::of_pod(pod, &host, &self.settings.cluster);
+        let (resolver, problems) = self.resolver(pod).map_err(failure("CreateContainerError"))?;
         for message in problems {
             let kind = EventType::Warning;
             self.events.record(pod, PodEvent { kind, reason: "DNSConfigForming", message, container: None });

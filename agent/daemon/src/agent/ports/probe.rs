@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 
 use super::EventPort;
 use crate::agent::dial::connect_in;
+use crate::agent::facts::NodeFacts;
+use crate::agent::network::PodNetwork;
 
 /// The node's prober.
 pub(crate) struct ProbePort {
@@ -25,6 +28,8 @@ pub(crate) struct ProbePort {
 /// The node, as probes and hooks reach it.
 pub(super) struct ProbedNode {
     runtime: Runtime,
+    network: PodNetwork,
+    node: NodeFacts,
     events: EventPort,
     changes: mpsc::UnboundedSender<PodUid>,
 }
@@ -75,8 +80,14 @@ fn found(findings: coracle_probe::Findings) -> Findings {
 // === impl ProbedNode ===
 
 impl ProbedNode {
-    pub(super) fn new(runtime: Runtime, events: EventPort, changes: mpsc::UnboundedSender<PodUid>) -> Self {
-        Self { runtime, events, changes }
+    pub(super) fn new(
+        runtime: Runtime,
+        network: PodNetwork,
+        node: NodeFacts,
+        events: EventPort,
+        changes: mpsc::UnboundedSender<PodUid>,
+    ) -> Self {
+        Self { runtime, network, node, events, changes }
     }
 }
 
@@ -92,6 +103,14 @@ impl Node for ProbedNode {
         };
         let ended = self.runtime.exec_sync(request).await.map_err(|error| error.to_string())?;
         Ok(ExecOutput { code: ended.code, output: ended.output })
+    }
+
+    fn pod_address(&self, target: &Target) -> Option<IpAddr> {
+        if target.pod.spec.host.network {
+            return self.node.addresses().first().copied();
+        }
+        let attempt = self.runtime.observe(&target.pod.uid).sandbox_attempt;
+        self.network.attached(&target.pod.uid, attempt)?.first().copied()
     }
 
     async fn connect(&self, target: &Target, endpoint: Endpoint) -> io::Result<TcpStream> {

@@ -23,10 +23,12 @@ use super::configuration::{self, Sources};
 use super::failure::{blocking, failure};
 use super::naming::Naming;
 use super::{Configuration, PodDirs};
+use crate::agent::network::{Attaching, PodNetwork};
 
 /// The sandbox runtime, as pods need it.
 pub(crate) struct RuntimePort {
     runtime: Runtime,
+    network: PodNetwork,
     composer: Arc<Composer>,
 }
 
@@ -60,6 +62,7 @@ const MAX_ENV_FILE: u64 = 1 << 20;
 impl RuntimePort {
     pub(super) fn new(
         runtime: Runtime,
+        network: PodNetwork,
         store: Arc<Store>,
         volumes: Arc<Volumes>,
         dirs: PodDirs,
@@ -67,7 +70,7 @@ impl RuntimePort {
         naming: Naming,
     ) -> Self {
         let composer = Composer { store, volumes, dirs, configuration, naming };
-        Self { runtime, composer: Arc::new(composer) }
+        Self { runtime, network, composer: Arc::new(composer) }
     }
 }
 
@@ -96,7 +99,24 @@ impl RuntimePort {
 
 impl ports::Runtime for RuntimePort {
     async fn ensure_sandbox(&self, pod: &Arc<Pod>) -> Result<(), Failure> {
-        self.runtime.ensure_sandbox(pod).await.map_err(failure("FailedCreatePodSandBox"))
+        const REASON: &str = "FailedCreatePodSandBox";
+        if pod.spec.host.network {
+            self.network.is_hosts(&pod.uid);
+            return self.runtime.ensure_sandbox(pod).await.map_err(failure(REASON));
+        }
+        let mut turn = self.network.turn(&pod.uid).await;
+        if self.runtime.observe(&pod.uid).sandbox != SandboxStage::Ready {
+            // What one before it had: nothing is made of a pod that has two.
+            turn = turn.del(&pod.uid, false).await?;
+        }
+        self.runtime.ensure_sandbox(pod).await.map_err(failure(REASON))?;
+        let attempt = self.runtime.observe(&pod.uid).sandbox_attempt;
+        if self.network.attached(&pod.uid, attempt).is_some() {
+            return Ok(());
+        }
+        let netns = self.runtime.network_namespace(&pod.uid).map_err(failure(REASON))?;
+        let dns = self.composer.naming.dns(pod)?;
+        turn.add(Attaching { pod: Arc::clone(pod), attempt, netns, dns }).await.map(drop)
     }
 
     async fn create_container(
@@ -159,25 +179,37 @@ impl ports::Runtime for RuntimePort {
     }
 
     async fn remove_sandbox(&self, pod: &PodUid) -> Result<(), Failure> {
+        // First of all, while its namespace is there. A failure keeps that.
+        let interfaces = self.network.host_interfaces(pod);
+        let turn = self.network.turn(pod).await.del(pod, true).await?;
         self.runtime.remove_sandbox(pod).await.map_err(failure("FailedKillPod"))?;
+        drop(turn);
+        self.network.see_to_the_end_of(interfaces);
         let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
         blocking(move || {
             composer.naming.remove(&uid)?;
             composer.remove_layers(&uid)
         })
-        .await
+        .await?;
+        self.network.forget(pod);
+        Ok(())
     }
 
     fn observe(&self, pod: &PodUid) -> Observed {
         let snapshot = self.runtime.observe(pod);
+        let attached = self.network.attached(pod, snapshot.sandbox_attempt);
+        // A container was made once the sandbox was attached: whatever has become of the record of that, it runs.
+        let is_used = snapshot.containers.iter().any(|one| one.sandbox_attempt == snapshot.sandbox_attempt);
+        let sandbox = match snapshot.sandbox {
+            SandboxStage::Ready if attached.is_none() && !is_used => SandboxState::Absent,
+            SandboxStage::Absent => SandboxState::Absent,
+            SandboxStage::Ready => SandboxState::Ready,
+            SandboxStage::Dead => SandboxState::Dead,
+        };
         Observed {
-            sandbox: match snapshot.sandbox {
-                SandboxStage::Absent => SandboxState::Absent,
-                SandboxStage::Ready => SandboxState::Ready,
-                SandboxStage::Dead => SandboxState::Dead,
-            },
+            addresses: attached.filter(|_| sandbox == SandboxState::Ready).unwrap_or_default(),
+            sandbox,
             sandbox_attempt: snapshot.sandbox_attempt,
-            addresses: Vec::new(),
             containers: snapshot.containers.into_iter().map(observed).collect(),
         }
     }
