@@ -61,12 +61,15 @@ struct Shared {
 impl Server {
     /// Serves on a port of the machine's loopback.
     pub fn start(machine: &Machine, port: u16, serve: Serve) -> Self {
-        Self::start_in(machine.init(), port, serve)
+        Self::start_at(machine.init(), SocketAddr::from(([127, 0, 0, 1], port)), serve)
     }
 
-    /// Serves on a port of the loopback in the network namespace of a process.
+    /// Serves on a port of whatever address there is in the network namespace of a process.
     pub fn start_in(pid: Pid, port: u16, serve: Serve) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self::start_at(pid, SocketAddr::from(([0, 0, 0, 0], port)), serve)
+    }
+
+    fn start_at(pid: Pid, address: SocketAddr, serve: Serve) -> Self {
         let listener = Arc::new(listen_in(pid, address).expect("the port is free"));
         let shared = Arc::new(Shared { serve: Mutex::new(serve), asked: Mutex::default() });
         let (of_thread, accepting) = (Arc::clone(&shared), Arc::clone(&listener));

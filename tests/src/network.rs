@@ -1,8 +1,9 @@
 //! The network of a machine under test, from outside of it.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -54,6 +55,27 @@ pub fn listen_in(pid: Pid, address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::from(socket);
     listener.set_nonblocking(false)?;
     Ok(listener)
+}
+
+/// A UDP socket in the network namespace of a process.
+///
+/// # Errors
+/// As `bind(2)`.
+pub fn udp_in(pid: Pid, address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_of(pid, family, SocketType::DGRAM)?;
+    bind(&socket, &address)?;
+    let socket = UdpSocket::from(socket);
+    socket.set_nonblocking(false)?;
+    // A datagram that is lost does not come.
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    Ok(socket)
+}
+
+/// The interfaces of a process's network namespace.
+pub fn interfaces(pid: Pid) -> BTreeSet<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
+    text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
 }
 
 /// Brings up the loopback of a process's network namespace, as every machine's is.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::images;
 use crate::machine::Machine;
+use crate::network;
 use crate::processes::{self, Pid};
 use crate::wait::{SOON, deadline, wait_for, wait_until};
 
@@ -104,6 +106,8 @@ impl Node {
             ("--run-dir", "run"),
             ("--log-dir", "log/pods"),
             ("--manifest-dir", "manifests"),
+            ("--cni-conf-dir", "cni/net.d"),
+            ("--cni-bin-dir", "cni/bin"),
         ];
         let flags = places.map(|(flag, name)| [flag.to_owned(), self.path(name).display().to_string()]);
         let cgroups = ["--cgroup-parent".to_owned(), self.machine.cgroups().name().to_owned()];
@@ -424,6 +428,7 @@ impl Node {
         let kept = [
             "run/pods",
             "run/records",
+            "run/network",
             "root/pods",
             "root/checkpoints",
             "root/images/leases",
@@ -434,6 +439,15 @@ impl Node {
             let entries = fs::read_dir(self.path(directory)).into_iter().flatten().filter_map(Result::ok);
             leaks.extend(entries.map(|entry| format!("file {}", entry.path().display())));
         }
+
+        // The files of addresses that are given are named after them.
+        let given = fs::read_dir(self.path("run/cni/networks/coracle")).into_iter().flatten();
+        let given = given.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        leaks.extend(
+            given.filter(|name| name.parse::<IpAddr>().is_ok()).map(|name| format!("address {name}")),
+        );
+        let links = network::interfaces(self.machine.init()).into_iter();
+        leaks.extend(links.filter(|link| link.starts_with("veth")).map(|link| format!("interface {link}")));
 
         if let Some(baseline) = &self.baseline {
             let machine = Some((self.machine.init(), &baseline.machine_mounts));

@@ -254,12 +254,13 @@ fn variables_of_every_kind() {
     let cpus: u64 = sh(&node, "variables", "echo $CPUS").trim().parse().unwrap();
     assert!(cpus >= 1, "the node's own, where there is no limit");
 
-    let own = json!([field("IP", "status.podIP")]);
+    let own = json!([field("IP", "status.podIP"), field("IPS", "status.podIPs")]);
     node.run(&pod("address", vec![with(idle("c"), "env", own)]));
-    let seen = node.wait_pod("address", "to be refused", |pod| {
-        waiting(pod, "c")["reason"] == "CreateContainerConfigError"
-    });
-    assert!(waiting(&seen, "c")["message"].as_str().unwrap().contains("the pod has no IP address"));
+    let status = node.wait_running("address")["status"].clone();
+    let all: Vec<_> =
+        status["podIPs"].as_array().unwrap().iter().map(|ip| ip["ip"].as_str().unwrap()).collect();
+    let expected = format!("{} {}\n", status["podIP"].as_str().unwrap(), all.join(","));
+    assert_eq!(sh(&node, "address", "echo $IP $IPS"), expected);
     node.finish();
 }
 

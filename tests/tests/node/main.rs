@@ -28,6 +28,7 @@ mod malformed;
 mod manifest_url;
 mod names;
 mod namespaces;
+mod network;
 mod port_forward;
 mod probes;
 mod reconnect;

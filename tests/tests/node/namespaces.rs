@@ -55,12 +55,12 @@ fn containers_share_net_ipc_and_uts_and_have_their_own_mnt_and_pid() {
 }
 
 #[test]
-fn a_pod_has_its_name_and_a_loopback_and_no_other_interface() {
+fn a_pod_has_its_name_a_loopback_and_one_interface() {
     needs_root!();
     let node = Node::start();
     let script = "hostname; ls /sys/class/net; cat /sys/class/net/lo/flags; echo done";
     node.run(&with(pod("named", vec![shell("c", script)]), "spec.restartPolicy", json!("Never")));
-    assert_eq!(node.wait_log("named", "c", "done"), "named\nlo\n0x9\ndone\n");
+    assert_eq!(node.wait_log("named", "c", "done"), "named\neth0\nlo\n0x9\ndone\n");
 
     let other = with(pod("other", vec![shell("c", "hostname")]), "spec.restartPolicy", json!("Never"));
     node.run(&with(other, "spec.hostname", json!("told")));

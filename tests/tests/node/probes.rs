@@ -164,12 +164,12 @@ fn every_kind_finds_its_server_in_the_pod() {
         (
             "closed",
             by("tcpSocket", json!({"port": 81})),
-            "failed: dial tcp 127.0.0.1:81: connect: connection refused",
+            "failed: dial tcp POD:81: connect: connection refused",
         ),
         (
             "nobody",
             by("httpGet", json!({"path": "/x", "port": 81})),
-            "failed: Get \"http://127.0.0.1:81/x\": dial tcp 127.0.0.1:81: connect: connection refused",
+            "failed: Get \"http://POD:81/x\": dial tcp POD:81: connect: connection refused",
         ),
         ("bad", by_shell("echo really >&2; echo all is lost; exit 3", 2), "failed: all is lost\nreally\n"),
         (
@@ -182,6 +182,8 @@ fn every_kind_finds_its_server_in_the_pod() {
         node.run(&pod(name, vec![probed("c", probe.clone())]));
     }
     for (name, _, message) in &failing {
+        let address = node.wait_running(name)["status"]["podIP"].as_str().unwrap().to_owned();
+        let message = message.replace("POD", &address);
         let told = wait_message(&node, name, "Unhealthy", &format!("Readiness probe {message}"));
         assert!(*name != "none" || told.contains("/no/such/program"), "{told}");
         assert_eq!(container_status(&node.pod(name).unwrap(), "c")["ready"], false);
