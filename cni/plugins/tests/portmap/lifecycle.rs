@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use coracle_cni::{GcCall, Plugin, StatusCall, code};
 use coracle_cni_plugins::Portmap;
-use coracle_nftables::{Change, Watch};
+use coracle_nftables::{Change, Nftables, Watch};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Map, json};
 
@@ -138,13 +138,16 @@ fn a_client_of_udp_follows_the_port_from_pod_to_pod() {
         let other = Server::new(Some(&next.namespace), Kind::Udp, "0.0.0.0:80");
         let client = world.outside.inside(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
         client.connect("192.0.2.1:5353").unwrap();
-        // It is there before the pod: nobody hears it, and the kernel remembers the flow.
+        // It is there before the pod: nobody hears it, and the kernel remembers the flow, as it does wherever NAT is.
+        Nftables::open().unwrap().ensure().unwrap();
         let _ = client.send(b"early");
         pod.map(&mappings);
         // What was refused is told with the next call.
         let _ = client.take_error();
         server.hear(&client).unwrap();
         Portmap.del(&pod.call(json!({}), &mappings)).unwrap();
+        assert!(server.hear(&client).is_err(), "it is mapped no more");
+        let _ = client.take_error();
         next.map(&mappings);
         other.hear(&client).unwrap();
         assert!(server.hear(&client).is_err(), "the pod before hears nothing");
