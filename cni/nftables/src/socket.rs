@@ -35,11 +35,13 @@ impl Kept {
     pub(crate) fn take() -> Result<Self, Error> {
         let namespace = stat("/proc/thread-self/ns/net").ok();
         let namespace = namespace.map(|stat| NamespaceId(stat.st_dev, stat.st_ino));
-        let idle = {
+        let (idle, of_others) = {
             let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = idle.iter().position(|(of, _)| Some(*of) == namespace);
-            place.map(|place| idle.swap_remove(place).1)
+            // A namespace that was left is not to be kept.
+            let of_others: Vec<_> = idle.extract_if(.., |(of, _)| Some(*of) != namespace).collect();
+            (idle.pop().map(|(_, socket)| socket), of_others)
         };
+        drop(of_others);
         let socket = match idle {
             Some(socket) => socket,
             None => Socket::open(Protocol::Netfilter)?,

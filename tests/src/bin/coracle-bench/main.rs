@@ -9,10 +9,14 @@
     reason = "a benchmark whose surroundings fail has no figures to give"
 )]
 
+mod crun;
+mod network;
+mod turns;
+
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use coracle_tests::images;
@@ -20,6 +24,8 @@ use coracle_tests::manifests::{pod, shell, with_host_path};
 use coracle_tests::node::{Node, binary};
 use coracle_tests::processes::{self, Pid, memory_kb};
 use serde_json::{Value, json};
+
+use crate::turns::Turns;
 
 const STARTS: usize = 200;
 const PODS: usize = 50;
@@ -33,7 +39,7 @@ fn main() {
     if let [first, rootfs] = arguments.as_slice()
         && first == "crun"
     {
-        crun(Path::new(rootfs));
+        crun::run(Path::new(rootfs));
         return;
     }
     let [floor] = arguments.as_slice() else { panic!("usage: coracle-bench FLOOR") };
@@ -49,6 +55,7 @@ fn main() {
     let mut floor = Turns::start(Command::new(floor).arg(images_directory()).arg(STARTS.to_string()));
     in_turn(&node, &signal, &mut floor);
     all_at_once(&node, &signal, at_rest_before);
+    network::addresses_at_once(&node, &signal);
     let http = ("readinessProbe", json!({"httpGet": {"port": 8080, "path": "/passwd"}}));
     let exec = ("livenessProbe", json!({"exec": {"command": ["true"]}}));
     at_rest(&node, &signal, "that do nothing", &[]);
@@ -156,42 +163,6 @@ fn spread(times: &[Duration]) -> String {
     format!("{:.1} / {:.1} / {:.1} ms", at(0.5), at(0.99), at(0.0))
 }
 
-/// What does something beside the node, once each time it is told to, and says how long that took.
-struct Turns {
-    child: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Turns {
-    fn start(command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let ask = child.stdin.take().expect("it is a pipe");
-        let answers = BufReader::new(child.stdout.take().expect("it is a pipe"));
-        Self { child, ask, answers }
-    }
-
-    /// Has it done once; the times it answers with, one at least.
-    fn take(&mut self) -> Vec<Duration> {
-        self.ask.write_all(b"\n").expect("it waits for its turn");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("it answers");
-        let milliseconds = line.split_whitespace().map(|word| word.parse().expect("a number"));
-        milliseconds.map(|number: f64| Duration::from_secs_f64(number / 1e3)).collect()
-    }
-
-    /// Tells it that it had its last turn, and waits for its end; what it had left to say.
-    fn end(self) -> String {
-        let Self { mut child, ask, mut answers } = self;
-        drop(ask);
-        let mut rest = String::new();
-        answers.read_to_string(&mut rest).expect("what it says is text");
-        assert!(child.wait().expect("its end").success());
-        rest
-    }
-}
-
 fn rss(pid: Pid) -> u64 {
     memory_kb(pid, "VmRSS").unwrap_or_default()
 }
@@ -219,7 +190,7 @@ fn wait_removed(node: &Node) -> Instant {
 
 /// Starts, `crun run` and the floor take turns: what else the machine does meanwhile falls on all of them alike.
 fn in_turn(node: &Node, signal: &Signal, floor: &mut Turns) {
-    let mut crun = Turns::start(&mut crun_where_it_can());
+    let mut crun = Turns::start(&mut crun::where_it_can());
     let [mut starts, mut removals, mut to_program, mut whole, mut least] = [const { Vec::new() }; 5];
     for number in 0..STARTS {
         let name = format!("one{number}");
@@ -339,54 +310,4 @@ fn context_switches(pid: Pid) -> u64 {
 /// Processor time so far, that of threads that ended included: Linux counts it in hundredths of a second.
 fn cpu_time(pid: Pid) -> Duration {
     Duration::from_millis(10 * processes::ticks(pid).expect("the agent runs"))
-}
-
-/// Where controllers are on v1 and some on v2, crun refuses to run: it is shown a machine without the v2 tree.
-fn crun_where_it_can() -> Command {
-    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" crun \"$1\"";
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-c", script])
-        .arg(std::env::current_exe().expect("a program knows its own path"))
-        .arg(images_directory());
-    command
-}
-
-/// `crun run` of the same root file system at each turn: the times from the command to the program, and to the
-/// command's end.
-fn crun(rootfs: &Path) {
-    let bundle = std::env::temp_dir().join(format!("coracle-bench-bundle-{}", std::process::id()));
-    fs::create_dir(&bundle).expect("a directory for the bundle");
-    let signal = Signal::in_directory(bundle.join("signal"));
-    let spec = Command::new("crun").arg("spec").current_dir(&bundle).status();
-    assert!(spec.expect("crun is installed").success());
-    let path = bundle.join("config.json");
-    let mut spec: Value =
-        serde_json::from_slice(&fs::read(&path).expect("crun wrote it")).expect("it is JSON");
-    spec["root"] = json!({"path": rootfs, "readonly": false});
-    spec["process"]["terminal"] = json!(false);
-    spec["process"]["args"] = json!(["/bin/sh", "-c", "echo run > /signal/pipe"]);
-    let mounts = spec["mounts"].as_array_mut().expect("a list");
-    mounts.push(
-        json!({"destination": "/signal", "source": signal.directory, "type": "bind", "options": ["bind"]}),
-    );
-    fs::write(&path, spec.to_string()).expect("the bundle is writable");
-
-    for (number, turn) in std::io::stdin().lines().enumerate() {
-        turn.expect("standard input");
-        let id = format!("coracle-bench-{}-{number}", std::process::id());
-        let begin = Instant::now();
-        let mut child = Command::new("crun")
-            .args(["--cgroup-manager=cgroupfs", "run", "--bundle"])
-            .arg(&bundle)
-            .arg(id)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("crun is installed");
-        let to_program = signal.wait("run") - begin;
-        assert!(child.wait().expect("crun's end").success());
-        let whole = begin.elapsed();
-        println!("{:.3} {:.3}", to_program.as_secs_f64() * 1e3, whole.as_secs_f64() * 1e3);
-    }
-    let _ = fs::remove_dir_all(&bundle);
 }
