@@ -1,13 +1,15 @@
 //! Who reaches a pod by a port of the host, and as whom.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use coracle_cni::Plugin;
 use coracle_cni_plugins::Portmap;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
 use serde_json::json;
 
-use crate::harness::{in_own_network, run};
+use crate::harness::{Namespace, in_own_network, run};
 use crate::traffic::{Kind, Server};
 use crate::world::{BRIDGE4, BRIDGE6, HOST4, HOST6, OUTSIDE4, OUTSIDE6, Pod, World, mapping};
 
@@ -158,19 +160,37 @@ fn sctp_is_mapped() {
         ] {
             assert!(table.contains(element), "{table}");
         }
-        let sctp = rustix::net::ipproto::SCTP;
-        let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
-        if let Err(error) = rustix::net::socket(family, kind, Some(sctp)) {
-            println!("skipped: no traffic, because this kernel has no SCTP: {error}");
-            return;
-        }
-        let socket = || rustix::net::socket(family, kind, Some(sctp)).unwrap();
-        let any: std::net::SocketAddr = "0.0.0.0:80".parse().unwrap();
-        let server = pod.namespace.inside(socket);
-        rustix::net::bind(&server, &any).unwrap();
-        rustix::net::listen(&server, 1).unwrap();
-        let client = world.outside.inside(socket);
-        let host: std::net::SocketAddr = "192.0.2.1:8080".parse().unwrap();
-        rustix::net::connect(&client, &host).unwrap();
+        // Raw, because a kernel need not have SCTP itself to lead its packets on.
+        let raw = |namespace: &Namespace| {
+            let socket = || socket(AddressFamily::INET, SocketType::RAW, Some(rustix::net::ipproto::SCTP));
+            namespace.inside(socket).unwrap()
+        };
+        let (client, server) = (raw(&world.outside), raw(&pod.namespace));
+        let host: SocketAddr = "192.0.2.1:0".parse().unwrap();
+        sendto(&client, &init(40_000, 8080), SendFlags::empty(), &host).unwrap();
+        let soon = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut [PollFd::new(&server, PollFlags::IN)], Some(&soon)).unwrap(), 1, "it arrives");
+        let mut packet = [0; 64];
+        let (length, _) = recv(&server, &mut packet, RecvFlags::empty()).unwrap();
+        assert_eq!(packet[12..16], [192, 0, 2, 2], "from outside");
+        assert_eq!(packet[20..length], init(40_000, 80), "with the pod's port, and a checksum that fits");
     });
+}
+
+/// An SCTP packet that begins an association (RFC 9260, sections 3.1 and 3.3.2).
+fn init(from: u16, to: u16) -> Vec<u8> {
+    let mut packet = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    // Verification tag and checksum, 0 as yet.
+    packet.extend([0; 8]);
+    // INIT of 20 bytes: tag, window, streams out and in, sequence number.
+    packet.extend([1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+    let checksum = crc32c(&packet).to_le_bytes();
+    packet[8..12].copy_from_slice(&checksum);
+    packet
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    })
 }
