@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use coracle_cni::{CniError, ConfigList};
-use coracle_cni_plugins::PLUGINS;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -37,7 +36,7 @@ impl DefaultNetwork {
                 _ => json!({"dst": "0.0.0.0/0"}),
             })
             .collect();
-        let mut list = json!({
+        let list = json!({
             "cniVersion": "1.1.0",
             "name": self.name,
             "plugins": [
@@ -56,11 +55,9 @@ impl DefaultNetwork {
                     },
                 },
                 {"type": "portmap", "snat": true, "capabilities": {"portMappings": true}},
+                {"type": "bandwidth", "capabilities": {"bandwidth": true}},
             ],
         });
-        if let (Some(_), Some(plugins)) = (PLUGINS.get("bandwidth"), list["plugins"].as_array_mut()) {
-            plugins.push(json!({"type": "bandwidth", "capabilities": {"bandwidth": true}}));
-        }
         ConfigList::parse(list.to_string().as_bytes())
     }
 

@@ -59,6 +59,44 @@ fn reached_at_port(first: &Sandbox, second: &Sandbox, ip: IpAddr) {
 }
 
 #[test]
+fn without_a_configuration_the_default_network_gives_both_families_and_all_capabilities() {
+    in_own_network(|| {
+        let node = Node::new();
+        let network = node.network();
+        network.status().unwrap();
+        let (mut first, second) = (Sandbox::new("a"), Sandbox::new("b"));
+        first.pod.annotations.insert("kubernetes.io/ingress-bandwidth".to_owned(), "100M".to_owned());
+        let mut attach = first.attach();
+        attach.port_mappings = mapping(8080);
+        attach.mac = Some("02:11:22:33:44:55".to_owned());
+        let attached = network.add(&attach).unwrap();
+        let expected: [IpAddr; 2] = ["10.83.0.2".parse().unwrap(), "fd83::2".parse().unwrap()];
+        assert_eq!((attached.network.as_str(), attached.ips.as_slice()), ("coracle", &expected[..]));
+        second.add(&network).unwrap();
+        let gateways: [IpAddr; 2] = ["10.83.0.1".parse().unwrap(), "fd83::1".parse().unwrap()];
+        for (ip, gateway) in attached.ips.iter().zip(gateways) {
+            for to in [SocketAddr::new(*ip, 80), SocketAddr::new(gateway, 8080)] {
+                let served = first.serve(*ip, 80);
+                assert_eq!(second.ask(to), "pod-a", "{to}");
+                served.join().unwrap();
+            }
+        }
+        let eth0 = first.netlink().links().unwrap().into_iter().find(|link| link.name == "eth0").unwrap();
+        assert_eq!(eth0.mac.unwrap().to_string(), "02:11:22:33:44:55");
+        let routes = first.netlink().routes().unwrap();
+        assert_eq!(routes.iter().filter(|route| route.is_default()).count(), 2);
+        network.check(first.uid(), 0).unwrap();
+        network.check(second.uid(), 0).unwrap();
+        network.del(first.uid(), None, false).unwrap();
+        network.gc(&BTreeSet::new()).unwrap();
+        node.wait_for_links(&["coracle0"]);
+        let left = fs::read_dir(node.path("addresses/coracle")).unwrap();
+        let names = left.map(|file| file.unwrap().file_name().into_string().unwrap());
+        assert_eq!(names.filter(|name| name.parse::<IpAddr>().is_ok()).count(), 0);
+    });
+}
+
+#[test]
 fn what_somebody_has_flushed_is_made_again() {
     in_own_network(|| {
         let node = Node::new();

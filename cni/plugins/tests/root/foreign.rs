@@ -183,6 +183,65 @@ fn a_chain_of_ours_with_1_1_0() {
     on_a_node(|node| a_chain_of_ours(node, "1.1.0"));
 }
 
+fn a_pair_of_ours(node: &Node, version: &str) {
+    let more = json!({"ipMasq": true});
+    let mut ptp = node.config("ptp", &["10.88.0.0/24", "fd88::/64"], more);
+    ptp["ipam"]["routes"] = json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]);
+    let bandwidth = json!({"type": "bandwidth", "capabilities": {"bandwidth": true}});
+    let runtime = Runtime::new(list(version, vec![ptp, portmap(), bandwidth]));
+    let (first, second) = (Pod::new("first"), Pod::new("second"));
+    let limit = json!({"ingressRate": 1_000_000_000, "ingressBurst": i32::MAX});
+    let capabilities = json!({"bandwidth": limit});
+    let result = runtime.add(&first, capabilities.clone());
+    let other = runtime.add(&second, json!({}));
+    for address in addresses(&result) {
+        reaches(&second.place, &first.place, address);
+    }
+    let asked = json!({"result": result, "capabilities": capabilities});
+    runtime.of("CHECK", &first, asked.clone()).result();
+    runtime.of("CHECK", &second, json!({"result": other})).result();
+    first.place.run("ip address delete 10.88.0.2/24 dev eth0");
+    assert_ne!(runtime.of("CHECK", &first, asked.clone()).code(), 0);
+    runtime.of("DEL", &first, asked).result();
+    runtime.of("DEL", &second, json!({"netns": ""})).result();
+    assert_eq!(node.given("net"), Vec::<String>::new());
+    eventually("the pairs are gone", || !node.place.run("ip -brief link").contains("veth"));
+}
+
+#[test]
+fn a_pair_of_ours_with_0_4_0() {
+    on_a_node(|node| a_pair_of_ours(node, "0.4.0"));
+}
+
+#[test]
+fn a_pair_of_ours_with_1_0_0() {
+    on_a_node(|node| a_pair_of_ours(node, "1.0.0"));
+}
+
+#[test]
+fn a_pair_of_ours_with_1_1_0() {
+    on_a_node(|node| a_pair_of_ours(node, "1.1.0"));
+}
+
+#[test]
+fn a_loopback_of_ours_with_every_version() {
+    on_a_node(|_| {
+        for version in ["0.4.0", "1.0.0", "1.1.0"] {
+            let runtime = Runtime::new(list(version, vec![json!({"type": "loopback"})]));
+            let pod = Pod::new("pod");
+            let asked = |more: Value| {
+                let mut request = json!({"ifname": "lo"});
+                request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                request
+            };
+            let result = runtime.of("ADD", &pod, asked(json!({}))).result();
+            assert!(pod.place.pings("127.0.0.1".parse().unwrap()));
+            runtime.of("CHECK", &pod, asked(json!({"result": result}))).result();
+            runtime.of("DEL", &pod, asked(json!({"result": result}))).result();
+        }
+    });
+}
+
 fn mixed(node: &Node, plugins: Vec<Value>) {
     let runtime = Runtime::new(list("1.0.0", plugins));
     let (first, second) = (Pod::new("first"), Pod::new("second"));
