@@ -7,6 +7,7 @@ mod interface;
 mod loopback;
 mod portmap;
 mod ptp;
+mod tuning;
 
 use coracle_cni::Plugins;
 
@@ -16,6 +17,7 @@ pub use host_local::HostLocal;
 pub use loopback::Loopback;
 pub use portmap::Portmap;
 pub use ptp::Ptp;
+pub use tuning::Tuning;
 
 /// All plugins there are. Each stands in a file of its own.
-pub static PLUGINS: Plugins = Plugins(&[&Bandwidth, &Bridge, &HostLocal, &Loopback, &Portmap, &Ptp]);
+pub static PLUGINS: Plugins = Plugins(&[&Bandwidth, &Bridge, &HostLocal, &Loopback, &Portmap, &Ptp, &Tuning]);

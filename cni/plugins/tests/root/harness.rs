@@ -80,6 +80,13 @@ impl Node {
     }
 }
 
+impl Node {
+    /// A path in the node's own directory.
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
 fn merge(into: &mut Value, more: Value) {
     let Value::Object(more) = more else { panic!("{more}") };
     into.as_object_mut().unwrap().extend(more);

@@ -9,3 +9,4 @@ mod harness;
 mod loopback;
 mod nodes;
 mod ptp;
+mod tuning;
