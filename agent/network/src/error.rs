@@ -53,6 +53,12 @@ pub enum NetworkError {
         /// CNI's container id.
         id: String,
     },
+    /// What others have left takes its time.
+    #[error("sandbox {id} is still attached to its network: there was no time left to take that back")]
+    Postponed {
+        /// CNI's container id.
+        id: String,
+    },
     /// The plugins succeeded without a result.
     #[error("the network's plugins have answered nothing")]
     NoResult,

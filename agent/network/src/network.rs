@@ -7,6 +7,7 @@ mod default;
 mod namespace;
 mod recover;
 mod store;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -180,14 +181,20 @@ impl Network {
     }
 
     /// Takes back everything that belongs to none of the sandboxes given: what is on record, and what only plugins know
-    /// of. For when an agent starts; attachments wait until it has ended.
+    /// of. For when an agent starts; attachments wait until it has ended. So that they do not wait for long, no DEL is
+    /// begun once the time for one is over; [`Network::del`] is owed then.
     ///
     /// # Errors
     /// What is still there.
     pub fn gc(&self, valid: &BTreeSet<(PodUid, u32)>) -> Result<(), NetworkError> {
         let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
         let stale = self.ids(|id| !valid.contains(&(id.uid.clone(), id.attempt)));
-        let mut failures: Vec<_> = stale.iter().filter_map(|id| self.del_one(id, false).err()).collect();
+        let until = Instant::now() + self.settings.deadline;
+        let del = |id: &AttachmentId| match Instant::now() < until {
+            true => self.del_one(id, false).err(),
+            false => Some(NetworkError::Postponed { id: id.to_string() }),
+        };
+        let mut failures: Vec<_> = stale.iter().filter_map(del).collect();
 
         // Networks that were configured earlier have pods as well.
         let mut lists = vec![];
@@ -231,12 +238,19 @@ impl Network {
     pub fn repair_all(&self) -> Result<(), NetworkError> {
         let _going = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
         let repair = |id: &AttachmentId| {
-            self.in_turn(id, || {
-                let Some(known) = self.of(id).filter(|known| known.result.is_some()) else { return Ok(()) };
-                self.with_list(&known, |chain| chain.repair(&self.subject(id, &known, false)))
-            })
+            let Some(known) = self.of(id).filter(|known| known.result.is_some()) else { return Ok(()) };
+            self.with_list(&known, |chain| chain.repair(&self.subject(id, &known, false)))
         };
-        all(self.ids(|_| true).iter().filter_map(|id| repair(id).err()).collect())
+        // Where a plugin is at work, which may hang, the others do not wait for it.
+        let (mut failures, mut busy) = (Vec::new(), Vec::new());
+        for id in self.ids(|_| true) {
+            match self.in_turn_if_free(&id, || repair(&id)) {
+                Some(repaired) => failures.extend(repaired.err()),
+                None => busy.push(id),
+            }
+        }
+        failures.extend(busy.iter().filter_map(|id| self.in_turn(id, || repair(id)).err()));
+        all(failures)
     }
 
     // --- One attachment, in its turn ---
@@ -338,25 +352,6 @@ impl Network {
 
     fn ids(&self, wanted: impl Fn(&AttachmentId) -> bool) -> Vec<AttachmentId> {
         self.lock().keys().filter(|id| wanted(id)).cloned().collect()
-    }
-
-    /// Does it while nobody else does anything to this attachment.
-    fn in_turn<T>(&self, id: &AttachmentId, act: impl FnOnce() -> T) -> T {
-        loop {
-            let turn = Arc::clone(&self.lock().entry(id.clone()).or_default().turn);
-            let guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever had it before may have ended the attachment, and somebody begun another.
-            if !self.lock().get(id).is_some_and(|known| Arc::ptr_eq(&known.turn, &turn)) {
-                continue;
-            }
-            let done = act();
-            let mut known = self.lock();
-            if known.get(id).is_some_and(|known| known.attachment.is_none()) {
-                known.remove(id);
-            }
-            drop(guard);
-            return done;
-        }
     }
 }
 

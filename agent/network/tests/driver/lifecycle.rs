@@ -161,6 +161,29 @@ fn garbage_is_collected_by_del_and_from_1_1_0_on_by_gc() {
 }
 
 #[test]
+fn garbage_whose_plugin_hangs_holds_nobody_up_for_longer_than_one_del() {
+    let mut node = Node::new();
+    node.deadline = std::time::Duration::from_secs(1);
+    node.configure("1.0.0", json!([{"type": "only"}]));
+    node.install_answering("only", RESULT);
+    let (pod, netns) = (pod(), node.path("netns"));
+    let network = node.network();
+    for attempt in 0..3 {
+        network.add(&Attach::of_pod(&pod, attempt, &netns).unwrap()).unwrap();
+    }
+    node.install("only", "[ $CNI_COMMAND != DEL ] || sleep 600");
+    node.executed();
+    let error = network.gc(&BTreeSet::new()).unwrap_err().to_string();
+    assert_eq!(node.verbs(), ["DEL only"]);
+    assert!(error.contains("has not answered after"), "{error}");
+    assert!(error.contains("sandbox 0f0e-uid-2 is still attached"), "{error}");
+    assert_eq!(node.files().len(), 3);
+    node.install_answering("only", RESULT);
+    network.del(&uid(), None, false).unwrap();
+    assert!(node.files().is_empty());
+}
+
+#[test]
 fn status_is_what_the_plugins_say_from_1_1_0_on() {
     let node = Node::new();
     node.install("only", r#"echo '{"cniVersion": "1.1.0", "code": 50, "msg": "not now"}'; exit 1"#);

@@ -4,7 +4,7 @@ use std::any::type_name_of_val;
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,6 +39,15 @@ pub(crate) fn in_own_network(work: impl FnOnce()) {
     inside.arg(env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
     let status = inside.env(INSIDE, "1").status().unwrap();
     assert!(status.success(), "{name}: {status}");
+}
+
+/// Tries until it is so, or too long.
+pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Directories, and the driver.
@@ -108,11 +117,14 @@ impl Node {
 
     /// Waits until these are the host's links, beside loopback: the kernel ends a namespace when it has time.
     pub(crate) fn wait_for_links(&self, expected: &[&str]) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.links() != expected {
-            assert!(Instant::now() < deadline, "{:?}", self.links());
-            thread::sleep(Duration::from_millis(10));
-        }
+        eventually("these are the links", || self.links() == expected);
+    }
+
+    /// Installs a plugin.
+    pub(crate) fn install(&self, kind: &str, script: &str) {
+        let path = self.path("bin").join(kind);
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn links(&self) -> Vec<String> {

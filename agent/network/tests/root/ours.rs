@@ -13,7 +13,7 @@ use coracle_model::Protocol;
 use coracle_network::{Attach, Network, PortMapping};
 use serde_json::{Value, json};
 
-use super::harness::{Node, Sandbox, in_own_network};
+use super::harness::{Node, Sandbox, eventually, in_own_network};
 
 /// The directory of the node, in the process that is killed.
 const DIRECTORY: &str = "CORACLE_TEST_KILLED_IN";
@@ -117,6 +117,47 @@ fn what_somebody_has_flushed_is_made_again() {
         network.del(first.uid(), None, false).unwrap();
         network.del(second.uid(), None, false).unwrap();
         assert_eq!(elements(), "");
+    });
+}
+
+#[test]
+fn a_plugin_that_hangs_keeps_no_other_pod_from_being_repaired() {
+    in_own_network(|| {
+        let node = Node::new();
+        let mut list = list(&node, &["10.78.0.0/24"]);
+        list["plugins"].as_array_mut().unwrap().push(json!({"type": "hangs"}));
+        node.configure(&list);
+        // It hands on what it is told, and its DEL waits for somebody to let it go.
+        let (reached, go) = (node.path("reached"), node.path("go"));
+        let script = format!(
+            "#!/bin/sh\nif [ $CNI_COMMAND = DEL ]; then touch {reached}; until [ -e {go} ]; do sleep 0.05; done; fi\n\
+             [ $CNI_COMMAND != ADD ] || python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)[\"prevResult\"]))'\n",
+            reached = reached.display(),
+            go = go.display(),
+        );
+        node.install("hangs", &script);
+        let network = node.network();
+        // The one that hangs comes first in every order there is.
+        let (held, other, client) = (Sandbox::new("a"), Sandbox::new("b"), Sandbox::new("c"));
+        held.add(&network).unwrap();
+        client.add(&network).unwrap();
+        let mut attach = other.attach();
+        attach.port_mappings = mapping(8080);
+        let attached = network.add(&attach).unwrap();
+        thread::scope(|scope| {
+            let deleted = scope.spawn(|| network.del(held.uid(), None, false));
+            eventually("DEL hangs", || reached.exists());
+            assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+            let repaired = scope.spawn(|| network.repair_all());
+            eventually("the other pod is repaired", || elements().contains("ours/b-0/eth0"));
+            assert!(!deleted.is_finished());
+            reached_at_port(&other, &client, attached.ips[0]);
+            fs::write(&go, "").unwrap();
+            deleted.join().unwrap().unwrap();
+            repaired.join().unwrap().unwrap();
+        });
+        network.gc(&BTreeSet::new()).unwrap();
+        assert_eq!((given(&node), elements()), (0, String::new()));
     });
 }
 
