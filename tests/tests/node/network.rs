@@ -1,6 +1,7 @@
 //! Pods' networks: the default one, others by CNI, ports of the host, and what becomes of them.
 
 mod churn;
+mod firewalls;
 mod host;
 mod plugins;
 mod ports;

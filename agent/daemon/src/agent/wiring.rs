@@ -26,7 +26,9 @@ use super::lock::lock;
 use super::network::PodNetwork;
 use super::node::AgentNode;
 use super::ports::{Configuration, NameSettings, NodePorts, Parts, PodDirs};
-use crate::config::Config;
+use super::thread::on_own_thread;
+use crate::check::{Finding, dropped_by_others};
+use crate::config::{Config, NetworkConfig};
 
 /// A node at work: its pods, and the socket to ask for them.
 pub(crate) struct Agent {
@@ -119,6 +121,7 @@ impl Agent {
         tokio::spawn(forward(changes, pods.clone()));
         tokio::spawn(forward(found, pods.clone()));
         tokio::spawn(follow_host(addresses, network.clone(), pods.clone()));
+        tokio::spawn(tell_who_drops(config.network.clone()));
         let (problems, seen) = watch::channel(Arc::default());
         let shutting_down = watch::Sender::new(false);
         let node = Arc::new(AgentNode {
@@ -315,6 +318,15 @@ async fn follow_host(addresses: NodeAddresses, network: PodNetwork, pods: Pods<N
         }
     };
     tokio::join!(addresses, rules);
+}
+
+/// Says whose firewall stands between the pods and everybody else.
+async fn tell_who_drops(network: NetworkConfig) {
+    let found = on_own_thread("network", move || dropped_by_others(&network)).await;
+    if let Ok(Some(Finding { found, effect, remedy, .. })) = found {
+        let [effect, remedy] = [effect, remedy].map(Option::unwrap_or_default);
+        tracing::warn!("{found}: {effect}; {remedy}");
+    }
 }
 
 fn directory_names(dir: &Path) -> Vec<PodUid> {

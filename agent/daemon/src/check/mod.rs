@@ -6,6 +6,8 @@ mod kernel;
 mod network;
 mod storage;
 
+pub(crate) use self::network::dropped_by_others;
+
 use serde::Serialize;
 
 use crate::config::Config;

@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     });
     findings.push(configured(&config.network));
     findings.extend(overlaps(&config.network));
+    findings.extend(dropped_by_others(&config.network));
     findings
 }
 
@@ -37,7 +38,7 @@ fn tried() -> Vec<Finding> {
         return vec![Finding::weaker("pods' network", errno.to_string(), OWN, remedy)];
     }
     let links = "boot a kernel that has them, or load the modules bridge and veth";
-    let rules = "boot a kernel of 5.7 or newer with CONFIG_NF_TABLES, NFT_NAT, NFT_MASQ, NFT_CT and NFT_FIB_INET, or \
+    let rules = "boot a kernel of 5.10 or newer with CONFIG_NF_TABLES, NFT_NAT, NFT_MASQ, NFT_CT and NFT_FIB_INET, or \
                  load their modules";
     let sysctl = "mount /proc/sys for writing";
     [
@@ -140,4 +141,30 @@ fn overlaps(network: &NetworkConfig) -> Vec<Finding> {
         ))
     };
     routes.into_iter().filter_map(overlap).collect()
+}
+
+/// Whether somebody's firewall drops what this host forwards to and from pods of the default network. Nothing in the
+/// agent's own table could help that.
+pub(crate) fn dropped_by_others(network: &NetworkConfig) -> Option<Finding> {
+    if !matches!(first_network(&network.cni_conf_dir), Ok(None)) {
+        return None;
+    }
+    let bridge = &network.bridge_name;
+    let name = "others' firewalls";
+    let drops = match Nftables::open().and_then(|mut table| table.forward_drops(bridge)) {
+        Ok(drops) if drops.is_empty() => return None,
+        Ok(drops) => drops,
+        Err(error) => {
+            return Some(Finding::weaker(name, error.to_string(), "they are not seen", "run as root"));
+        }
+    };
+    Some(Finding::weaker(
+        name,
+        format!("{} drops what is forwarded, and no rule is about {bridge}", drops.join(", and ")),
+        "pods reach nobody beyond this host, and nobody beyond it reaches them",
+        &format!(
+            "have it accept what comes from {bridge} and goes to it: beside Docker by `iptables -I DOCKER-USER -i \
+             {bridge} -j ACCEPT` and the same with -o; for others see docs/limits.md"
+        ),
+    ))
 }
