@@ -23,6 +23,7 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
@@ -42,6 +43,8 @@ pub struct Route {
     pub link: Option<u32>,
     /// Over which gateway.
     pub gateway: Option<IpAddr>,
+    /// Which address of the link's what leaves by it has, if its sender has not chosen one.
+    pub source: Option<IpAddr>,
     /// Whether the gateway is believed to be on the link, although no address of the link says so.
     pub on_link: bool,
     /// In bytes.
@@ -65,6 +68,7 @@ impl Route {
             destination,
             link: Some(link),
             gateway,
+            source: None,
             on_link: false,
             mtu: None,
             advmss: None,
@@ -99,6 +103,7 @@ impl Route {
             destination: IpNet::new(address(RTA_DST).unwrap_or(anywhere), prefix).ok()?,
             link: number(RTA_OIF).or_else(|| u32_at(find(attached, RTA_MULTIPATH)?, 4)),
             gateway: address(RTA_GATEWAY),
+            source: address(RTA_PREFSRC),
             on_link: false,
             mtu: find(metrics, RTAX_MTU).and_then(u32_of),
             advmss: find(metrics, RTAX_ADVMSS).and_then(u32_of),
@@ -142,6 +147,7 @@ impl Route {
             (!self.is_default()).then(|| RouteAttribute::Destination(self.destination.network().into())),
             self.link.map(RouteAttribute::Oif),
             self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())),
+            self.source.map(|source| RouteAttribute::PrefSource(source.into())),
             self.priority.map(RouteAttribute::Priority),
             (table > u32::from(u8::MAX)).then_some(RouteAttribute::Table(table)),
             (!metrics.is_empty()).then_some(RouteAttribute::Metrics(metrics)),

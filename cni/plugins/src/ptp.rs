@@ -182,8 +182,9 @@ impl Attachment<'_> {
             let options = AddressOptions { no_prefix_route: true, ..AddressOptions::default() };
             batch.add_address(index, ip.address, options);
             let Some(gateway) = ip.gateway else { continue };
-            batch.replace_route(&Route::new(gateway.into(), index, None));
-            batch.replace_route(&Route::new(ip.address.trunc(), index, Some(gateway)));
+            let source = Some(ip.address.addr());
+            batch.replace_route(&Route { source, ..Route::new(gateway.into(), index, None) });
+            batch.replace_route(&Route { source, ..Route::new(ip.address.trunc(), index, Some(gateway)) });
         }
         push_routes(&mut batch, index, result);
         batch.get_link(LinkId::Index(index));
@@ -203,9 +204,12 @@ impl Attachment<'_> {
     }
 }
 
+/// `RT_SCOPE_HOST`, as in the reference plugin.
+const HOST_SCOPE: u8 = 254;
+
 /// The host's route to an address of a pod.
 fn route_to(address: IpNet, pair: &Link) -> Route {
-    Route::new(address.addr().into(), pair.index, None)
+    Route { scope: Some(HOST_SCOPE), ..Route::new(address.addr().into(), pair.index, None) }
 }
 
 fn check(call: &Call, config: &Config) -> Result<(), CniError> {

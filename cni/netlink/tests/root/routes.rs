@@ -37,6 +37,7 @@ fn a_route_is_as_it_was_asked_for() {
                 mtu: Some(1400),
                 advmss: Some(1300),
                 priority: Some(7),
+                source: Some("10.1.0.1".parse().unwrap()),
                 ..Route::new("192.168.8.0/24".parse().unwrap(), link, None)
             },
             Route {
@@ -62,7 +63,10 @@ fn a_route_is_as_it_was_asked_for() {
             assert_eq!((there.link, there.gateway), (Some(link), route.gateway), "{route:?}");
             assert_eq!((there.mtu, there.advmss), (route.mtu, route.advmss), "{route:?}");
         }
-        assert_eq!(find(&all[3]).unwrap().priority, Some(7));
+        assert_eq!(
+            (find(&all[3]).unwrap().priority, find(&all[3]).unwrap().source),
+            (Some(7), all[3].source)
+        );
         assert_eq!(find(&all[4]).unwrap().gateway, all[4].gateway);
         assert_eq!(find(&all[5]), None, "it is in another table");
         assert_eq!(find(&all[6]).unwrap().scope, Some(254));

@@ -433,3 +433,43 @@ fn a_network_without_addresses_is_a_link_alone() {
         assert!(!node.place.run("ip -o link").contains("veth"));
     });
 }
+
+#[test]
+fn pods_of_vlans_are_apart_where_the_kernel_knows_vlans() {
+    on_a_node(|node| {
+        let vlan = |more: Value| {
+            let mut config = node.config("bridge", &["10.85.1.0/24"], json!({"bridge": "br"}));
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            config
+        };
+        let five = vlan(json!({"vlan": 5, "preserveDefaultVlan": false}));
+        let pods = [Pod::new("one"), Pod::new("two"), Pod::new("three"), Pod::new("four")];
+        let first = match pods[0].add(&five) {
+            Ok(first) => first,
+            Err(error) => {
+                // It says what is missing, and leaves nothing.
+                assert_eq!(error.code, code::INVALID_CONFIG, "{error}");
+                assert!(error.msg.contains("need a kernel that filters VLANs on bridges"), "{error}");
+                assert_eq!(node.given("net"), [""; 0]);
+                assert!(!node.place.run("ip -o link").contains("br:"));
+                return;
+            }
+        };
+        let other = pods[1].add(&vlan(json!({"vlan": 6}))).unwrap();
+        let same = pods[2].add(&five).unwrap();
+        let trunk = vlan(json!({"vlanTrunk": [{"id": 5}, {"minID": 7, "maxID": 9}]}));
+        let trunked = pods[3].add(&trunk).unwrap();
+        assert!(pods[0].place.pings(Pod::addresses(&same)[0]));
+        assert!(!pods[0].place.pings(Pod::addresses(&other)[0]));
+        let vlans = |result: &AddResult| {
+            let shown = node.place.run(&format!("bridge -j vlan show dev {}", result.interfaces[1].name));
+            let shown: Value = serde_json::from_str(&shown).unwrap();
+            let vlans = shown[0]["vlans"].as_array().unwrap().clone();
+            vlans.iter().map(|vlan| vlan["vlan"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(vlans(&first), [5]);
+        assert_eq!(vlans(&other), [1, 6]);
+        assert_eq!(vlans(&trunked), [1, 5, 7, 8, 9]);
+        pods[0].check(&five, &first).unwrap();
+    });
+}

@@ -9,4 +9,5 @@ mod harness;
 mod loopback;
 mod nodes;
 mod ptp;
+mod reference;
 mod tuning;
