@@ -224,7 +224,16 @@ fn version(fields: &Map<String, Value>) -> Result<Version, CniError> {
     match (supported, versions.as_slice()) {
         (Some(version), _) => Ok(version),
         (None, []) => Err(invalid(format!("cniVersion is missing (supported are {})", Version::all()))),
-        (None, [only]) => only.parse(),
+        (None, [only]) => only.parse().map_err(|error: CniError| match only.as_str() {
+            "0.3.0" | "0.3.1" => CniError {
+                details: format!(
+                    "{}; plugins that support {only} support 0.4.0 as a rule: set cniVersion to it",
+                    error.details
+                ),
+                ..error
+            },
+            _ => error,
+        }),
         (None, several) => Err(CniError {
             code: code::INCOMPATIBLE_VERSION,
             msg: format!("none of the versions {} of CNI is supported", several.join(", ")),
@@ -282,7 +291,15 @@ mod tests {
             assert_eq!(list(&json).unwrap().version, found);
         }
         let error = with("cniVersion", json!("0.3.1")).unwrap_err();
-        assert_eq!((error.code, error.details.is_empty()), (code::INCOMPATIBLE_VERSION, false));
+        assert_eq!(error.code, code::INCOMPATIBLE_VERSION);
+        assert!(
+            error.details.contains("0.4.0, 1.0.0, 1.1.0") && error.details.contains("set cniVersion"),
+            "{error}"
+        );
+        assert_eq!(
+            with("cniVersion", json!("2.0.0")).unwrap_err().details,
+            "the supported ones are 0.4.0, 1.0.0, 1.1.0"
+        );
         assert_eq!(
             list(&json!({"name": "n", "plugins": [{"type": "a"}]})).unwrap_err().code,
             code::INVALID_CONFIG

@@ -188,7 +188,8 @@ fn a_pair_of_ours(node: &Node, version: &str) {
     let mut ptp = node.config("ptp", &["10.88.0.0/24", "fd88::/64"], more);
     ptp["ipam"]["routes"] = json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]);
     let bandwidth = json!({"type": "bandwidth", "capabilities": {"bandwidth": true}});
-    let runtime = Runtime::new(list(version, vec![ptp, portmap(), bandwidth]));
+    let tuning = json!({"type": "tuning", "mtu": 1400, "sysctl": {"net.ipv4.conf.eth0.arp_notify": "1"}});
+    let runtime = Runtime::new(list(version, vec![ptp, tuning, portmap(), bandwidth]));
     let (first, second) = (Pod::new("first"), Pod::new("second"));
     let limit = json!({"ingressRate": 1_000_000_000, "ingressBurst": i32::MAX});
     let capabilities = json!({"bandwidth": limit});
@@ -197,6 +198,8 @@ fn a_pair_of_ours(node: &Node, version: &str) {
     for address in addresses(&result) {
         reaches(&second.place, &first.place, address);
     }
+    assert!(first.place.run("ip link show eth0").contains("mtu 1400"));
+    assert_eq!(first.place.sysctl("ipv4/conf/eth0/arp_notify"), "1");
     let asked = json!({"result": result, "capabilities": capabilities});
     runtime.of("CHECK", &first, asked.clone()).result();
     runtime.of("CHECK", &second, json!({"result": other})).result();
