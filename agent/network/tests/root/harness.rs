@@ -21,6 +21,9 @@ const DEBIAN: &str = "/usr/lib/cni";
 /// Set in the process that runs inside.
 const INSIDE: &str = "CORACLE_TEST_INSIDE";
 
+/// How long plugins may take that are not about that.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// Runs a test in a process of its own, whose network namespace nobody else has: the test calls this with all it does.
 pub(crate) fn in_own_network(work: impl FnOnce()) {
     if !rustix::process::geteuid().is_root() {
@@ -55,6 +58,7 @@ pub(crate) struct Node {
     directory: PathBuf,
     /// Removes it.
     _owned: Option<tempfile::TempDir>,
+    pub(crate) deadline: Duration,
 }
 
 /// A namespace, as pause holds one.
@@ -71,7 +75,7 @@ pub(crate) struct Sandbox {
 impl Node {
     pub(crate) fn new() -> Self {
         let owned = tempfile::tempdir().unwrap();
-        let node = Self { directory: owned.path().to_owned(), _owned: Some(owned) };
+        let node = Self { directory: owned.path().to_owned(), _owned: Some(owned), deadline: DEADLINE };
         fs::create_dir(node.path("conf")).unwrap();
         fs::create_dir(node.path("bin")).unwrap();
         // Types of ours run in the process, so Debian's have another name here.
@@ -88,7 +92,7 @@ impl Node {
 
     /// The one that another process has made there.
     pub(crate) fn at(directory: PathBuf) -> Self {
-        Self { directory, _owned: None }
+        Self { directory, _owned: None, deadline: DEADLINE }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -110,7 +114,7 @@ impl Node {
                 pod_cidrs: vec!["10.83.0.0/24".parse().unwrap(), "fd83::/64".parse().unwrap()],
                 data_dir: self.path("addresses"),
             },
-            deadline: Duration::from_secs(60),
+            deadline: self.deadline,
         })
         .unwrap()
     }

@@ -162,6 +162,46 @@ fn a_plugin_that_hangs_keeps_no_other_pod_from_being_repaired() {
 }
 
 #[test]
+fn our_bridge_in_the_process_delegates_to_a_program() {
+    in_own_network(|| {
+        let node = Node::new();
+        let mut list = list(&node, &["10.78.0.0/24"]);
+        list["cniVersion"] = json!("1.0.0");
+        list["plugins"][0]["ipam"]["type"] = json!("debian-host-local");
+        node.configure(&list);
+        let network = node.network();
+        let (first, second) = (Sandbox::new("a"), Sandbox::new("b"));
+        let ip = first.add(&network).unwrap().ips[0];
+        second.add(&network).unwrap();
+        let served = first.serve(ip, 80);
+        assert_eq!(second.ask(SocketAddr::new(ip, 80)), "pod-a");
+        served.join().unwrap();
+        network.check(first.uid(), 0).unwrap();
+        assert_eq!(given(&node), 2);
+        network.gc(&BTreeSet::new()).unwrap();
+        assert_eq!(given(&node), 0);
+        node.wait_for_links(&["ours0"]);
+    });
+}
+
+#[test]
+fn the_deadline_counts_for_what_our_bridge_delegates_to() {
+    in_own_network(|| {
+        let mut node = Node::new();
+        node.deadline = Duration::from_secs(1);
+        let mut list = list(&node, &["10.78.0.0/24"]);
+        list["plugins"][0]["ipam"]["type"] = json!("hangs");
+        node.configure(&list);
+        node.install("hangs", "#!/bin/sh\n[ $CNI_COMMAND != ADD ] || sleep 600\n");
+        let error = Sandbox::new("a").add(&node.network()).unwrap_err().to_string();
+        assert!(error.contains("plugin bridge of network ours failed (ADD)"), "{error}");
+        assert!(error.contains("plugin hangs: ADD") && error.contains("has not answered after"), "{error}");
+        assert_eq!(fs::read_dir(node.path("state")).unwrap().count(), 0);
+        node.wait_for_links(&["ours0"]);
+    });
+}
+
+#[test]
 fn an_attachment_by_ours_is_read_back_whole() {
     in_own_network(|| {
         let node = Node::new();
