@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidf
 use crate::exec::STDIN;
 
 /// How long a process may take to end that was killed. One that hangs in the kernel may take longer than anybody waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ends the programs that an earlier process of the caller has executed for these containers in these network namespaces,
 /// with all they have started, and waits until they are gone. They are told by what this crate gives them as standard
@@ -62,7 +62,8 @@ fn namespace_of(process: &Path) -> Option<PathBuf> {
     Some(OsStr::from_bytes(netns).into())
 }
 
-fn wait_for_end(process: &OwnedFd, deadline: Instant) -> io::Result<()> {
+/// Waits for the end of a process that was killed.
+pub(crate) fn wait_for_end(process: &OwnedFd, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +20,7 @@ use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde_json::{Value, json};
 
+use crate::abandoned::{PATIENCE, wait_for_end};
 use crate::environment::{VARIABLES, join_path, variables};
 use crate::names::check_kind;
 use crate::{Call, CniError, GcCall, StatusCall, code};
@@ -118,6 +120,11 @@ fn execute(execution: &Execution<'_>) -> Result<Vec<u8>, CniError> {
     if watched.is_err() {
         // The leader is not reaped yet, so the number of its group is nobody else's.
         let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        if let Err(error) = ended(&child) {
+            // One that hangs in the kernel holds nobody up; whenever it ends, it is reaped.
+            let _ = thread::Builder::new().spawn(move || child.wait());
+            return Err(failed("was told to end, and does not:", &error));
+        }
     }
     let status = child.wait().map_err(|error| failed("cannot wait for", &error))?;
     tracing::debug!(
@@ -215,6 +222,12 @@ fn watch(child: &mut Child, said: &mut Said, deadline: Option<Instant>) -> Resul
             return Ok(());
         }
     }
+}
+
+/// Waits for the end of a program that was killed, but not for ever.
+fn ended(child: &Child) -> io::Result<()> {
+    let exit = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    wait_for_end(&exit, Instant::now() + PATIENCE)
 }
 
 /// Reads what a pipe has, and keeps it up to so many bytes. At its end the pipe is closed.
