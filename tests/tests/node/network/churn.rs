@@ -16,7 +16,7 @@ use serde_json::json;
 use super::addresses;
 
 /// So many pods come and go, unless `CORACLE_TEST_CHURN` says how many.
-const PODS: usize = 60;
+const PODS: usize = 500;
 /// So many at a time.
 const WAVE: usize = 20;
 /// How long a wave may take on a busy machine.
