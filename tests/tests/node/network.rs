@@ -6,6 +6,7 @@ mod host;
 mod plugins;
 mod ports;
 mod restart;
+mod run;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
