@@ -8,6 +8,7 @@ mod recovery;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_cni::Dns;
@@ -40,6 +41,8 @@ struct Inner {
     collected: watch::Sender<bool>,
     /// Why no pod can be attached now.
     problem: watch::Sender<Option<String>>,
+    /// Somebody sees whether that is still so.
+    looking: AtomicBool,
 }
 
 /// A pod's turn.
@@ -84,6 +87,7 @@ impl PodNetwork {
             of_host: Mutex::default(),
             collected: watch::Sender::new(false),
             problem: watch::Sender::new(None),
+            looking: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -105,9 +109,23 @@ impl PodNetwork {
         Some([ipv4_first, !ipv4_first].into_iter().filter_map(first).collect())
     }
 
-    /// Why no pod can be attached now.
+    /// Why no pod can be attached now, as far as is known. Answers from memory; that it was asked for is reason to look
+    /// again, as nobody else may have meanwhile.
     pub(crate) fn problem(&self) -> Option<String> {
-        self.inner.problem.borrow().clone()
+        let problem = self.inner.problem.borrow().clone();
+        if problem.is_some() && !self.inner.looking.swap(true, Ordering::Relaxed) {
+            let network = self.clone();
+            tokio::spawn(async move {
+                // Without a thread it is as it was.
+                let _ = on_own_thread("network", {
+                    let network = network.clone();
+                    move || network.look()
+                })
+                .await;
+                network.inner.looking.store(false, Ordering::Relaxed);
+            });
+        }
+        problem
     }
 
     /// Waits for the pod's turn.

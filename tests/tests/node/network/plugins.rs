@@ -74,6 +74,21 @@ fn a_broken_configuration_keeps_pods_pending_until_it_is_mended() {
 }
 
 #[test]
+fn that_the_network_is_not_ready_is_said_for_as_long_as_it_is_so() {
+    needs_root!();
+    let mut node = Node::start();
+    node.kill_agent();
+    configure(&node, "10-net.conflist", "{}");
+    node.start_agent();
+    let said = || node.coracle(&["get", "pods"]).stderr.contains("network is not ready");
+    wait_until("the problem", SOON, said);
+    // Also where no pod is attached meanwhile.
+    fs::remove_file(node.path("cni/net.d/10-net.conflist")).unwrap();
+    wait_until("the problem to be gone", SOON, || !said());
+    node.finish();
+}
+
+#[test]
 fn plugins_of_others_connect_pods_too() {
     needs_root!();
     let node = Node::start();
