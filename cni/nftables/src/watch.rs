@@ -10,7 +10,7 @@ use netlink_packet_netfilter::nftables::{GenAttribute, NfTablesMessage};
 
 use crate::element::present;
 use crate::schema::{Set, TABLE};
-use crate::table::parse;
+use crate::table::{parse, turn};
 use crate::{Error, Nftables, Owner};
 
 /// `NFNLGRP_NFTABLES`.
@@ -203,6 +203,14 @@ pub(crate) fn note_own(generation: u32) {
 }
 
 fn is_own(generation: Option<u32>) -> bool {
-    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
-    generation.is_some_and(|generation| own.contains(&generation))
+    let noted = || {
+        let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+        generation.is_some_and(|generation| own.contains(&generation))
+    };
+    // The kernel tells of a transaction before it answers whoever has made it: a thread of this process that has not
+    // noted its own yet has its turn until it did.
+    noted() || {
+        drop(turn());
+        noted()
+    }
 }

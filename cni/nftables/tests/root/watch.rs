@@ -84,3 +84,29 @@ fn elements_that_somebody_deletes_are_told_by_their_owners() {
         assert_eq!(told(&mut watch), [Change::Elements([owner("a"), owner("c")].into())]);
     });
 }
+
+/// The kernel wakes whoever listens before it answers whoever has done something.
+#[test]
+fn what_other_threads_of_the_process_do_is_not_told() {
+    in_own_network(|| {
+        let mut watch = Watch::open().unwrap();
+        let entries = [port(None, 8080, Protocol::Tcp, "10.1.0.5", 80)];
+        std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                let mut table = Nftables::open().unwrap();
+                for _ in 0..200 {
+                    table.add(&owner("a"), &entries).unwrap();
+                    table.remove(&owner("a"), &entries).unwrap();
+                }
+            });
+            while !work.is_finished() {
+                poll(
+                    &mut [PollFd::new(&watch, PollFlags::IN)],
+                    Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 }),
+                )
+                .unwrap();
+                assert_eq!(told(&mut watch), []);
+            }
+        });
+    });
+}
