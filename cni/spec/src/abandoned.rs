@@ -23,6 +23,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// `/proc` could not be listed, or a process does not end.
 pub fn end_abandoned(is_ours: impl Fn(&str, &Path) -> bool) -> io::Result<usize> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut count = 0;
+    // What one of them has started while the others were looked for was killed with its group, or is found next time.
+    loop {
+        let ended = kill_all(&is_ours)?;
+        if ended.is_empty() {
+            return Ok(count);
+        }
+        ended.iter().try_for_each(|process| wait_for_end(process, deadline))?;
+        count += ended.len();
+    }
+}
+
+/// Kills those there are, and tells which that were.
+fn kill_all(is_ours: &impl Fn(&str, &Path) -> bool) -> io::Result<Vec<OwnedFd>> {
     let mut ended = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let path = entry?.path();
@@ -43,9 +58,7 @@ pub fn end_abandoned(is_ours: impl Fn(&str, &Path) -> bool) -> io::Result<usize>
         let _ = pidfd_send_signal(&process, Signal::KILL);
         ended.push(process);
     }
-    let deadline = Instant::now() + PATIENCE;
-    ended.iter().try_for_each(|process| wait_for_end(process, deadline))?;
-    Ok(ended.len())
+    Ok(ended)
 }
 
 /// The container that a process is executed for, by its standard input.
