@@ -97,8 +97,10 @@ impl Nftables {
             let generation = self.generation()?;
             // It is looked first: what is refused costs a grace period of RCU.
             let steps = self.plan(owner, &wanted)?;
-            let only_adds = steps.iter().all(|step| matches!(step, Step::Add(_)));
-            let mut transaction = Transaction::new((!only_adds).then_some(generation));
+            // What is there may be collected before the rest is added, unless it depends on the generation.
+            let all_new =
+                steps.len() >= wanted.len() && steps.iter().all(|step| matches!(step, Step::Add(_)));
+            let mut transaction = Transaction::new((!all_new).then_some(generation));
             for step in &steps {
                 step.push(&mut transaction, owner);
             }

@@ -1,6 +1,7 @@
 //! Many pods, and many at the same time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::elements::port;
-use crate::harness::in_own_network;
+use crate::harness::{in_own_network, run};
 use crate::owner;
 
 /// What a pod with a port has.
@@ -53,6 +54,30 @@ fn a_hundred_threads_add_at_once_to_a_table_that_is_not_there() {
         });
         assert!(table.owners(Part::Masquerade).unwrap().is_empty());
         assert!(table.owners(Part::Ports).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn others_that_change_the_rule_set_meanwhile_are_no_hindrance() {
+    in_own_network(|| {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    run("nft", &["add", "table", "ip", "other"]);
+                    run("nft", &["delete", "table", "ip", "other"]);
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            let mut table = Nftables::open().unwrap();
+            table.add(&owner("pod1"), &pod(1)).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                table.add(&owner("pod2"), &pod(2)).unwrap();
+                table.check(&owner("pod2"), &pod(2)).unwrap();
+                table.remove(&owner("pod2"), &pod(2)).unwrap();
+                assert_eq!(table.owners(Part::Ports).unwrap(), [owner("pod1")].into());
+            }
+        });
     });
 }
 
@@ -119,7 +144,7 @@ fn whatever_comes_and_goes_exactly_what_is_left_is_there() {
             let mut table = Nftables::open().unwrap();
             // That of the case before.
             table.ensure().unwrap();
-            crate::harness::run("nft", &["delete", "table", "inet", "coracle"]);
+            run("nft", &["delete", "table", "inet", "coracle"]);
             let mut model: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
             let name = |number: u16| format!("pod{number}");
             for act in acts {
@@ -146,7 +171,7 @@ fn whatever_comes_and_goes_exactly_what_is_left_is_there() {
                         model.retain(|number, _| stay.contains(number));
                     }
                     Act::Flush => {
-                        crate::harness::run("nft", &["flush", "ruleset"]);
+                        run("nft", &["flush", "ruleset"]);
                         model.clear();
                     }
                 }
