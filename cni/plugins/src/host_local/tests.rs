@@ -150,6 +150,18 @@ fn an_add_that_is_called_again_gives_the_same() {
 }
 
 #[test]
+fn a_new_owner_costs_no_look_into_everybody_elses_files() {
+    let network = Network::small();
+    let first = network.one("c1");
+    network.one("c2");
+    // What cannot be read shows who tries to.
+    fs::remove_file(network.path(&first)).unwrap();
+    fs::create_dir(network.path(&first)).unwrap();
+    network.one("c3");
+    assert_eq!(fs::read_dir(network.path(".owners")).unwrap().count(), 3);
+}
+
+#[test]
 fn what_was_given_back_is_given_again_as_late_as_possible() {
     let network = Network::small();
     assert_eq!(network.one("a"), "10.1.2.2");

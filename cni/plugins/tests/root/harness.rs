@@ -126,18 +126,9 @@ impl Place {
         in_network_namespace(self.as_fd(), read).unwrap().unwrap().trim_end().to_owned()
     }
 
-    /// Makes a pod on this place as on a node: by the program of this test, executed there.
+    /// Makes a pod on this place as on a node.
     pub(crate) fn on(&self, pod: &Pod, config: &Value) -> AddResult {
-        let mut inside = Command::new("nsenter");
-        inside.arg(format!("--net={}", self.path)).arg(env!("CARGO_BIN_EXE_coracle-cni"));
-        let variables = [("CNI_COMMAND", "ADD"), ("CNI_IFNAME", "eth0"), ("CNI_PATH", "/nonexistent")];
-        inside.envs(variables).env("CNI_CONTAINERID", &pod.id).env("CNI_NETNS", &pod.place.path);
-        let mut inside = inside.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        inside.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
-        let output = inside.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        let version = "1.1.0".parse().unwrap();
-        AddResult::from_json(&serde_json::from_slice(&output.stdout).unwrap(), version).unwrap()
+        in_network_namespace(self.as_fd(), || pod.add(config)).unwrap().unwrap()
     }
 
     fn socket(&self, like: IpAddr, kind: SocketType) -> OwnedFd {

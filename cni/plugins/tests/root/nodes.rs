@@ -129,7 +129,6 @@ fn pods_of_two_nodes_reach_each_other_over_a_router() {
         for path in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             router.place.run(&format!("busybox sysctl -w net.{}=1", path.replace('/', ".")));
         }
-        // The second node is this process as well: its pods are made where its bridge is.
         let second = Pod::new("second");
         link(&second.place, &router.place, "up1", ["172.32.0.", "fd00:32::"]);
         let config = network(node, "bridge", 1, false);
