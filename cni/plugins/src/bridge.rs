@@ -21,6 +21,7 @@ use coracle_netlink::{AddressOptions, Batch, Link, LinkChange, LinkId, MacAddres
 use self::config::Config;
 use crate::interface::announce::{announce, mac_of};
 use crate::interface::failure::{failure, first, kernel};
+use crate::interface::ipam::Owed;
 use crate::interface::pod::{self, Preparation, link_told, push_routes};
 use crate::interface::{forwarding, masquerade, veth};
 
@@ -49,13 +50,13 @@ impl Plugin for Bridge {
             Attachment { call, config: &config, namespace: namespace.as_fd(), bridge, mtu }.add(&mut host);
         if added.is_err() {
             // Of what is left DEL will tell.
-            let _ = take_back(call, &config);
+            let _ = take_back(call);
         }
         added
     }
 
     fn del(&self, call: &Call) -> Result<(), CniError> {
-        take_back(call, &Config::read_leniently(call)?)
+        take_back(call)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
@@ -63,9 +64,9 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, call: &GcCall) -> Result<(), CniError> {
-        let config: config::Fields = call.config.parse()?;
-        let masqueraded = if config.ip_masq { masquerade::gc(call) } else { Ok(()) };
-        first([veth::collect(call), masqueraded, config.ipam.gc(call)])
+        let owed = Owed::read(&call.config);
+        let masqueraded = if owed.masquerade { masquerade::gc(call) } else { Ok(()) };
+        first([veth::collect(call), masqueraded, owed.ipam.gc(call)])
     }
 
     fn status(&self, call: &StatusCall) -> Result<(), CniError> {
@@ -79,11 +80,12 @@ impl Plugin for Bridge {
 }
 
 /// Goes on after a failure, and tells the first. Addresses are given back last, so that nobody has them before.
-fn take_back(call: &Call, config: &Config) -> Result<(), CniError> {
-    let masqueraded = if config.ip_masq { masquerade::del(call) } else { Ok(()) };
+fn take_back(call: &Call) -> Result<(), CniError> {
+    let owed = Owed::read(&call.config);
+    let masqueraded = if owed.masquerade { masquerade::del(call) } else { Ok(()) };
     // Its removal waits for a grace period of the kernel, under a lock that everybody needs.
     let pair = if call.namespace_ends { Ok(()) } else { veth::remove(call) };
-    first([masqueraded, pair, config.ipam.del(call)])
+    first([masqueraded, pair, owed.ipam.del(call)])
 }
 
 /// An ADD on its way.
@@ -182,7 +184,8 @@ impl Attachment<'_> {
         let inside = link_told(&self.call.config, &pod.execute(batch).map_err(&failed)?)?;
 
         veth::settle(host, self.call, pair)?;
-        announce(&self.call.config, (&mut pod, self.namespace), &inside, &result.ips)?;
+        let tentative = self.config.detect_duplicates;
+        announce(&self.call.config, (&mut pod, self.namespace), &inside, &result.ips, tentative)?;
         Ok(inside)
     }
 }

@@ -16,7 +16,7 @@ use crate::interface::check::{
     addresses, as_told, has_addresses, has_routes, is_up, link, place_of_pod, previous,
 };
 use crate::interface::failure::{damaged, failure, first, kernel};
-use crate::interface::ipam::Ipam;
+use crate::interface::ipam::{Ipam, Owed};
 use crate::interface::pod::{self, Args, Preparation, link_told, push_routes, wanted_mac};
 use crate::interface::{forwarding, masquerade, veth};
 
@@ -58,13 +58,13 @@ impl Plugin for Ptp {
         let added = Attachment { call, config: &config, namespace: namespace.as_fd(), mac }.add();
         if added.is_err() {
             // Of what is left DEL will tell.
-            let _ = take_back(call, &config);
+            let _ = take_back(call);
         }
         added
     }
 
     fn del(&self, call: &Call) -> Result<(), CniError> {
-        take_back(call, &call.config.parse()?)
+        take_back(call)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
@@ -72,9 +72,9 @@ impl Plugin for Ptp {
     }
 
     fn gc(&self, call: &GcCall) -> Result<(), CniError> {
-        let config: Config = call.config.parse()?;
-        let masqueraded = if config.ip_masq { masquerade::gc(call) } else { Ok(()) };
-        first([veth::collect(call), masqueraded, config.ipam.gc(call)])
+        let owed = Owed::read(&call.config);
+        let masqueraded = if owed.masquerade { masquerade::gc(call) } else { Ok(()) };
+        first([veth::collect(call), masqueraded, owed.ipam.gc(call)])
     }
 
     fn status(&self, call: &StatusCall) -> Result<(), CniError> {
@@ -87,12 +87,13 @@ impl Plugin for Ptp {
 }
 
 /// Goes on after a failure, and tells the first. Addresses are given back last, so that nobody has them before.
-fn take_back(call: &Call, config: &Config) -> Result<(), CniError> {
-    let masqueraded = if config.ip_masq { masquerade::del(call) } else { Ok(()) };
+fn take_back(call: &Call) -> Result<(), CniError> {
+    let owed = Owed::read(&call.config);
+    let masqueraded = if owed.masquerade { masquerade::del(call) } else { Ok(()) };
     // Its removal waits for a grace period of the kernel, under a lock that everybody needs. Until it is gone, the host's
     // routes give way to those of whoever gets the addresses.
     let pair = if call.namespace_ends { Ok(()) } else { veth::remove(call) };
-    first([masqueraded, pair, config.ipam.del(call)])
+    first([masqueraded, pair, owed.ipam.del(call)])
 }
 
 /// An ADD on its way.

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use coracle_cni::{AddResult, Call, CniError, GcCall, Plugin, StatusCall, code};
+use coracle_cni::{AddResult, Call, CniError, GcCall, Plugin, PluginConfig, StatusCall, code};
 use coracle_netlink::{Batch, Link, LinkChange, LinkId, MacAddress};
 use rustix::io::Errno;
 use serde::Deserialize;
+use serde_json::Value;
 
 use self::backup::Backup;
 use crate::interface::check::{link, place_of_pod, previous};
@@ -97,7 +98,7 @@ impl Plugin for Tuning {
     }
 
     fn del(&self, call: &Call) -> Result<(), CniError> {
-        let data_dir = data_dir(call.config.parse::<Fields>()?.data_dir);
+        let data_dir = place(&call.config);
         let Some(backup) = Backup::read(call, &data_dir)? else { return Ok(()) };
         // What ends has no use for it, and what is gone even less.
         let namespace = call.netns.as_ref().filter(|_| !call.namespace_ends);
@@ -125,7 +126,7 @@ impl Plugin for Tuning {
     }
 
     fn gc(&self, call: &GcCall) -> Result<(), CniError> {
-        backup::collect(call, &data_dir(call.config.parse::<Fields>()?.data_dir))
+        backup::collect(call, &place(&call.config))
     }
 
     fn status(&self, call: &StatusCall) -> Result<(), CniError> {
@@ -170,6 +171,11 @@ impl Config {
             data_dir: data_dir(directory),
         })
     }
+}
+
+/// Of a configuration in which nothing else need be right: of what was made by it, or was not because it is wrong.
+fn place(config: &PluginConfig) -> PathBuf {
+    data_dir(config.fields.get("dataDir").and_then(Value::as_str).map(PathBuf::from))
 }
 
 fn data_dir(configured: Option<PathBuf>) -> PathBuf {

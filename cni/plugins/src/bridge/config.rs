@@ -23,7 +23,7 @@ pub(super) struct Fields {
     #[serde(default)]
     force_address: bool,
     #[serde(default)]
-    pub(super) ip_masq: bool,
+    ip_masq: bool,
     #[serde(default)]
     mtu: u32,
     #[serde(default)]
@@ -140,42 +140,17 @@ impl Config {
     /// # Errors
     /// [`coracle_cni::code::INVALID_CONFIG`], naming the field.
     pub(super) fn read(call: &Call) -> Result<Self, CniError> {
-        let config = Self::read_leniently(call)?;
-        let refuse = |what: &str| Err(invalid(&call.config, what));
         let fields: Fields = call.config.parse()?;
+        let refuse = |what: &str| Err(invalid(&call.config, what));
         if fields.macspoofchk {
             return refuse("macspoofchk is not supported: leave it out");
-        }
-        if config.hairpin && config.promiscuous {
-            return refuse("hairpinMode and promiscMode cannot be used together");
-        }
-        if config.disable_container_interface && !config.ipam.is_none() {
-            return refuse("disableContainerInterface and ipam cannot be used together");
-        }
-        if config.vlan.is_some() && !config.trunk.is_empty() {
-            return refuse("vlan and vlanTrunk cannot be used together");
-        }
-        if config.is_gateway && (config.vlan.is_some() || !config.trunk.is_empty()) {
-            return refuse("isGateway is not supported with vlan and vlanTrunk: leave one of them out");
         }
         if fields.vlan != 0 && !is_vlan(fields.vlan) {
             return refuse("vlan must be from 1 to 4094");
         }
-        coracle_cni::check_ifname(&config.bridge).map_err(|_| {
-            invalid(&call.config, format_args!("bridge: {:?} is no interface's name", config.bridge))
-        })?;
-        Ok(config)
-    }
-
-    /// Of a DEL, which wants no more of a configuration than it needs.
-    ///
-    /// # Errors
-    /// [`coracle_cni::code::INVALID_CONFIG`], naming the field.
-    pub(super) fn read_leniently(call: &Call) -> Result<Self, CniError> {
-        let fields: Fields = call.config.parse()?;
         let trunk: Result<Vec<_>, _> =
             fields.vlan_trunk.iter().map(|trunk| trunk.ranges(&call.config)).collect();
-        Ok(Self {
+        let config = Self {
             bridge: fields.bridge,
             is_gateway: fields.is_gateway || fields.is_default_gateway,
             is_default_gateway: fields.is_default_gateway,
@@ -193,6 +168,22 @@ impl Config {
             ipam: fields.ipam,
             dns: fields.dns,
             mac: wanted_mac(call, &fields.args)?,
-        })
+        };
+        if config.hairpin && config.promiscuous {
+            return refuse("hairpinMode and promiscMode cannot be used together");
+        }
+        if config.disable_container_interface && !config.ipam.is_none() {
+            return refuse("disableContainerInterface and ipam cannot be used together");
+        }
+        if config.vlan.is_some() && !config.trunk.is_empty() {
+            return refuse("vlan and vlanTrunk cannot be used together");
+        }
+        if config.is_gateway && (config.vlan.is_some() || !config.trunk.is_empty()) {
+            return refuse("isGateway is not supported with vlan and vlanTrunk: leave one of them out");
+        }
+        coracle_cni::check_ifname(&config.bridge).map_err(|_| {
+            invalid(&call.config, format_args!("bridge: {:?} is no interface's name", config.bridge))
+        })?;
+        Ok(config)
     }
 }

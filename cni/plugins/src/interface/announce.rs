@@ -44,7 +44,7 @@ fn decisive(ips: &[IpConfig]) -> Option<IpAddr> {
 }
 
 /// Tells the addresses of a pod's interface, as far as nobody can know. What is said before both ends work nobody hears:
-/// see [`super::veth::settle`].
+/// see [`super::veth::settle`]. Of addresses of IPv6 that are `tentative` nothing can be told yet.
 ///
 /// # Errors
 /// [`code::KERNEL`].
@@ -53,6 +53,7 @@ pub(crate) fn announce(
     pod: (&mut Socket, BorrowedFd<'_>),
     inside: &Link,
     ips: &[IpConfig],
+    tentative: bool,
 ) -> Result<(), CniError> {
     let Some(mac) = inside.mac else { return Ok(()) };
     let follows = decisive(ips).filter(|_| mac_of(ips) == Some(mac));
@@ -71,7 +72,7 @@ pub(crate) fn announce(
         batch.change_link(LinkId::Index(inside.index), &LinkChange { mac: Some(mac), ..Default::default() });
         socket.execute(batch).map_err(kernel(config))?;
     }
-    for address in unknown() {
+    for address in unknown().filter(|_| !tentative) {
         let IpAddr::V6(address) = address else { continue };
         advertise(namespace, inside.index, mac, address).map_err(|error| {
             failure(config, code::KERNEL, format_args!("advertise {address} to its neighbours: {error}"))

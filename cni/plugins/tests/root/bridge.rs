@@ -114,6 +114,43 @@ fn del_leaves_nothing_and_can_be_called_again() {
 }
 
 #[test]
+fn del_needs_no_configuration_that_is_right() {
+    on_a_node(|node| {
+        let right = default_network(node, &DUAL);
+        let mut wrong = right.clone();
+        (wrong["mtu"], wrong["vlan"], wrong["ipMasq"]) = (json!("large"), json!(-1), json!("yes"));
+        wrong["args"] = json!({"cni": {"mac": "none"}});
+        for kind in ["bridge", "ptp"] {
+            let pod = Pod::new("one");
+            (wrong["type"], wrong["name"]) = (json!(kind), json!(kind));
+            let mut right = right.clone();
+            (right["type"], right["name"]) = (json!(kind), json!(kind));
+            pod.add(&right).unwrap();
+            pod.add(&wrong).unwrap_err();
+            pod.del(&wrong).unwrap();
+            gc(&wrong, &[]).unwrap();
+            assert_eq!(node.given(kind), [""; 0]);
+            assert_eq!(links(&pod.place), 1);
+        }
+    });
+}
+
+#[test]
+fn duplicates_are_looked_for_where_that_is_configured() {
+    on_a_node(|node| {
+        let mut config = default_network(node, &DUAL);
+        config["enabledad"] = json!(true);
+        let pods = [Pod::new("one"), Pod::new("two")];
+        let results = pods.each_ref().map(|pod| pod.add(&config).unwrap());
+        assert_eq!(pods[0].place.sysctl("ipv6/conf/eth0/accept_dad"), "1");
+        eventually("the address is nobody else's", || {
+            !pods[0].place.run("ip -6 address").contains("tentative")
+        });
+        assert!(pods[1].place.pings(Pod::addresses(&results[0])[1]));
+    });
+}
+
+#[test]
 fn del_leaves_the_pair_to_a_namespace_that_ends() {
     on_a_node(|node| {
         let config = default_network(node, &DUAL);
