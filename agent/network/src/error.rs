@@ -53,6 +53,12 @@ pub enum NetworkError {
         /// CNI's container id.
         id: String,
     },
+    /// The pod was to go before its network was there.
+    #[error("sandbox {id} was not attached to its network: it is to go")]
+    Unwanted {
+        /// CNI's container id.
+        id: String,
+    },
     /// What others have left takes its time.
     #[error("sandbox {id} is still attached to its network: there was no time left to take that back")]
     Postponed {

@@ -10,11 +10,11 @@ mod store;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
-use coracle_cni::{ConfigList, Interface, Plugins, Version, end_abandoned, first_network};
+use coracle_cni::{ConfigList, Interface, Plugins, Running, Version, end_executions, first_network};
 use coracle_cni_plugins::PLUGINS;
 use coracle_model::PodUid;
 
@@ -63,6 +63,8 @@ struct Known {
     /// Whose turn it is.
     turn: Arc<Mutex<()>>,
     attachment: Option<Arc<Attachment>>,
+    /// Nobody wants what an ADD that goes on is to make.
+    unwanted: bool,
 }
 
 // === impl Network ===
@@ -77,11 +79,11 @@ impl Network {
         settings.default.list().map_err(|source| NetworkError::Default { source })?;
         let store = Store::open(&settings.state_dir)?;
         let known = store.load()?;
-        let is_ours = |id: &str, netns: &Path| {
-            let attachment = AttachmentId::parse(id).and_then(|id| known.get(&id));
-            attachment.is_some_and(|attachment| attachment.netns.as_deref() == Some(netns))
+        let is_ours = |running: &Running| {
+            let attachment = AttachmentId::parse(&running.container_id).and_then(|id| known.get(&id));
+            attachment.is_some_and(|attachment| attachment.netns.as_ref() == Some(&running.netns))
         };
-        match end_abandoned(is_ours) {
+        match end_executions(is_ours) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "ended programs of plugins that an earlier agent has left"),
             Err(error) => {
@@ -113,7 +115,7 @@ impl Network {
             let mut attachment = self.asked_for(attach, self.network()?)?;
             self.record(&id, &attachment)?;
             let added = self.with_list(&attachment, |chain| {
-                let result = chain.add(&self.subject(&id, &attachment, false))?;
+                let result = chain.add(&self.subject(&id, &attachment, false), &|| self.is_unwanted(&id))?;
                 match result.ips.iter().any(|ip| ip.address.addr().is_unspecified()) {
                     true => Err(NetworkError::Unspecified { network: chain.list.name.clone() }),
                     false => Ok(result),
@@ -132,6 +134,33 @@ impl Network {
             }
             attachment.attached().ok_or(NetworkError::NoResult)
         })
+    }
+
+    /// Nobody wants what an ADD of this pod is to make that goes on: the program of a plugin that it waits for is ended, no
+    /// further plugin is called, and it fails. For whoever is about to call [`Network::del`], which waits for it.
+    pub fn interrupt(&self, uid: &PodUid) {
+        let mut unwanted = BTreeMap::new();
+        for (id, known) in self.lock().iter_mut().filter(|(id, _)| id.uid == *uid) {
+            let Some(attachment) = known.attachment.as_ref().filter(|known| known.result.is_none()) else {
+                continue;
+            };
+            // Where nobody is at work, there is nothing to be ended.
+            if matches!(known.turn.try_lock(), Err(TryLockError::WouldBlock)) {
+                known.unwanted = true;
+                unwanted.insert(id.to_string(), attachment.netns.clone());
+            }
+        }
+        if unwanted.is_empty() {
+            return;
+        }
+        // Not the DEL that follows.
+        let is_theirs = |running: &Running| {
+            let netns = unwanted.get(&running.container_id);
+            running.command == "ADD" && netns.is_some_and(|netns| netns.as_ref() == Some(&running.netns))
+        };
+        if let Err(error) = end_executions(is_theirs) {
+            tracing::warn!(pod = %uid, %error, "a plugin that nobody waits for may still run");
+        }
     }
 
     /// Takes back an attachment of a pod, or without an attempt all of them. `namespace_ends`: the caller ends the pod's
@@ -341,6 +370,10 @@ impl Network {
     }
 
     // --- Memory ---
+
+    fn is_unwanted(&self, id: &AttachmentId) -> bool {
+        self.lock().get(id).is_some_and(|known| known.unwanted)
+    }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)

@@ -20,7 +20,7 @@ use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde_json::{Value, json};
 
-use crate::abandoned::{PATIENCE, wait_for_end};
+use crate::end::{PATIENCE, wait_for_end};
 use crate::environment::{VARIABLES, join_path, variables};
 use crate::names::check_kind;
 use crate::{Call, CniError, GcCall, StatusCall, code};

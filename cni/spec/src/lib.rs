@@ -7,9 +7,9 @@
 //! Everything here is synchronous: a plugin is a program first of all. [`Plugins`] runs a plugin's verb, in the process
 //! or by execution; [`program`] makes plugins a program that others execute.
 
-mod abandoned;
 mod call;
 mod directory;
+mod end;
 mod environment;
 mod error;
 mod exec;
@@ -21,9 +21,9 @@ pub mod program;
 mod result;
 mod version;
 
-pub use abandoned::end_abandoned;
 pub use call::{Call, GcCall, NetworkNamespace, PluginConfig, StatusCall};
 pub use directory::{ConfigDirectoryError, first_network};
+pub use end::{Running, end_executions};
 pub use error::{CniError, code};
 pub use list::{ConfigList, ListedPlugin};
 pub use names::{check_container_id, check_ifname, check_kind, check_network_name};

@@ -128,6 +128,19 @@ impl PodNetwork {
         problem
     }
 
+    /// Ends the plugin that an attachment of the pod waits for: nobody wants it any more.
+    pub(crate) async fn interrupt(&self, pod: &PodUid) {
+        let busy = {
+            let all = self.inner.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(pod).is_some_and(|busy| busy.try_lock().is_err())
+        };
+        if busy {
+            let (network, pod) = (self.clone(), pod.clone());
+            // Without a thread the plugin's own time has to do.
+            let _ = on_own_thread("network", move || network.inner.driver.interrupt(&pod)).await;
+        }
+    }
+
     /// Waits for the pod's turn.
     pub(crate) async fn turn(&self, pod: &PodUid) -> Turn {
         let busy = {

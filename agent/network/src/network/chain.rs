@@ -31,10 +31,17 @@ pub(super) struct Subject<'a> {
 // === impl Chain ===
 
 impl Chain<'_> {
-    /// ADD of all, each with the result of the one before.
-    pub(super) fn add(&self, subject: &Subject<'_>) -> Result<AddResult, NetworkError> {
+    /// ADD of all, each with the result of the one before, as long as somebody wants it.
+    pub(super) fn add(
+        &self,
+        subject: &Subject<'_>,
+        is_unwanted: &dyn Fn() -> bool,
+    ) -> Result<AddResult, NetworkError> {
         let mut result = None;
         for plugin in &self.list.plugins {
+            if is_unwanted() {
+                return Err(NetworkError::Unwanted { id: subject.id.to_string() });
+            }
             let call = self.call(subject, plugin, result);
             let added = self.plugins.add(&plugin.kind, &call);
             result = Some(added.map_err(|error| self.failed("ADD", plugin, subject, error))?);

@@ -48,9 +48,10 @@ impl Network {
 
     /// Forgets it, if there is no attachment.
     fn end_turn(&self, id: &AttachmentId, guard: MutexGuard<'_, ()>) {
-        let mut known = self.lock();
-        if known.get(id).is_some_and(|known| known.attachment.is_none()) {
-            known.remove(id);
+        let mut all = self.lock();
+        match all.get_mut(id) {
+            Some(known) if known.attachment.is_some() => known.unwanted = false,
+            _ => _ = all.remove(id),
         }
         drop(guard);
     }

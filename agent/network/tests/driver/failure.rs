@@ -137,6 +137,36 @@ fn del_is_owed_until_every_plugin_of_the_chain_has_succeeded() {
 }
 
 #[test]
+fn an_add_that_nobody_wants_any_more_ends_without_its_plugin() {
+    let node = Node::new();
+    node.configure("1.0.0", json!([{"type": "first"}, {"type": "second"}]));
+    let reached = node.path("reached");
+    node.install(
+        "first",
+        &format!("[ $CNI_COMMAND != ADD ] || {{ touch {}; sleep 600; }}", reached.display()),
+    );
+    node.install_answering("second", RESULT);
+    let network = node.network();
+    network.interrupt(&uid());
+    std::thread::scope(|scope| {
+        let added = scope.spawn(|| node.add(&network));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !reached.exists() {
+            assert!(Instant::now() < deadline, "the plugin is not called");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        network.interrupt(&uid());
+        let error = added.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("killed by signal 9"), "{error}");
+    });
+    assert_eq!(node.verbs(), ["ADD first", "DEL second", "DEL first"]);
+    assert!(node.files().is_empty());
+    // It concerns that ADD alone.
+    node.install_answering("first", RESULT);
+    node.add(&network).unwrap();
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_attaches_nobody() {
     let node = Node::new();
     super::scripted::write(&node.path("conf/10-test.conflist"), b"{\"name\": \"x\"");

@@ -138,7 +138,8 @@ fn plugins_of_others_connect_pods_too() {
 #[test]
 fn a_pod_can_be_removed_while_its_plugin_hangs_and_no_other_waits() {
     needs_root!();
-    let node = Node::start_with("cniTimeout: 5s\n");
+    // Longer than anybody waits.
+    let node = Node::start_with("cniTimeout: 10m\n");
     node.run(&pod("before", vec![idle("c")]));
     node.wait_running("before");
     let list = json!({"cniVersion": "1.0.0", "name": "slow", "plugins": [{"type": "hangs"}]});

@@ -1,4 +1,5 @@
-//! Programs of plugins whose caller was killed: they go on with what they were asked for, beside the next one who is.
+//! The end of programs that nobody waits for any more. Those whose caller was killed go on with what they were asked for,
+//! beside the next one who is.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,18 +17,29 @@ use crate::exec::STDIN;
 /// How long a process may take to end that was killed. One that hangs in the kernel may take longer than anybody waits.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Ends the programs that an earlier process of the caller has executed for these containers in these network namespaces,
-/// with all they have started, and waits until they are gone. They are told by what this crate gives them as standard
-/// input. The caller must not be executing any itself. Returns how many there were.
+/// A program that is executed, as its environment tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// `CNI_COMMAND`.
+    pub command: String,
+    /// `CNI_CONTAINERID`.
+    pub container_id: String,
+    /// `CNI_NETNS`: containers of one id may be several nodes'.
+    pub netns: PathBuf,
+}
+
+/// Ends programs of plugins, of this process or one before it, with all they have started, and waits until they are gone.
+/// They are told by what this crate gives them as standard input. The caller must not go on to execute any that is meant.
+/// Returns how many there were.
 ///
 /// # Errors
 /// `/proc` could not be listed, or a process does not end.
-pub fn end_abandoned(is_ours: impl Fn(&str, &Path) -> bool) -> io::Result<usize> {
+pub fn end_executions(is_meant: impl Fn(&Running) -> bool) -> io::Result<usize> {
     let deadline = Instant::now() + PATIENCE;
     let mut count = 0;
     // What one of them has started while the others were looked for was killed with its group, or is found next time.
     loop {
-        let ended = kill_all(&is_ours)?;
+        let ended = kill_all(&is_meant)?;
         if ended.is_empty() {
             return Ok(count);
         }
@@ -37,19 +49,16 @@ pub fn end_abandoned(is_ours: impl Fn(&str, &Path) -> bool) -> io::Result<usize>
 }
 
 /// Kills those there are, and tells which that were.
-fn kill_all(is_ours: &impl Fn(&str, &Path) -> bool) -> io::Result<Vec<OwnedFd>> {
+fn kill_all(is_meant: &impl Fn(&Running) -> bool) -> io::Result<Vec<OwnedFd>> {
     let mut ended = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let path = entry?.path();
         let pid = path.file_name().and_then(|name| name.to_str()?.parse().ok()).and_then(Pid::from_raw);
-        let executed_by_us = || {
-            let (id, netns) = (container_of(&path)?, namespace_of(&path)?);
-            is_ours(&id, &netns).then_some(())
-        };
-        let Some(pid) = pid.filter(|_| executed_by_us().is_some()) else { continue };
+        let meant = || Running::of(&path).is_some_and(|running| is_meant(&running));
+        let Some(pid) = pid.filter(|_| meant()) else { continue };
         // Whoever has ended meanwhile needs nothing, and nobody else may be met under its number.
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        if executed_by_us().is_none() {
+        if !meant() {
             continue;
         }
         if getpgid(Some(pid)) == Ok(pid) {
@@ -61,18 +70,22 @@ fn kill_all(is_ours: &impl Fn(&str, &Path) -> bool) -> io::Result<Vec<OwnedFd>> 
     Ok(ended)
 }
 
-/// The container that a process is executed for, by its standard input.
-fn container_of(process: &Path) -> Option<String> {
-    let stdin = fs::read_link(process.join("fd/0")).ok()?;
-    let name = stdin.to_str()?.strip_prefix("/memfd:")?.strip_prefix(STDIN)?;
-    Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
-}
+// === impl Running ===
 
-/// The network namespace it is executed for: containers of one id may be several nodes'.
-fn namespace_of(process: &Path) -> Option<PathBuf> {
-    let environment = fs::read(process.join("environ")).ok()?;
-    let netns = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"CNI_NETNS="))?;
-    Some(OsStr::from_bytes(netns).into())
+impl Running {
+    /// What a process is executed for, if it is a plugin of ours: its standard input says so, and names the container.
+    fn of(process: &Path) -> Option<Self> {
+        let stdin = fs::read_link(process.join("fd/0")).ok()?;
+        let name = stdin.to_str()?.strip_prefix("/memfd:")?.strip_prefix(STDIN)?;
+        let container_id = name.strip_suffix(" (deleted)").unwrap_or(name).to_owned();
+        let environment = fs::read(process.join("environ")).ok()?;
+        let variable = |name: &str| {
+            let mut entries = environment.split(|byte| *byte == 0);
+            entries.find_map(|entry| entry.strip_prefix(name.as_bytes()))
+        };
+        let command = String::from_utf8_lossy(variable("CNI_COMMAND=")?).into_owned();
+        Some(Self { command, container_id, netns: OsStr::from_bytes(variable("CNI_NETNS=")?).into() })
+    }
 }
 
 /// Waits for the end of a process that was killed.
