@@ -1,6 +1,7 @@
 //! Takes the figures of `docs/benchmarks.md` and prints them as its tables. Run by `make bench`.
 //!
 //! usage: coracle-bench FLOOR      FLOOR: the program made of `tests/bench/floor.c`
+//!        coracle-bench network    only what pods get their addresses in
 
 #![allow(
     clippy::expect_used,
@@ -42,7 +43,7 @@ fn main() {
         crun::run(Path::new(rootfs));
         return;
     }
-    let [floor] = arguments.as_slice() else { panic!("usage: coracle-bench FLOOR") };
+    let [floor] = arguments.as_slice() else { panic!("usage: coracle-bench FLOOR | network") };
     assert!(
         rustix::process::geteuid().is_root(),
         "coracle-bench makes namespaces and cgroups: run it as root"
@@ -51,6 +52,11 @@ fn main() {
     let node = Node::start();
     let signal = Signal::new(&node);
     println!("\n| figure | value |\n|---|---|");
+    if floor == "network" {
+        network::addresses_at_once(&node, &signal);
+        node.finish();
+        return;
+    }
     let at_rest_before = rss(node.agent_pid());
     let mut floor = Turns::start(Command::new(floor).arg(images_directory()).arg(STARTS.to_string()));
     in_turn(&node, &signal, &mut floor);
