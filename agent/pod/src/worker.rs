@@ -317,7 +317,9 @@ impl<P: Ports> Worker<P> {
     /// Takes note of what happened without the worker's doing.
     fn note(&mut self, observed: &Observed) {
         self.unsaved |= backoff::note_long_runs(observed, &mut self.record.streak_base);
-        if observed.sandbox == SandboxState::Dead && self.sandbox == SandboxState::Ready {
+        // Of a terminated pod the sandbox is being removed, and ends with that.
+        let died = observed.sandbox == SandboxState::Dead && self.sandbox == SandboxState::Ready;
+        if died && self.phase != WorkerPhase::Terminated {
             // What was begun for the old sandbox must not come out in the new one.
             self.give_up(|step| step == Step::Checkpoint);
             let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();

@@ -251,6 +251,25 @@ async fn a_new_sandbox_runs_the_init_containers_again() {
     node.well_behaved();
 }
 
+/// The runtime ends the sandbox before it has removed all of it, and that is seen.
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_ends_while_it_is_removed_is_removed_in_one_go() {
+    let node = Node::new();
+    node.run(POLICY, &[], &["web"]).await;
+    node.fake.hang(Verb::RemoveSandbox);
+    node.pods.terminate(&uid("a"), None);
+    while node.fake.count(Verb::RemoveSandbox) == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    node.fake.kill_sandbox(&node.pods, &uid("a"));
+    sleep(SETTLE).await;
+    assert_eq!(node.fake.count(Verb::RemoveSandbox), 1, "it goes on");
+    assert!(!node.fake.told(&uid("a")).iter().any(|event| event.reason == "SandboxChanged"));
+    node.fake.unhang(Verb::RemoveSandbox);
+    node.gone(SETTLE).await;
+    node.well_behaved();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_never_restarted_ends_with_its_sandbox() {
     let node = Node::new();
