@@ -37,6 +37,9 @@ struct Inner {
     busy: Mutex<HashMap<PodUid, Arc<tokio::sync::Mutex<()>>>>,
     /// The pods that have the host's.
     of_host: Mutex<BTreeSet<PodUid>>,
+    /// The host's ends of what connects pods that are being removed. What is on record of them goes with DEL, and what
+    /// comes after that may fail, or be given up, and begin again.
+    ending: Mutex<HashMap<PodUid, BTreeSet<String>>>,
     /// Becomes true once what agents before this one have left is taken back.
     collected: watch::Sender<bool>,
     /// Why no pod can be attached now.
@@ -85,6 +88,7 @@ impl PodNetwork {
             beside_others: network.beside_others,
             busy: Mutex::default(),
             of_host: Mutex::default(),
+            ending: Mutex::default(),
             collected: watch::Sender::new(false),
             problem: watch::Sender::new(None),
             looking: AtomicBool::new(false),
@@ -150,15 +154,20 @@ impl PodNetwork {
         Turn { network: self.clone(), _busy: busy.lock_owned().await }
     }
 
-    /// The host's ends of what connects a pod.
+    /// The host's ends of what connects a pod, also when some of it was taken back in an earlier try.
     pub(crate) fn host_interfaces(&self, pod: &PodUid) -> Vec<String> {
-        self.inner.driver.host_interfaces(pod)
+        let now = self.inner.driver.host_interfaces(pod);
+        let mut ending = self.inner.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = ending.entry(pod.clone()).or_default();
+        all.extend(now);
+        all.iter().cloned().collect()
     }
 
     /// Forgets a pod that is gone.
     pub(crate) fn forget(&self, pod: &PodUid) {
         self.inner.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
         self.inner.of_host.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
+        self.inner.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
     }
 
     /// Sees whether pods can be attached now. Blocks.
