@@ -26,7 +26,10 @@ fn a_container_over_its_memory_limit_is_oom_killed() {
     });
     let ended = &container_status(&seen, "hog")["state"]["terminated"];
     assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("OOMKilled"), &json!(137)));
-    assert!(container_status(&seen, "other")["state"]["running"].is_object(), "its neighbour runs on");
+    // It may be only about to start.
+    node.wait_pod("hog", "to have its neighbour run on", |pod| {
+        container_status(pod, "other")["state"]["running"].is_object()
+    });
     node.finish();
 }
 
