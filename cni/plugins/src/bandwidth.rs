@@ -6,7 +6,7 @@
 
 use std::os::fd::AsFd;
 
-use coracle_cni::{AddResult, Call, CniError, GcCall, Interface, Plugin, PluginConfig, StatusCall, code};
+use coracle_cni::{AddResult, Call, CniError, GcCall, Plugin, PluginConfig, StatusCall, code};
 use coracle_netlink::{Batch, Link, LinkChange, LinkId, Protocol, Socket, TokenBucket, TokenBucketSeen};
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use crate::interface::check::{link, previous};
 use crate::interface::failure::{damaged, failure, first, invalid, kernel};
 use crate::interface::name::{abandoned, alias_of, host_name_of};
 use crate::interface::pod;
+use crate::interface::told::interface_of;
 
 /// The plugin.
 #[derive(Clone, Copy, Debug)]
@@ -82,12 +83,7 @@ impl Plugin for Bandwidth {
                     return Err(error);
                 }
             };
-            result.interfaces.push(Interface {
-                mac: block.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-                mtu: Some(block.mtu),
-                name: block.name,
-                ..Interface::default()
-            });
+            result.interfaces.push(interface_of(&block));
         }
         Ok(result)
     }

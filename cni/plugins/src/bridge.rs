@@ -15,14 +15,15 @@ mod gateway;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use coracle_cni::{AddResult, Call, CniError, GcCall, Interface, Plugin, StatusCall, code};
+use coracle_cni::{AddResult, Call, CniError, GcCall, Plugin, StatusCall, code};
 use coracle_netlink::{AddressOptions, Batch, Link, LinkChange, LinkId, MacAddress, Protocol, Socket};
 
 use self::config::Config;
 use crate::interface::announce::{announce, mac_of};
-use crate::interface::failure::{failure, first, kernel};
-use crate::interface::ipam::Owed;
+use crate::interface::failure::{failure, kernel};
+use crate::interface::owed::Owed;
 use crate::interface::pod::{self, Preparation, link_told, push_routes};
+use crate::interface::told::{interface_in_pod, interface_of};
 use crate::interface::{forwarding, masquerade, veth};
 
 /// The plugin.
@@ -50,13 +51,13 @@ impl Plugin for Bridge {
             Attachment { call, config: &config, namespace: namespace.as_fd(), bridge, mtu }.add(&mut host);
         if added.is_err() {
             // Of what is left DEL will tell.
-            let _ = take_back(call);
+            let _ = Owed::read(&call.config).take_back(call);
         }
         added
     }
 
     fn del(&self, call: &Call) -> Result<(), CniError> {
-        take_back(call)
+        Owed::read(&call.config).take_back(call)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
@@ -64,9 +65,7 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, call: &GcCall) -> Result<(), CniError> {
-        let owed = Owed::read(&call.config);
-        let masqueraded = if owed.masquerade { masquerade::gc(call) } else { Ok(()) };
-        first([veth::collect(call), masqueraded, owed.ipam.gc(call)])
+        Owed::read(&call.config).collect(call)
     }
 
     fn status(&self, call: &StatusCall) -> Result<(), CniError> {
@@ -77,15 +76,6 @@ impl Plugin for Bridge {
     fn repair(&self, call: &Call) -> Result<(), CniError> {
         if Config::read(call)?.ip_masq { masquerade::repair(call) } else { Ok(()) }
     }
-}
-
-/// Goes on after a failure, and tells the first. Addresses are given back last, so that nobody has them before.
-fn take_back(call: &Call) -> Result<(), CniError> {
-    let owed = Owed::read(&call.config);
-    let masqueraded = if owed.masquerade { masquerade::del(call) } else { Ok(()) };
-    // Its removal waits for a grace period of the kernel, under a lock that everybody needs.
-    let pair = if call.namespace_ends { Ok(()) } else { veth::remove(call) };
-    first([masqueraded, pair, owed.ipam.del(call)])
 }
 
 /// An ADD on its way.
@@ -131,15 +121,8 @@ impl Attachment<'_> {
         if self.config.ip_masq {
             masquerade::add(self.call, result.ips.iter().map(|ip| ip.address))?;
         }
-        let told = |link: &Link| Interface {
-            name: link.name.clone(),
-            mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-            mtu: Some(link.mtu),
-            ..Interface::default()
-        };
-        let sandbox =
-            self.call.netns.as_ref().map(|netns| netns.path().display().to_string()).unwrap_or_default();
-        result.interfaces = vec![told(&self.bridge), told(&pair), Interface { sandbox, ..told(&inside) }];
+        result.interfaces =
+            vec![interface_of(&self.bridge), interface_of(&pair), interface_in_pod(self.call, &inside)];
         Ok(result)
     }
 

@@ -7,5 +7,7 @@ pub(crate) mod forwarding;
 pub(crate) mod ipam;
 pub(crate) mod masquerade;
 pub(crate) mod name;
+pub(crate) mod owed;
 pub(crate) mod pod;
+pub(crate) mod told;
 pub(crate) mod veth;

@@ -14,6 +14,7 @@ use coracle_cni::Plugins;
 pub use bandwidth::Bandwidth;
 pub use bridge::Bridge;
 pub use host_local::HostLocal;
+pub use interface::told::interface_of;
 pub use loopback::Loopback;
 pub use portmap::Portmap;
 pub use ptp::Ptp;

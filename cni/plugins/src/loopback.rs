@@ -5,13 +5,14 @@
 
 use std::os::fd::AsFd;
 
-use coracle_cni::{AddResult, Call, CniError, GcCall, Interface, IpConfig, Plugin, StatusCall};
+use coracle_cni::{AddResult, Call, CniError, GcCall, IpConfig, Plugin, StatusCall};
 use coracle_netlink::{Batch, LinkChange, LinkId, Socket};
 use ipnet::IpNet;
 
 use crate::interface::check::{as_told, has_addresses, is_up, link};
 use crate::interface::failure::kernel;
 use crate::interface::pod;
+use crate::interface::told::interface_in_pod;
 
 /// The plugin.
 #[derive(Clone, Copy, Debug)]
@@ -36,13 +37,7 @@ impl Plugin for Loopback {
         let ips = socket.addresses(Some(lo.index)).map_err(kernel(&call.config))?;
         let ips =
             ips.into_iter().map(|one| IpConfig { interface: Some(0), address: one.address, gateway: None });
-        let interface = Interface {
-            name: LO.to_owned(),
-            mac: lo.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-            mtu: Some(lo.mtu),
-            sandbox: call.netns.as_ref().map(|netns| netns.path().display().to_string()).unwrap_or_default(),
-            ..Interface::default()
-        };
+        let interface = interface_in_pod(call, &lo);
         Ok(AddResult { interfaces: vec![interface], ips: ips.collect(), ..AddResult::default() })
     }
 

@@ -5,9 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use coracle_cni::{
-    AddResult, Call, CniError, Dns, GcCall, Interface, IpConfig, Plugin, PluginConfig, StatusCall, code,
-};
+use coracle_cni::{AddResult, Call, CniError, Dns, GcCall, IpConfig, Plugin, PluginConfig, StatusCall, code};
 use coracle_netlink::{AddressOptions, Batch, Link, LinkChange, LinkId, MacAddress, Protocol, Route, Socket};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -15,9 +13,11 @@ use serde::Deserialize;
 use crate::interface::check::{
     addresses, as_told, has_addresses, has_routes, is_up, link, place_of_pod, previous,
 };
-use crate::interface::failure::{damaged, failure, first, kernel};
-use crate::interface::ipam::{Ipam, Owed};
+use crate::interface::failure::{damaged, failure, kernel};
+use crate::interface::ipam::Ipam;
+use crate::interface::owed::Owed;
 use crate::interface::pod::{self, Args, Preparation, link_told, push_routes, wanted_mac};
+use crate::interface::told::{interface_in_pod, interface_of};
 use crate::interface::{forwarding, masquerade, veth};
 
 /// The plugin.
@@ -58,13 +58,13 @@ impl Plugin for Ptp {
         let added = Attachment { call, config: &config, namespace: namespace.as_fd(), mac }.add();
         if added.is_err() {
             // Of what is left DEL will tell.
-            let _ = take_back(call);
+            let _ = Owed::read(&call.config).take_back(call);
         }
         added
     }
 
     fn del(&self, call: &Call) -> Result<(), CniError> {
-        take_back(call)
+        Owed::read(&call.config).take_back(call)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
@@ -72,9 +72,7 @@ impl Plugin for Ptp {
     }
 
     fn gc(&self, call: &GcCall) -> Result<(), CniError> {
-        let owed = Owed::read(&call.config);
-        let masqueraded = if owed.masquerade { masquerade::gc(call) } else { Ok(()) };
-        first([veth::collect(call), masqueraded, owed.ipam.gc(call)])
+        Owed::read(&call.config).collect(call)
     }
 
     fn status(&self, call: &StatusCall) -> Result<(), CniError> {
@@ -84,16 +82,6 @@ impl Plugin for Ptp {
     fn repair(&self, call: &Call) -> Result<(), CniError> {
         if call.config.parse::<Config>()?.ip_masq { masquerade::repair(call) } else { Ok(()) }
     }
-}
-
-/// Goes on after a failure, and tells the first. Addresses are given back last, so that nobody has them before.
-fn take_back(call: &Call) -> Result<(), CniError> {
-    let owed = Owed::read(&call.config);
-    let masqueraded = if owed.masquerade { masquerade::del(call) } else { Ok(()) };
-    // Its removal waits for a grace period of the kernel, under a lock that everybody needs. Until it is gone, the host's
-    // routes give way to those of whoever gets the addresses.
-    let pair = if call.namespace_ends { Ok(()) } else { veth::remove(call) };
-    first([masqueraded, pair, owed.ipam.del(call)])
 }
 
 /// An ADD on its way.
@@ -131,15 +119,7 @@ impl Attachment<'_> {
         if self.config.ip_masq {
             masquerade::add(self.call, result.ips.iter().map(|ip| ip.address))?;
         }
-        let told = |link: &Link| Interface {
-            name: link.name.clone(),
-            mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-            mtu: Some(link.mtu),
-            ..Interface::default()
-        };
-        let sandbox = self.call.netns.as_ref().map(|netns| netns.path().display().to_string());
-        result.interfaces =
-            vec![told(&pair), Interface { sandbox: sandbox.unwrap_or_default(), ..told(&inside) }];
+        result.interfaces = vec![interface_of(&pair), interface_in_pod(self.call, &inside)];
         Ok(result)
     }
 

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use coracle_cni::{AddResult, Interface, IpConfig, NetworkNamespace, Route};
+use coracle_cni_plugins::interface_of;
 use coracle_netlink::{Link, LinkId, Protocol, Socket};
 
 use super::attachment::IFNAME;
@@ -71,7 +72,7 @@ fn found_in(netns: &NetworkNamespace) -> Result<Option<AddResult>, NetworkError>
     }
     let mut interfaces = on_host(&link).map_err(failed)?;
     let own = Some(interfaces.len());
-    interfaces.push(Interface { sandbox: netns.path().display().to_string(), ..interface(&link) });
+    interfaces.push(Interface { sandbox: netns.path().display().to_string(), ..interface_of(&link) });
     for ip in &mut ips {
         ip.interface = own;
     }
@@ -100,14 +101,5 @@ fn on_host(pod: &Link) -> Result<Vec<Interface>, coracle_netlink::Error> {
         Some(bridge) => socket.link(LinkId::Index(bridge))?,
         None => None,
     };
-    Ok(bridge.iter().chain([&end]).map(interface).collect())
-}
-
-fn interface(link: &Link) -> Interface {
-    Interface {
-        name: link.name.clone(),
-        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        mtu: Some(link.mtu),
-        ..Interface::default()
-    }
+    Ok(bridge.iter().chain([&end]).map(interface_of).collect())
 }

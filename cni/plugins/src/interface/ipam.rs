@@ -1,8 +1,7 @@
 //! Delegation to the plugin that gives addresses.
 
-use coracle_cni::{AddResult, Call, CniError, GcCall, PluginConfig, StatusCall, code};
+use coracle_cni::{AddResult, Call, CniError, GcCall, StatusCall, code};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::failure::failure;
 use crate::PLUGINS;
@@ -13,28 +12,6 @@ pub(crate) struct Ipam {
     /// The plugin; none for a network without addresses.
     #[serde(default, rename = "type")]
     pub(crate) kind: String,
-}
-
-/// What DEL and GC want to know of a configuration. Nothing of it can be wrong: what was made by it, or was not because
-/// it is wrong, is taken back all the same.
-#[derive(Clone, Debug)]
-pub(crate) struct Owed {
-    /// `ipam`.
-    pub(crate) ipam: Ipam,
-    /// `ipMasq`.
-    pub(crate) masquerade: bool,
-}
-
-// === impl Owed ===
-
-impl Owed {
-    pub(crate) fn read(config: &PluginConfig) -> Self {
-        let kind = config.fields.get("ipam").and_then(|ipam| ipam.get("type")).and_then(Value::as_str);
-        Self {
-            ipam: Ipam { kind: kind.unwrap_or_default().to_owned() },
-            masquerade: config.fields.get("ipMasq").is_some_and(|value| value != false),
-        }
-    }
 }
 
 // === impl Ipam ===
