@@ -149,7 +149,10 @@ fn a_plugin_that_hangs_keeps_no_other_pod_from_being_repaired() {
             eventually("DEL hangs", || reached.exists());
             assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
             let repaired = scope.spawn(|| network.repair_all());
-            eventually("the other pod is repaired", || elements().contains("ours/b-0/eth0"));
+            // The last of it: its address is masqueraded before its port leads to it.
+            eventually("the other pod is repaired", || {
+                elements().contains("tcp . 8080 comment \"ours/b-0/eth0\"")
+            });
             assert!(!deleted.is_finished());
             reached_at_port(&other, &client, attached.ips[0]);
             fs::write(&go, "").unwrap();

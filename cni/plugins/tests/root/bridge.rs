@@ -143,9 +143,12 @@ fn duplicates_are_looked_for_where_that_is_configured() {
         let pods = [Pod::new("one"), Pod::new("two")];
         let results = pods.each_ref().map(|pod| pod.add(&config).unwrap());
         assert_eq!(pods[0].place.sysctl("ipv6/conf/eth0/accept_dad"), "1");
-        eventually("the address is nobody else's", || {
-            !pods[0].place.run("ip -6 address").contains("tentative")
-        });
+        // Nor can the other pod send from its own before.
+        for pod in &pods {
+            eventually("the address is nobody else's", || {
+                !pod.place.run("ip -6 address").contains("tentative")
+            });
+        }
         assert!(pods[1].place.pings(Pod::addresses(&results[0])[1]));
     });
 }
