@@ -14,6 +14,7 @@ pub mod images;
 pub mod login1;
 pub mod machine;
 pub mod manifests;
+pub mod namespaces;
 pub mod network;
 pub mod node;
 pub mod processes;

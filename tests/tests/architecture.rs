@@ -18,6 +18,9 @@ const MOST_LINES: usize = 600;
 /// What is in the tree and not of the project.
 const SKIPPED: &[&str] = &[".git", "Cargo.lock", "target", "build", "corpus", "artifacts"];
 
+/// What every crate's tests may use: the kernel without `unsafe`, and what tests share.
+const TESTS_MAY_USE: &[&str] = &["linux", "tests"];
+
 /// External crates that only some crates may use directly, and why.
 const CONFINED: &[(&str, &[&str], &str)] = &[
     ("k8s-openapi", &["manifest", "server"], "only these know Kubernetes' wire types"),
@@ -135,7 +138,7 @@ fn short_name(metadata: &Metadata, manifest: &Path) -> String {
 }
 
 /// What each member depends on: ours by short name, others by package name. Dependencies of tests and
-/// build scripts count: what a crate may not use, its tests may not either, but for `linux`.
+/// build scripts count: what a crate may not use, its tests may not either, but for these.
 fn dependencies(metadata: &Metadata) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let name = |manifest: &Path| short_name(metadata, manifest);
     let packages = metadata.workspace_packages();
@@ -149,7 +152,10 @@ fn dependencies(metadata: &Metadata) -> BTreeMap<String, (BTreeSet<String>, BTre
             let (mut used, mut foreign) = (BTreeSet::new(), BTreeSet::new());
             for dependency in &package.dependencies {
                 match ours.get(&dependency.name) {
-                    Some(short) if short == "linux" && dependency.kind == DependencyKind::Development => {
+                    Some(short)
+                        if TESTS_MAY_USE.contains(&short.as_str())
+                            && dependency.kind == DependencyKind::Development =>
+                    {
                         false
                     }
                     Some(short) => used.insert(short.clone()),

@@ -14,15 +14,15 @@
     reason = "a benchmark whose surroundings fail has no figures to give"
 )]
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use coracle_cni::{AddResult, Call, NetworkNamespace, PluginConfig};
 use coracle_cni_plugins::PLUGINS;
 use coracle_nftables::{Entry, Nftables, Owner, PortMap, Protocol};
+use coracle_tests::namespaces::Namespace;
 use serde_json::{Value, json};
 
 /// Where Debian's package `containernetworking-plugins` has them.
@@ -52,33 +52,6 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 // --- Pods ---
-
-/// A network namespace, kept by a process.
-struct Namespace(Child);
-
-impl Namespace {
-    fn new() -> Self {
-        let mut keeper = Command::new("setpriv");
-        keeper.args(["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"]).stdin(Stdio::null());
-        let namespace = Self(keeper.spawn().expect("util-linux is installed"));
-        let own = fs::read_link("/proc/self/ns/net").unwrap();
-        while fs::read_link(namespace.path()).unwrap() == own {
-            std::thread::yield_now();
-        }
-        namespace
-    }
-
-    fn path(&self) -> PathBuf {
-        format!("/proc/{}/ns/net", self.0.id()).into()
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// One of two networks that differ in their names and addresses alone.
 struct Network {

@@ -1,47 +1,30 @@
 //! A node of a test's own: a network namespace, directories, and pods that are namespaces.
 
-use std::any::type_name_of_val;
-use std::fs::{self, File};
+use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
-use coracle_linux::in_network_namespace;
 use coracle_model::{Container, Name, Pod, PodKey, PodSpec, PodUid};
 use coracle_netlink::{Batch, Link, LinkChange, LinkId, Protocol, Socket};
 use coracle_network::{Attach, Attached, DefaultNetwork, Network, NetworkError, NetworkSettings};
+use coracle_tests::namespaces::{Namespace, in_own_network_with};
+use coracle_tests::processes::Pid;
 use serde_json::Value;
 
 /// Where Debian's package installs plugins.
 const DEBIAN: &str = "/usr/lib/cni";
-/// Set in the process that runs inside.
-const INSIDE: &str = "CORACLE_TEST_INSIDE";
 
 /// How long plugins may take that are not about that.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a test in a process of its own, whose network namespace nobody else has: the test calls this with all it does.
 pub(crate) fn in_own_network(work: impl FnOnce()) {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: making a network namespace needs root");
-        return;
-    }
-    if env::var_os(INSIDE).is_some() {
-        return work();
-    }
-    let name = type_name_of_val(&work);
-    let name = name.strip_suffix("::{{closure}}").unwrap_or(name);
-    let (_, name) = name.split_once("::").expect("a test is in a crate");
-    let mut inside = Command::new("unshare");
     // Of its own: what the plugins lock (/run/xtables.lock), and the numbers of processes.
-    inside.args(["--net", "--mount", "--propagation", "private"]);
-    inside.arg(env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
-    let status = inside.env(INSIDE, "1").status().unwrap();
-    assert!(status.success(), "{name}: {status}");
+    in_own_network_with(&["--mount", "--propagation", "private"], work);
 }
 
 /// Tries until it is so, or too long.
@@ -63,11 +46,11 @@ pub(crate) struct Node {
 
 /// A namespace, as pause holds one.
 pub(crate) struct Sandbox {
-    holder: Child,
+    /// Until it ends.
+    namespace: Option<Namespace>,
+    holder: Pid,
     pub(crate) pod: Pod,
     pub(crate) netns: PathBuf,
-    /// Holds the namespace, too.
-    file: Option<File>,
 }
 
 // === impl Node ===
@@ -141,18 +124,9 @@ impl Node {
 
 impl Sandbox {
     pub(crate) fn new(uid: &str) -> Self {
-        let mut holder = Command::new("unshare");
-        let mut holder = holder
-            .args(["--net", "sh", "-c", "echo ready; exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = [0; 6];
-        std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut ready).unwrap();
-        let netns = PathBuf::from(format!("/proc/{}/ns/net", holder.id()));
-        let file = Some(File::open(&netns).unwrap());
-        Self { holder, pod: Self::pod(uid), netns, file }
+        let namespace = Namespace::new();
+        let (holder, netns) = (namespace.pid(), namespace.path());
+        Self { namespace: Some(namespace), holder, pod: Self::pod(uid), netns }
     }
 
     /// The pod of this UID.
@@ -169,8 +143,8 @@ impl Sandbox {
     }
 
     /// The pid of the process that is in the namespace.
-    pub(crate) fn holder(&self) -> u32 {
-        self.holder.id()
+    pub(crate) fn holder(&self) -> Pid {
+        self.holder
     }
 
     pub(crate) fn uid(&self) -> &PodUid {
@@ -187,11 +161,11 @@ impl Sandbox {
 
     /// What is asked of the kernel in here.
     pub(crate) fn netlink(&self) -> Socket {
-        Socket::open_in(Protocol::Route, self.file.as_ref().unwrap().as_fd()).unwrap()
+        Socket::open_in(Protocol::Route, self.namespace.as_ref().unwrap().as_fd()).unwrap()
     }
 
     pub(crate) fn inside<T>(&self, work: impl FnOnce() -> T) -> T {
-        in_network_namespace(self.file.as_ref().unwrap().as_fd(), work).unwrap()
+        self.namespace.as_ref().unwrap().inside(work)
     }
 
     /// Serves one connection, which is told this pod's name.
@@ -215,13 +189,6 @@ impl Sandbox {
 
     /// Ends the namespace, as pause's death does.
     pub(crate) fn end(&mut self) {
-        drop((self.holder.stdin.take(), self.file.take()));
-        let _ = self.holder.wait();
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        self.end();
+        drop(self.namespace.take());
     }
 }

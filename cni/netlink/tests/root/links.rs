@@ -8,7 +8,7 @@ use coracle_netlink::{
 };
 use rustix::io::Errno;
 
-use crate::harness::{Namespace, in_own_network};
+use coracle_tests::namespaces::{Namespace, in_own_network};
 
 const BRIDGE_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const POD_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);

@@ -5,7 +5,7 @@ use std::process::Command;
 use coracle_netlink::{Batch, Bridge, LinkId, MacAddress, Protocol, Route, Socket};
 use rustix::io::Errno;
 
-use crate::harness::in_own_network;
+use coracle_tests::namespaces::in_own_network;
 
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();

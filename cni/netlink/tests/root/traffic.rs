@@ -5,7 +5,7 @@ use std::process::Command;
 
 use coracle_netlink::{Batch, LinkId, Peer, Protocol, Socket, TokenBucket, TokenBucketSeen, Veth};
 
-use crate::harness::{Namespace, in_own_network};
+use coracle_tests::namespaces::{Namespace, in_own_network};
 
 fn tc(arguments: &str) -> String {
     let output = Command::new("tc").args(arguments.split(' ')).output().unwrap();

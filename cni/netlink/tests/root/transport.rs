@@ -13,7 +13,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::harness::{Namespace, in_own_network};
+use coracle_tests::namespaces::{Namespace, in_own_network};
 
 /// `RTNLGRP_IPV4_IFADDR`.
 const IPV4_ADDRESSES: u32 = 5;

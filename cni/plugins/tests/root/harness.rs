@@ -4,43 +4,31 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use coracle_cni::{AddResult, Call, CniError, GcCall, NetworkNamespace, PluginConfig, StatusCall};
 use coracle_cni_plugins::PLUGINS;
 use coracle_linux::{in_network_namespace, socket_in_namespace};
+use coracle_tests::namespaces::{Namespace, in_own_network};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, connect, listen, sockopt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Set in the process that runs inside.
-const INSIDE: &str = "CORACLE_TEST_INSIDE";
 /// How long anything may take that is expected to come.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs a test in a process of its own, whose network namespace is the node's: the test calls this with all it does.
 pub(crate) fn on_a_node(work: impl FnOnce(&Node)) {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: making a network namespace needs root");
-        return;
-    }
-    if env::var_os(INSIDE).is_some() {
-        let node =
-            Node { place: Place::new("/proc/self/ns/net"), directory: TempDir::new_in("/dev/shm").unwrap() };
+    in_own_network(|| {
+        let place = Place::new("/proc/self/ns/net");
+        let node = Node { place, directory: TempDir::new_in("/dev/shm").unwrap() };
         node.place.run("ip link set lo up");
-        return work(&node);
-    }
-    // libtest runs a test on a thread of its name.
-    let thread = thread::current();
-    let name = thread.name().filter(|name| name.contains("::")).expect("a test's thread has its name");
-    let mut inside = Command::new("unshare");
-    inside.arg("--net").arg(env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
-    let status = inside.env(INSIDE, "1").status().unwrap();
-    assert!(status.success(), "{name}: {status}");
+        work(&node);
+    });
 }
 
 /// Tries until it is so, or too long.
@@ -207,22 +195,16 @@ pub(crate) fn reaches(from: &Place, to: &Place, address: IpAddr) -> IpAddr {
 
 /// A network namespace of its own, which goes with this.
 pub(crate) struct Pod {
-    holder: Child,
+    _namespace: Namespace,
     pub(crate) id: String,
     pub(crate) place: Place,
 }
 
 impl Pod {
     pub(crate) fn new(id: &str) -> Self {
-        let mut holder = Command::new("unshare");
-        let holder = holder.args(["--net", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
-        let path = format!("/proc/{}/ns/net", holder.id());
-        let own = fs::read_link("/proc/self/ns/net").unwrap();
-        while fs::read_link(&path).unwrap() == own {
-            thread::yield_now();
-        }
-        let place = Place::new(&path);
-        Self { holder, id: id.to_owned(), place }
+        let namespace = Namespace::new();
+        let place = Place::new(namespace.path().to_str().unwrap());
+        Self { _namespace: namespace, id: id.to_owned(), place }
     }
 
     /// What a plugin is called with for its interface eth0.
@@ -263,13 +245,6 @@ impl Pod {
     /// Its addresses, as a result tells them.
     pub(crate) fn addresses(result: &AddResult) -> Vec<IpAddr> {
         result.ips.iter().map(|ip| ip.address.addr()).collect()
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
     }
 }
 
