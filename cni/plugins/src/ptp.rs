@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::interface::check::{
-    addresses, as_told, has_addresses, has_routes, is_up, link, place_of_pod, previous,
+    addresses, has_addresses, host_end_is_as_told, is_up, link, place_of_pod, pod_is_as_told, previous,
 };
 use crate::interface::failure::{damaged, failure, kernel};
 use crate::interface::ipam::Ipam;
@@ -199,35 +199,14 @@ fn check(call: &Call, config: &Config) -> Result<(), CniError> {
     let mut host = Socket::open(Protocol::Route).map_err(kernel(&call.config))?;
     let pair = link(&call.config, &mut host, &veth::name_of(call))?;
     is_up(&call.config, &pair)?;
-    let told = |name: &str| result.interfaces.iter().find(|it| it.sandbox.is_empty() && it.name == name);
-    match told(&pair.name) {
-        Some(told) => as_told(&call.config, &pair, told)?,
-        None => {
-            return Err(damaged(&call.config, format_args!("interface {} is not in prevResult", pair.name)));
-        }
-    }
+    host_end_is_as_told(&call.config, &pair, result)?;
     let of_pod = place_of_pod(call, result);
-    let ips = || result.ips.iter().filter(|ip| ip.interface == of_pod);
-    let gateways = ips().filter_map(|ip| ip.gateway).map(IpNet::from);
+    let ips = result.ips.iter().filter(|ip| ip.interface == of_pod);
+    let gateways = ips.filter_map(|ip| ip.gateway).map(IpNet::from);
     has_addresses(&call.config, &mut host, &pair, gateways)?;
     check_routes_to_pod(&call.config, &mut host, &pair, addresses(call, result))?;
 
-    let namespace = pod::namespace(call)?;
-    let mut inside = pod::socket(&call.config, namespace.as_fd())?;
-    let own = link(&call.config, &mut inside, &call.ifname)?;
-    if pair.peer != Some(own.index) {
-        let what = format!("interface {} is not the other end of {}", own.name, pair.name);
-        return Err(damaged(&call.config, what));
-    }
-    is_up(&call.config, &own)?;
-    match of_pod.and_then(|place| result.interfaces.get(place)) {
-        Some(told) => as_told(&call.config, &own, told)?,
-        None => {
-            return Err(damaged(&call.config, format_args!("interface {} is not in prevResult", own.name)));
-        }
-    }
-    has_addresses(&call.config, &mut inside, &own, addresses(call, result))?;
-    has_routes(&call.config, &mut inside, &own, result)?;
+    pod_is_as_told(call, &pair, result, true)?;
     if config.ip_masq { masquerade::check(call, result) } else { Ok(()) }
 }
 

@@ -1,17 +1,15 @@
 //! CHECK.
 
-use std::os::fd::AsFd;
-
 use coracle_cni::{AddResult, Call, CniError, Interface};
 use coracle_netlink::{Link, Protocol, Socket};
 use ipnet::IpNet;
 
 use super::config::Config;
 use crate::interface::check::{
-    addresses, as_told, has_addresses, has_routes, is_up, link, place_of_pod, previous,
+    as_told, has_addresses, host_end_is_as_told, is_up, link, on_host, place_of_pod, pod_is_as_told, previous,
 };
 use crate::interface::failure::{damaged, kernel};
-use crate::interface::{masquerade, pod, veth};
+use crate::interface::{masquerade, veth};
 
 /// Compares everything ADD has made with what is there.
 ///
@@ -25,7 +23,7 @@ pub(super) fn check(call: &Call, config: &Config) -> Result<(), CniError> {
     check_bridge(call, config, &mut host, &bridge, result)?;
     let pair = link(&call.config, &mut host, &veth::name_of(call))?;
     check_port(call, config, &bridge, &pair, result)?;
-    check_pod(call, config, &pair, result)?;
+    pod_is_as_told(call, &pair, result, !config.disable_container_interface)?;
     if config.ip_masq { masquerade::check(call, result) } else { Ok(()) }
 }
 
@@ -44,7 +42,7 @@ fn check_bridge(
         return Err(damaged(&call.config, format_args!("the bridge {} is not promiscuous", bridge.name)));
     }
     // Its MTU is that of its ports, which come and go.
-    if let Some(told) = told(result, &bridge.name) {
+    if let Some(told) = on_host(result, &bridge.name) {
         as_told(&call.config, bridge, &Interface { mtu: None, ..told.clone() })?;
     }
     if !config.is_gateway {
@@ -77,36 +75,5 @@ fn check_port(
         return wrong("is not isolated");
     }
     is_up(&call.config, pair)?;
-    match told(result, &pair.name) {
-        Some(told) => as_told(&call.config, pair, told),
-        None => wrong("is not in prevResult"),
-    }
-}
-
-fn check_pod(call: &Call, config: &Config, pair: &Link, result: &AddResult) -> Result<(), CniError> {
-    let namespace = pod::namespace(call)?;
-    let mut inside = pod::socket(&call.config, namespace.as_fd())?;
-    let own = link(&call.config, &mut inside, &call.ifname)?;
-    if pair.peer != Some(own.index) {
-        return Err(damaged(
-            &call.config,
-            format_args!("interface {} is not the other end of {}", own.name, pair.name),
-        ));
-    }
-    if !config.disable_container_interface {
-        is_up(&call.config, &own)?;
-    }
-    match place_of_pod(call, result).and_then(|place| result.interfaces.get(place)) {
-        Some(told) => as_told(&call.config, &own, told)?,
-        None => {
-            return Err(damaged(&call.config, format_args!("interface {} is not in prevResult", own.name)));
-        }
-    }
-    has_addresses(&call.config, &mut inside, &own, addresses(call, result))?;
-    has_routes(&call.config, &mut inside, &own, result)
-}
-
-/// What a result tells of an interface of the host.
-fn told<'a>(result: &'a AddResult, name: &str) -> Option<&'a Interface> {
-    result.interfaces.iter().find(|interface| interface.sandbox.is_empty() && interface.name == name)
+    host_end_is_as_told(&call.config, pair, result)
 }

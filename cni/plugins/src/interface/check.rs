@@ -1,11 +1,13 @@
 //! Whether an interface is as ADD has left it.
 
+use std::os::fd::AsFd;
+
 use coracle_cni::{AddResult, Call, CniError, Interface, PluginConfig};
 use coracle_netlink::{Link, LinkId, Route, Socket};
 use ipnet::IpNet;
 
 use super::failure::{damaged, kernel};
-use super::pod::gateway_of;
+use super::pod::{self, gateway_of};
 
 /// The result of the ADD that is checked.
 ///
@@ -117,3 +119,53 @@ pub(crate) fn has_routes(
 
 /// `RT_TABLE_MAIN`.
 const MAIN: u32 = 254;
+
+/// Whether the pod's end of a pair is as ADD has left it: up, if it has to be, with the addresses and routes told.
+///
+/// # Errors
+/// [`coracle_cni::code::CHECK_FAILED`], [`coracle_cni::code::KERNEL`].
+pub(crate) fn pod_is_as_told(
+    call: &Call,
+    pair: &Link,
+    result: &AddResult,
+    has_to_be_up: bool,
+) -> Result<(), CniError> {
+    let config = &call.config;
+    let namespace = pod::namespace(call)?;
+    let mut inside = pod::socket(config, namespace.as_fd())?;
+    let own = link(config, &mut inside, &call.ifname)?;
+    if pair.peer != Some(own.index) {
+        let what = format_args!("interface {} is not the other end of {}", own.name, pair.name);
+        return Err(damaged(config, what));
+    }
+    if has_to_be_up {
+        is_up(config, &own)?;
+    }
+    told_as(config, &own, place_of_pod(call, result).and_then(|place| result.interfaces.get(place)))?;
+    has_addresses(config, &mut inside, &own, addresses(call, result))?;
+    has_routes(config, &mut inside, &own, result)
+}
+
+/// Whether the host's end of a pair is what the result tells of it.
+///
+/// # Errors
+/// [`coracle_cni::code::CHECK_FAILED`].
+pub(crate) fn host_end_is_as_told(
+    config: &PluginConfig,
+    pair: &Link,
+    result: &AddResult,
+) -> Result<(), CniError> {
+    told_as(config, pair, on_host(result, &pair.name))
+}
+
+/// What a result tells of an interface of the host.
+pub(crate) fn on_host<'a>(result: &'a AddResult, name: &str) -> Option<&'a Interface> {
+    result.interfaces.iter().find(|interface| interface.sandbox.is_empty() && interface.name == name)
+}
+
+fn told_as(config: &PluginConfig, link: &Link, told: Option<&Interface>) -> Result<(), CniError> {
+    match told {
+        Some(told) => as_told(config, link, told),
+        None => Err(damaged(config, format_args!("interface {} is not in prevResult", link.name))),
+    }
+}
