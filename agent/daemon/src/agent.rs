@@ -30,8 +30,12 @@ pub(crate) use wiring::Agent;
 /// Threads for work that blocks: more containers than this are not prepared at the same time.
 const BLOCKING_THREADS: usize = 16;
 
+/// Arenas all of these threads and the asynchronous ones share, so that memory one has freed serves the others.
+const MALLOC_ARENAS: u16 = 2;
+
 /// The runtime everything of the agent runs in.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    coracle_linux::limit_malloc_arenas(MALLOC_ARENAS);
     Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+mod allocator;
 pub mod bpf;
 mod clone;
 mod descriptor;
@@ -20,6 +21,7 @@ mod signal;
 mod socket;
 mod spawn;
 
+pub use allocator::limit_malloc_arenas;
 pub use clone::{Cloned, OwnThreads, clone_sibling};
 pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;
