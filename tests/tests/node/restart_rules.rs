@@ -44,8 +44,9 @@ fn a_container_has_a_policy_of_its_own() {
     let node = Node::start();
     let once = with(shell("once", "exit 1"), "restartPolicy", json!("Never"));
     node.run(&pod("mixed", vec![once, idle("always")]));
-    let seen = node.wait_pod("mixed", "to have the one that runs once ended", |pod| {
+    let seen = node.wait_pod("mixed", "to have the one that runs once ended and the other running", |pod| {
         container_status(pod, "once")["state"]["terminated"].is_object()
+            && container_status(pod, "always")["state"]["running"].is_object()
     });
     assert_eq!(container_status(&seen, "once")["restartCount"], 0);
     assert_eq!(seen["status"]["phase"], "Running");
