@@ -4,21 +4,19 @@
 
 mod archive;
 mod config;
-mod digest;
 mod error;
 mod import;
-mod name;
 mod snapshot;
 mod store;
 mod unpack;
 mod user;
 
+pub use coracle_model::{Digest, ImageName, InvalidDigest, InvalidImageName};
+
 pub use archive::{Archive, ArchiveEntry, ArchiveKind};
 pub use config::{EffectiveProcess, EnvEntry, ImageConfig, ImageDocument, RootFs, effective_process};
-pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
 pub use import::{ImportOptions, Imported, RootfsConfig};
-pub use name::{ImageName, InvalidImageName};
 pub use snapshot::Access;
 pub use store::{Image, Layer, Removed, Store};
 pub use unpack::Limits;

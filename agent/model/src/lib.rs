@@ -8,6 +8,7 @@
 mod bandwidth;
 mod config;
 mod container;
+mod digest;
 mod dns;
 mod env_file;
 mod environment;
@@ -15,6 +16,7 @@ mod event;
 mod expand;
 mod host_port;
 mod id;
+mod image_name;
 mod name;
 mod pod;
 mod probe;
@@ -33,6 +35,7 @@ pub use container::{
     Container, ContainerPort, EphemeralContainer, ImagePullPolicy, MountPropagation, Protocol, ResourceList,
     Resources, TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
 };
+pub use digest::{Digest, Hasher, InvalidDigest};
 pub use dns::{DnsConfig, DnsOption, DnsPolicy, FqdnTooLong, HostAlias, PodDns, PodNames};
 pub use env_file::env_file_value;
 pub use environment::{
@@ -42,6 +45,7 @@ pub use event::{Event, EventType, ObjectReference};
 pub use expand::expand;
 pub use host_port::{HostPort, PortConflict};
 pub use id::{ContainerId, InvalidContainerId, InvalidPodUid, PodUid};
+pub use image_name::{ImageName, InvalidImageName};
 pub use name::{InvalidName, Name, validate_label, validate_subdomain};
 pub use pod::{HostNamespaces, Pod, PodKey, PodSpec};
 pub use probe::{Grpc, Handler, HttpGet, Lifecycle, PortRef, Probe, ProbeKind, Probes, Scheme, TcpSocket};

@@ -17,7 +17,7 @@ use rustix::io::{Errno, pread};
 use super::attributes::read_xattrs;
 use super::entry::{Entry, Fault, FileData, Kind};
 use super::layer::LayerWriter;
-use crate::digest::{Digest, Hasher};
+use coracle_model::{Digest, Hasher};
 
 const BUFFER: usize = 256 << 10;
 

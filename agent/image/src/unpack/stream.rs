@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::entry::Fault;
 use super::layer::LayerWriter;
 use super::tar::TarReader;
-use crate::digest::{Digest, Hasher};
+use coracle_model::{Digest, Hasher};
 
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 4;

@@ -71,7 +71,7 @@ impl ImageName {
     }
 
     /// What the store files the name under: without the tag where a digest decides.
-    pub(crate) fn key(&self) -> Self {
+    pub fn key(&self) -> Self {
         match self.digest {
             Some(digest) => self.with_digest(digest),
             None => self.clone(),

@@ -18,7 +18,7 @@ pub struct InvalidDigest(String);
 
 /// A running SHA-256.
 #[derive(Clone, Default)]
-pub(crate) struct Hasher(Sha256);
+pub struct Hasher(Sha256);
 
 // === impl Digest ===
 
@@ -40,7 +40,7 @@ impl Digest {
     }
 
     /// The identifier of a stack of layers: OCI's ChainID of `self` (the stack below) and `diff_id`.
-    pub(crate) fn chain(below: Option<Self>, diff_id: Self) -> Self {
+    pub fn chain(below: Option<Self>, diff_id: Self) -> Self {
         match below {
             None => diff_id,
             Some(below) => Self::of(format!("{below} {diff_id}").as_bytes()),
@@ -99,11 +99,13 @@ impl fmt::Debug for Digest {
 // === impl Hasher ===
 
 impl Hasher {
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    /// Takes in what comes next.
+    pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    pub(crate) fn finish(self) -> Digest {
+    /// The digest of all that was taken in.
+    pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }

@@ -1,0 +1,1 @@
+//! Pulls of images: from a registry into the store, streamed, one per image however many ask for it.

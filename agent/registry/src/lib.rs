@@ -1,0 +1,19 @@
+//! A client of image registries: the [OCI distribution specification] and Docker's registry API v2.
+//!
+//! It knows of hosts and mirrors (containerd's `certs.d/<host>/hosts.toml`), of authentication, of indexes and
+//! platforms, and hands blobs out as streams that survive a broken connection. What a store makes of them is not its
+//! concern.
+//!
+//! **Invariant:** what a registry sends is bounded in size and time before it is looked at, and a document is used only
+//! when it has the digest it was asked for by. **Invariant:** a [`Credential`] reaches the host it is for, and the token
+//! service that this host names, and no other; it is in no message and in no `Debug`.
+//!
+//! [OCI distribution specification]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+
+mod credential;
+mod descriptor;
+mod platform;
+
+pub use credential::{Credential, Secret};
+pub use descriptor::{Descriptor, Manifest};
+pub use platform::Platform;
