@@ -77,5 +77,6 @@ fn error(fault: Fault) -> io::Error {
         Fault::Read(error) | Fault::Write { source: error, .. } => error,
         Fault::Malformed(problem) => io::Error::new(io::ErrorKind::InvalidData, problem),
         Fault::DiskFull { .. } => io::ErrorKind::StorageFull.into(),
+        Fault::Aborted => io::ErrorKind::Interrupted.into(),
     }
 }

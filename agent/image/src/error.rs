@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Digest, InvalidDigest, InvalidImageName};
+use crate::{Digest, ImageName, InvalidDigest, InvalidImageName};
 
 /// A failed operation on images or the store.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,46 @@ pub enum ImageError {
         /// What is wrong, with the entry's name.
         problem: String,
     },
+    /// A layer's bytes could not be had: what gave them failed, or they are not as promised.
+    #[error("layer {layer} cannot be read: {source}")]
+    LayerSource {
+        /// Its digest or file name.
+        layer: String,
+        /// Why: the source's own error, where it is that.
+        source: io::Error,
+    },
+    /// An image's configuration cannot be used.
+    #[error("the configuration of image {id} cannot be used: {problem}")]
+    Document {
+        /// The image.
+        id: Digest,
+        /// Why not.
+        problem: String,
+    },
+    /// The image is not for this machine.
+    #[error("image {id} is for {found}, this machine is linux/{ours}")]
+    Platform {
+        /// The image.
+        id: Digest,
+        /// What it is for.
+        found: String,
+        /// This machine's architecture, in Go's words.
+        ours: &'static str,
+    },
+    /// The image was to be committed before its layers were there.
+    #[error("image {id} is not complete: layer {layer} is missing")]
+    Incomplete {
+        /// The image.
+        id: Digest,
+        /// The first that is missing.
+        layer: Digest,
+    },
+    /// What a layer waited for is not going to be: another layer of its image failed.
+    #[error("given up, because another layer of the image failed")]
+    Aborted,
+    /// A further name cannot have a digest, which says which image it stands for.
+    #[error("{0} cannot be given to an image: its digest says which image it stands for; give a tag")]
+    TagWithDigest(ImageName),
     /// Writing an entry of a layer failed.
     #[error("layer {layer}: cannot {step} {entry:?}: {source}")]
     Unpack {

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use coracle_image::{
-    Digest, Image as StoredImage, ImageName, ImportOptions, Limits, Removed, RootfsConfig, Store,
-};
+use coracle_image::{Digest, Image as StoredImage, ImageName, ImportOptions, Removed, RootfsConfig, Store};
 use coracle_server::client::{Client, ClientError, Pod};
 use jiff::Timestamp;
 use serde_json::json;
@@ -119,7 +117,7 @@ impl Import {
                 user: self.user,
                 working_dir: self.workdir,
             },
-            limits: Limits::default(),
+            ..ImportOptions::default()
         };
         let mut out = io::stdout();
         for image in store.import(&self.path, &options)? {

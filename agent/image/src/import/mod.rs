@@ -1,7 +1,6 @@
 //! Images from files: OCI layouts, `docker save` archives, plain root file systems.
 
 mod archive;
-mod commit;
 mod docker;
 mod oci;
 mod rootfs;
@@ -11,7 +10,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use crate::unpack::{Limits, TarReader, decompressor};
-use crate::{Digest, ImageError, ImageName, Store};
+use crate::{Digest, ImageError, ImageName, Pin, Store};
 
 use archive::Archive;
 
@@ -24,6 +23,8 @@ pub struct ImportOptions {
     pub config: RootfsConfig,
     /// Bounds.
     pub limits: Limits,
+    /// Keeps the images from being removed for want of space.
+    pub pin: Option<Pin>,
 }
 
 /// The configuration of a plain root file system.
@@ -142,7 +143,7 @@ fn may_begin_an_archive(first: &[u8]) -> bool {
 }
 
 /// The architecture of this machine, in Go's words.
-fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

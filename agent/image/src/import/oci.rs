@@ -6,9 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::archive::Archive;
-use super::commit::{LayerFailure, MAX_LAYERS, Transaction, retrying};
 use super::{ImportOptions, Imported, architecture};
-use crate::unpack::unpack_stream;
+use crate::incoming::Incoming;
 use crate::{Digest, ImageDocument, ImageError, ImageName, Store};
 
 /// Indexes within indexes.
@@ -161,47 +160,25 @@ fn import_one(
             layers.len()
         )));
     }
-    if layers.len() > MAX_LAYERS {
-        return Err(archive
-            .invalid(format!("its image has {} layers, at most {MAX_LAYERS} are possible", layers.len())));
-    }
     let mut names = candidate.names.clone();
     if let Some(manifest) = &candidate.manifest {
         names.extend(candidate.names.iter().map(|name| name.with_digest(Digest::of(manifest))));
     }
-    retrying(|| {
-        let mut transaction = Transaction::new(store, options.limits)?;
-        for (diff_id, layer) in diff_ids.iter().zip(layers) {
-            if transaction.add_known(*diff_id)? {
-                continue;
+    let manifest = candidate.manifest.as_deref();
+    let incoming = Incoming::begin(store, manifest, &candidate.config, options.limits, false)?;
+    for (index, layer) in layers.iter().enumerate() {
+        incoming.unpack_from(index, &layer.member, layer.blob, || {
+            let (reader, size) = archive.open(&layer.member)?;
+            if let Some((_, expected)) = layer.blob
+                && size != expected
+            {
+                return Err(archive
+                    .invalid(format!("its {} has {size} bytes, {expected} were promised", layer.member)));
             }
-            transaction.add_new(&layer.member, |writer, max_archive| {
-                let (reader, size) = archive.open(&layer.member)?;
-                if let Some((_, expected)) = layer.blob
-                    && size != expected
-                {
-                    return Err(LayerFailure::Image(archive.invalid(format!(
-                        "its {} has {size} bytes, {expected} were promised",
-                        layer.member
-                    ))));
-                }
-                let streamed = unpack_stream(reader, max_archive, writer)?;
-                let mismatch = |expected, found| {
-                    Err(LayerFailure::Image(ImageError::Mismatch {
-                        what: layer.member.clone(),
-                        expected,
-                        found,
-                    }))
-                };
-                match layer.blob {
-                    Some((expected, _)) if expected != streamed.blob => mismatch(expected, streamed.blob),
-                    _ if *diff_id != streamed.diff_id => mismatch(*diff_id, streamed.diff_id),
-                    _ => Ok((streamed.diff_id, streamed.archive_size)),
-                }
-            })?;
-        }
-        transaction.commit(&candidate.config, candidate.manifest.as_deref(), names.clone())
-    })
+            Ok(reader)
+        })?;
+    }
+    incoming.commit(&names, options.pin.clone())
 }
 
 /// The manifest of this machine's platform.

@@ -1,13 +1,14 @@
 //! A plain root file system as an image of one layer.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::commit::{LayerFailure, Transaction, retrying};
 use super::{ImportOptions, Imported, RootfsConfig, architecture};
+use crate::incoming::{Incoming, LayerFailure, write_layer};
 use crate::store::open_directory;
-use crate::unpack::{LayerWriter, copy_directory, unpack_stream};
+use crate::unpack::{LayerWriter, Lowers, copy_directory, unpack_stream};
 use crate::{Digest, ImageConfig, ImageDocument, ImageError, ImageName, RootFs, Store};
 
 pub(crate) fn import_directory(
@@ -28,7 +29,7 @@ pub(crate) fn import_tar(
 ) -> Result<Imported, ImageError> {
     import(store, path, options, |_, writer, max_archive| {
         let file = File::open(path).map_err(ImageError::source("open", path))?;
-        let streamed = unpack_stream(file, max_archive, writer)?;
+        let streamed = unpack_stream(file, None, max_archive, writer)?;
         Ok((streamed.diff_id, streamed.archive_size))
     })
 }
@@ -37,7 +38,7 @@ fn import(
     store: &Store,
     path: &Path,
     options: &ImportOptions,
-    unpack: impl Fn((u64, u64), LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
+    unpack: impl FnOnce((u64, u64), LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
 ) -> Result<Imported, ImageError> {
     let name = options
         .name
@@ -45,23 +46,25 @@ fn import(
         .ok_or_else(|| ImageError::invalid(path, "a plain root file system brings no name: give one"))?;
     let name = checked_name(path, name)?;
     let config = config(path, &options.config)?;
-    retrying(|| {
-        let mut transaction = Transaction::new(store, options.limits)?;
-        let skip = transaction.store_inode()?;
-        let layer = path.display().to_string();
-        let diff_id = transaction.add_new(&layer, |writer, max_archive| unpack(skip, writer, max_archive))?;
-        let document = ImageDocument {
-            architecture: architecture().to_owned(),
-            os: "linux".to_owned(),
-            // Without a time, the same content and configuration are the same image.
-            created: None,
-            config: config.clone(),
-            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
-        };
-        let json =
-            serde_json::to_vec(&document).map_err(|error| ImageError::invalid(path, error.to_string()))?;
-        transaction.commit(&json, None, vec![name.clone()])
-    })
+    let metadata = fs::metadata(store.root()).map_err(ImageError::store("look at", store.root()))?;
+    // What the source must not contain: the store itself.
+    let skip = (metadata.dev(), metadata.ino());
+    let work = store.temporary()?;
+    let layer = path.display().to_string();
+    let (diff_id, size) =
+        write_layer(&work.path, &layer, options.limits, Lowers::none(), |writer, max_archive| {
+            unpack(skip, writer, max_archive)
+        })?;
+    let document = ImageDocument {
+        architecture: architecture().to_owned(),
+        os: "linux".to_owned(),
+        // Without a time, the same content and configuration are the same image.
+        created: None,
+        config,
+        rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
+    };
+    let json = serde_json::to_vec(&document).map_err(|error| ImageError::invalid(path, error.to_string()))?;
+    Incoming::of_layer(store, &json, work, diff_id, size)?.commit(&[name], options.pin.clone())
 }
 
 /// A name for something that has no manifest.

@@ -4,10 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use coracle_model::ContainerId;
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, utimensat};
+use rustix::io::Errno;
 
 use super::{Store, file_names};
 use crate::{Digest, ImageError};
+
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW as _ },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW as _ },
+};
 
 impl Store {
     /// Notes that a container uses an image, until [`Store::release`] or a reboot.
@@ -21,6 +27,7 @@ impl Store {
             return Err(ImageError::NotFound(image.to_string()));
         }
         let path = self.lease_path(container);
+        self.touch(image)?;
         // Not worth an fsync: after a power failure no container runs.
         fs::write(&path, format!("{image}\n{}\n", boot_id()?)).map_err(ImageError::store("write", &path))
     }
@@ -31,7 +38,21 @@ impl Store {
     ///
     /// [`ImageError::Store`].
     pub fn release(&self, container: ContainerId) -> Result<(), ImageError> {
-        self.unlink(&self.lease_path(container))
+        let path = self.lease_path(container);
+        let image = fs::read_to_string(&path).ok().and_then(|text| text.lines().next()?.parse().ok());
+        self.unlink(&path)?;
+        image.map_or(Ok(()), |image| self.touch(&image))
+    }
+
+    /// An image is used now. Its record's time says so, which costs no write: a time that a loss of power takes back is
+    /// no harm.
+    pub(super) fn touch(&self, image: &Digest) -> Result<(), ImageError> {
+        let path = self.image_path(image);
+        match utimensat(CWD, &path, &NOW, AtFlags::empty()) {
+            // Removed meanwhile.
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(ImageError::store("set the time of", &path)(error.into())),
+        }
     }
 
     /// Every lease of this boot: for a start-up audit against the containers there are.
@@ -69,7 +90,7 @@ impl Store {
 }
 
 /// Differs after every boot.
-fn boot_id() -> Result<String, ImageError> {
+pub(crate) fn boot_id() -> Result<String, ImageError> {
     let path = "/proc/sys/kernel/random/boot_id";
     let text = fs::read_to_string(path).map_err(ImageError::store("read", path))?;
     Ok(text.trim().to_owned())

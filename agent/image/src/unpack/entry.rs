@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     Malformed(String),
     /// An entry could not be written.
     Write { step: &'static str, entry: String, source: io::Error },
+    /// A layer below, which this one must know, is not going to be made.
+    Aborted,
     /// The file system would be full.
     DiskFull { needed: u64, available: u64, reserve: u64 },
 }

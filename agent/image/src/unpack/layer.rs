@@ -19,7 +19,7 @@ use rustix::io::{Errno, pwrite};
 use super::attributes::{copy_attributes, copy_owner, dress, times};
 use super::budget::Budget;
 use super::entry::{Entry, Fault, FileData, Kind};
-use super::lower::{Below, OPAQUE, is_opaque, is_whiteout, look_up, open_directory};
+use super::lower::{Below, Lowers, OPAQUE, is_opaque, is_whiteout, open_directory};
 
 /// Memory for directories whose times are still to be set. Beyond it they are set early, and a later
 /// entry in one of them may change its time again.
@@ -33,7 +33,7 @@ const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 pub(crate) struct LayerWriter<'a> {
     root: OwnedFd,
     /// The layers below, from the top.
-    lowers: &'a [OwnedFd],
+    lowers: Lowers<'a>,
     budget: Budget<'a>,
     /// The directory of the entry before: archives list a directory's entries together.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
@@ -44,7 +44,7 @@ pub(crate) struct LayerWriter<'a> {
 
 impl<'a> LayerWriter<'a> {
     /// `root` is the layer's own, empty directory; `lowers` are the layers below, from the top.
-    pub(crate) fn new(root: OwnedFd, lowers: &'a [OwnedFd], budget: Budget<'a>) -> Self {
+    pub(crate) fn new(root: OwnedFd, lowers: Lowers<'a>, budget: Budget<'a>) -> Self {
         Self {
             root,
             lowers,
@@ -295,8 +295,8 @@ impl<'a> LayerWriter<'a> {
     /// Hides every entry of the layers' roots below that this layer does not have itself.
     fn hide_lower_roots(&mut self) -> Result<(), Fault> {
         let root = self.root.try_clone().map_err(Fault::write("open", b"/"))?;
-        for lower in self.lowers {
-            let lower = open_directory(lower, b".").map_err(Fault::write("open", b"/"))?;
+        for lower in self.lowers.iter() {
+            let lower = open_directory(&*lower?, b".").map_err(Fault::write("open", b"/"))?;
             for item in Dir::read_from(&lower).map_err(Fault::write("list the layer below", b"/"))? {
                 let item = item.map_err(Fault::write("list the layer below", b"/"))?;
                 let name = item.file_name().to_bytes();
@@ -385,7 +385,7 @@ impl<'a> LayerWriter<'a> {
                     let mut at: Vec<Vec<u8>> = walked[1..].iter().map(|(_, name, _)| name.clone()).collect();
                     at.push(name.clone());
                     let below = if shows_lower && !is_hidden {
-                        look_up(self.lowers, &at).map_err(failed("look below for the directory of"))?
+                        self.lowers.look_up(&at, entry)?
                     } else {
                         Below::Nothing
                     };

@@ -1,9 +1,12 @@
 //! What the layers below show at a path, as overlayfs would.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat, fgetxattr, openat, readlinkat, statat};
 use rustix::io::Errno;
+
+use super::entry::Fault;
 
 pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
@@ -18,47 +21,70 @@ pub(crate) enum Below {
     Symlink(Vec<u8>, Stat),
 }
 
-/// Looks the path up, `lowers` from the top. Links on the way are not followed: the path is one that
-/// was resolved already.
-pub(crate) fn look_up(lowers: &[OwnedFd], path: &[Vec<u8>]) -> Result<Below, Errno> {
-    'layers: for lower in lowers {
-        let mut hides_lower = false;
-        let mut directory: Option<OwnedFd> = None;
-        let (last, parents) = match path.split_last() {
-            Some(split) => split,
-            None => return Ok(Below::Nothing),
-        };
-        for name in parents {
-            let at = directory.as_ref().unwrap_or(lower);
-            match open_directory(at, name) {
-                Ok(next) => {
-                    hides_lower |= is_opaque(&next);
-                    directory = Some(next);
-                }
-                Err(Errno::NOENT) if hides_lower => return Ok(Below::Nothing),
-                Err(Errno::NOENT) => continue 'layers,
-                // A whiteout, a link or a file hides everything below it.
-                Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Below::Nothing),
-                Err(error) => return Err(error),
+/// The layers below, from the top. They may be in the making: whoever asks for one waits for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Lowers<'a> {
+    count: usize,
+    get: &'a dyn Fn(usize) -> Result<Arc<OwnedFd>, Fault>,
+}
+
+impl<'a> Lowers<'a> {
+    pub(crate) fn new(count: usize, get: &'a dyn Fn(usize) -> Result<Arc<OwnedFd>, Fault>) -> Self {
+        Self { count, get }
+    }
+
+    /// Those of a lowest layer.
+    pub(crate) fn none() -> Self {
+        Self { count: 0, get: &|_| Err(Fault::Aborted) }
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = Result<Arc<OwnedFd>, Fault>> + use<'a> {
+        (0..self.count).map(self.get)
+    }
+
+    /// What they have at a path. Links on the way are not followed: the path is one that was resolved already.
+    pub(crate) fn look_up(self, path: &[Vec<u8>], entry: &[u8]) -> Result<Below, Fault> {
+        for lower in self.iter() {
+            let found =
+                look_up(&*lower?, path).map_err(Fault::write("look below for the directory of", entry))?;
+            if let Some(found) = found {
+                return Ok(found);
             }
         }
-        let at = directory.as_ref().unwrap_or(lower);
-        match statat(at, last.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                return match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Directory => Ok(Below::Directory(open_directory(at, last)?, stat)),
-                    FileType::Symlink => {
-                        Ok(Below::Symlink(readlinkat(at, last.as_slice(), Vec::new())?.into_bytes(), stat))
-                    }
-                    _ => Ok(Below::Nothing),
-                };
+        Ok(Below::Nothing)
+    }
+}
+
+/// What one layer says of a path; `None` when those below it decide.
+fn look_up(lower: &OwnedFd, path: &[Vec<u8>]) -> Result<Option<Below>, Errno> {
+    let Some((last, parents)) = path.split_last() else { return Ok(Some(Below::Nothing)) };
+    let mut hides_lower = false;
+    let mut directory: Option<OwnedFd> = None;
+    let absent = |hides_lower| Ok(if hides_lower { Some(Below::Nothing) } else { None });
+    for name in parents {
+        match open_directory(directory.as_ref().unwrap_or(lower), name) {
+            Ok(next) => {
+                hides_lower |= is_opaque(&next);
+                directory = Some(next);
             }
-            Err(Errno::NOENT) if hides_lower => return Ok(Below::Nothing),
-            Err(Errno::NOENT) => {}
+            Err(Errno::NOENT) => return absent(hides_lower),
+            // A whiteout, a link or a file hides everything below it.
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Some(Below::Nothing)),
             Err(error) => return Err(error),
         }
     }
-    Ok(Below::Nothing)
+    let at = directory.as_ref().unwrap_or(lower);
+    match statat(at, last.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Below::Directory(open_directory(at, last)?, stat),
+            FileType::Symlink => {
+                Below::Symlink(readlinkat(at, last.as_slice(), Vec::new())?.into_bytes(), stat)
+            }
+            _ => Below::Nothing,
+        })),
+        Err(Errno::NOENT) => absent(hides_lower),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) fn open_directory(at: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {

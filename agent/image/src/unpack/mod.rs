@@ -15,5 +15,6 @@ pub use budget::Limits;
 pub(crate) use directory::copy_directory;
 pub(crate) use entry::{Fault, Kind};
 pub(crate) use layer::LayerWriter;
+pub(crate) use lower::Lowers;
 pub(crate) use stream::{decompressor, unpack_stream};
 pub(crate) use tar::TarReader;

@@ -29,9 +29,10 @@ pub(crate) struct Streamed {
 
 /// Unpacks the layer that `source` holds: tar, plain or compressed with gzip or zstd.
 ///
-/// At most `max_archive` decompressed bytes are taken.
+/// `source` must have `blob_size` bytes, where that is known; at most `max_archive` decompressed bytes are taken.
 pub(crate) fn unpack_stream(
     source: impl Read + Send,
+    blob_size: Option<u64>,
     max_archive: u64,
     mut writer: LayerWriter<'_>,
 ) -> Result<Streamed, Fault> {
@@ -42,7 +43,7 @@ pub(crate) fn unpack_stream(
         let _ = empty.send(Vec::new());
     }
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || feed(source, max_archive, &full_sender, &empty_receiver));
+        let reader = scope.spawn(move || feed(source, blob_size, max_archive, &full_sender, &empty_receiver));
         let mut chunks = Chunks { full, empty, current: Vec::new(), at: 0 };
         let unpacked = (|| {
             let mut archive = TarReader::new(&mut chunks);
@@ -77,12 +78,14 @@ pub(crate) fn decompressor<'a>(
 
 fn feed(
     source: impl Read + Send,
+    blob_size: Option<u64>,
     max_archive: u64,
     full: &SyncSender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
 ) -> io::Result<Streamed> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let mut blob = Counted { source, hasher: Hasher::default(), count: 0 };
+    let mut blob =
+        Counted { source, hasher: Hasher::default(), count: 0, most: blob_size.unwrap_or(u64::MAX) };
     let (mut diff, mut archive_size) = (Hasher::default(), 0);
     let mut pump = || -> io::Result<()> {
         let buffered = BufReader::with_capacity(BUFFER, &mut blob);
@@ -115,7 +118,14 @@ fn feed(
         }
         // A decompressor stops at the end of its format; the digest covers every byte.
         drop(decompressed);
-        io::copy(&mut blob, &mut io::sink()).map(drop)
+        io::copy(&mut blob, &mut io::sink())?;
+        match blob_size {
+            Some(size) if blob.count < size => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("it ends after {} bytes, {size} were promised", blob.count),
+            )),
+            _ => Ok(()),
+        }
     };
     if let Err(error) = pump() {
         let copy = io::Error::new(error.kind(), error.to_string());
@@ -130,6 +140,7 @@ struct Counted<R> {
     source: R,
     hasher: Hasher,
     count: u64,
+    most: u64,
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -137,6 +148,10 @@ impl<R: Read> Read for Counted<R> {
         let count = self.source.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.count += count as u64;
+        if self.count > self.most {
+            let problem = format!("it goes on after the {} bytes that were promised", self.most);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
         Ok(count)
     }
 }

@@ -5,6 +5,7 @@
 
 mod archives;
 mod crash;
+mod incoming;
 mod layers;
 mod rootfs;
 mod support;

@@ -1,0 +1,107 @@
+//! The moment an image appears in the store.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::FlockOperation;
+
+use super::make::flush;
+use super::{Incoming, Slot, State};
+use crate::import::Imported;
+use crate::store::{ImageRecord, Pin, Temporary, read_record, sync_directory};
+use crate::{Digest, ImageError, ImageName};
+
+impl Incoming {
+    /// Makes the image visible, under these names and with this pin, all at once. Everything it refers to is on disk
+    /// before. A name moves to the latest image that is given it.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Incomplete`] when a layer is missing, [`ImageError::Store`]. What was finished stays finished.
+    pub fn commit(&self, names: &[ImageName], pin: Option<Pin>) -> Result<Imported, ImageError> {
+        let mut state = self.state();
+        let layers = state
+            .slots
+            .iter()
+            .zip(&self.layers)
+            .map(|(slot, layer)| match slot {
+                Slot::Have(held) => Ok(held.layer.clone()),
+                _ => Err(ImageError::Incomplete { id: self.id, layer: layer.diff_id }),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let store = &self.store;
+        let record_path = store.image_path(&self.id);
+        let work = store.temporary()?;
+        let blobs = self.write_blobs(&work)?;
+        let is_new = |slot: &Slot| matches!(slot, Slot::Have(held) if !held.stored);
+        if state.slots.iter().any(is_new) || !record_path.exists() {
+            flush(store)?;
+        }
+
+        let lock = store.lock(FlockOperation::LockExclusive)?;
+        let (new_layers, known_layers) = self.place_layers(&mut state)?;
+        for (digest, path) in &blobs {
+            let place = store.blob_path(digest);
+            fs::rename(path, &place).map_err(ImageError::store("create", &place))?;
+        }
+        for directory in ["layers", "blobs/sha256"].map(|name| store.root().join(name)) {
+            sync_directory(&directory).map_err(ImageError::store("flush", &directory))?;
+        }
+        // A damaged record is one more reason to write it.
+        let known = read_record::<ImageRecord>(&record_path).ok().flatten();
+        let (mut pins, before) = known.map_or_else(Default::default, |known| (known.pins, known.manifest));
+        pins.extend(pin);
+        let manifest = self.manifest.as_deref().map(Digest::of).or(before);
+        store.write_record(
+            &record_path,
+            &ImageRecord { imported: Timestamp::now(), layers, manifest, pins },
+        )?;
+        let mut all_names = store.names()?;
+        all_names.extend(names.iter().map(|name| (name.key(), self.id)));
+        store.write_names(&all_names)?;
+        if let Some(before) = before.filter(|before| manifest != Some(*before)) {
+            // A manifest names one configuration, so no other image came with it.
+            store.unlink(&store.blob_path(&before))?;
+        }
+        drop(lock);
+        work.remove()?;
+        Ok(Imported { id: self.id, names: names.to_vec(), new_layers, known_layers })
+    }
+
+    /// Configuration and manifest, where nobody sees them yet.
+    fn write_blobs(&self, work: &Temporary) -> Result<Vec<(Digest, PathBuf)>, ImageError> {
+        let contents = std::iter::once(&self.config).chain(&self.manifest);
+        contents
+            .map(|content| {
+                let digest = Digest::of(content);
+                let path = work.path.join(digest.hex());
+                write_new(&path, content).map_err(ImageError::store("write", &path))?;
+                Ok((digest, path))
+            })
+            .collect()
+    }
+
+    /// Moves the layers to where the store has them. How many were new, and how many were there.
+    fn place_layers(&self, state: &mut State) -> Result<(usize, usize), ImageError> {
+        let (mut new, mut known) = (0, 0);
+        for slot in &mut state.slots {
+            let Slot::Have(held) = slot else { continue };
+            let place = self.store.layer_path(&held.layer.chain_id);
+            if place.exists() {
+                // Ours, or what another image brought meanwhile; nobody removes what we hold.
+                known += 1;
+            } else {
+                fs::rename(&held.path, &place).map_err(ImageError::store("create", &place))?;
+                new += 1;
+                held.stored = true;
+            }
+        }
+        Ok((new, known))
+    }
+}
+
+fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    File::create_new(path)?.write_all(content)
+}

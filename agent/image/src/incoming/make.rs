@@ -1,0 +1,165 @@
+//! The directory of a layer, from empty to finished.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::syncfs;
+
+use super::held::{Finished, HeldLayer, remove};
+use super::{Incoming, Slot};
+use crate::store::{Layer, boot_id, open_directory};
+use crate::unpack::{Budget, Fault, LayerWriter, Limits, Lowers};
+use crate::{Digest, ImageError, Store};
+
+/// Layers from this size on are flushed while others come, and so survive a loss of power. Smaller ones are quicker made
+/// again than flushed one by one: they go to disk together when the image is committed.
+const LARGE: u64 = 64 << 20;
+
+/// An empty directory of a layer, under our lock.
+pub(crate) struct Making {
+    pub(super) path: PathBuf,
+    pub(super) lock: File,
+    /// `None` where only its content will tell.
+    pub(super) chain: Option<Digest>,
+}
+
+impl Making {
+    /// Makes the layer. `unpack` is given a writer and the most bytes the archive may have, and answers with the DiffID
+    /// and the archive's size. Nothing is left of one that fails.
+    pub(super) fn make(
+        self,
+        name: &str,
+        limits: Limits,
+        lowers: Lowers<'_>,
+        expected: Digest,
+        unpack: impl FnOnce(LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
+    ) -> Result<HeldLayer, ImageError> {
+        let made = (|| {
+            let (found, size) = write_layer(&self.path, name, limits, lowers, unpack)?;
+            if found != expected {
+                return Err(ImageError::Mismatch { what: name.to_owned(), expected, found });
+            }
+            Ok(Layer { chain_id: self.chain.unwrap_or(found), diff_id: found, size })
+        })();
+        made.and_then(|layer| self.finish(layer)).inspect_err(|_| {
+            if let Err(error) = remove(&self.path) {
+                tracing::warn!(path = %self.path.display(), %error, "what is left of a layer cannot be removed");
+            }
+        })
+    }
+
+    fn finish(&self, layer: Layer) -> Result<HeldLayer, ImageError> {
+        write_finished(&self.path, &Finished { layer: layer.clone(), boot: boot_id()?, flushed: false })?;
+        let held = HeldLayer {
+            layer,
+            diff: Arc::new(open_directory(&self.path.join("diff"))?),
+            path: self.path.clone(),
+            stored: false,
+            flushed: false,
+            lock: self.lock.try_clone().map_err(ImageError::store("open", &self.path))?,
+        };
+        if !held.share()? {
+            let gone = std::io::ErrorKind::NotFound.into();
+            return Err(ImageError::store("keep", &self.path)(gone));
+        }
+        Ok(held)
+    }
+}
+
+impl Incoming {
+    /// Writes a large layer to disk, while others come.
+    pub(super) fn flush_large(&self, index: usize) -> Result<(), ImageError> {
+        let (path, layer) = match &self.state().slots[index] {
+            Slot::Have(held) if !held.stored && !held.flushed && held.layer.size >= LARGE => {
+                (held.path.clone(), held.layer.clone())
+            }
+            _ => return Ok(()),
+        };
+        flush(&self.store)?;
+        // Another image with this layer may have been committed meanwhile, and it is not here any more.
+        if path.exists() {
+            let finished = Finished { layer, boot: boot_id()?, flushed: true };
+            write_finished(&path, &finished)?;
+        }
+        if let Slot::Have(held) = &mut self.state().slots[index] {
+            held.flushed = true;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a layer's directory in `path`. What one that fails has left is the caller's to remove.
+pub(crate) fn write_layer(
+    path: &Path,
+    name: &str,
+    limits: Limits,
+    lowers: Lowers<'_>,
+    unpack: impl FnOnce(LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
+) -> Result<(Digest, u64), ImageError> {
+    let diff = path.join("diff");
+    // An archive without an entry for its root gives it the usual mode.
+    DirBuilder::new()
+        .mode(0o755)
+        .create(&diff)
+        .and_then(|()| fs::set_permissions(&diff, Permissions::from_mode(0o755)))
+        .map_err(ImageError::store("create", &diff))?;
+    let fail = |failure: LayerFailure| match failure {
+        LayerFailure::Fault(fault) => explain(name, &diff, fault),
+        LayerFailure::Image(error) => error,
+    };
+    let disk = open_directory(path)?;
+    let budget = Budget::new(disk.as_fd(), limits);
+    let max_archive = budget.max_archive().map_err(|fault| fail(fault.into()))?;
+    let writer = LayerWriter::new(open_directory(&diff)?, lowers, budget);
+    unpack(writer, max_archive).map_err(fail)
+}
+
+/// One flush for however many files.
+pub(super) fn flush(store: &Store) -> Result<(), ImageError> {
+    let root = open_directory(store.root())?;
+    syncfs(&root).map_err(|error| ImageError::store("flush", store.root())(error.into()))
+}
+
+fn write_finished(path: &Path, finished: &Finished) -> Result<(), ImageError> {
+    let (record, new) = (path.join("layer.json"), path.join("layer.json.new"));
+    let json = serde_json::to_vec(finished)
+        .map_err(|error| ImageError::Record { path: record.clone(), problem: error.to_string() })?;
+    fs::write(&new, json)
+        .and_then(|()| if finished.flushed { File::open(&new)?.sync_all() } else { Ok(()) })
+        .and_then(|()| fs::rename(&new, &record))
+        .map_err(ImageError::store("write", &record))
+}
+
+/// Why a layer could not be made.
+pub(crate) enum LayerFailure {
+    Fault(Fault),
+    Image(ImageError),
+}
+
+impl From<Fault> for LayerFailure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<ImageError> for LayerFailure {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+fn explain(layer: &str, path: &Path, fault: Fault) -> ImageError {
+    let layer = layer.to_owned();
+    match fault {
+        Fault::Read(source) => ImageError::LayerSource { layer, source },
+        Fault::Malformed(problem) => ImageError::Layer { layer, problem },
+        Fault::Write { step, entry, source } => ImageError::Unpack { layer, step, entry, source },
+        Fault::Aborted => ImageError::Aborted,
+        Fault::DiskFull { needed, available, reserve } => {
+            ImageError::DiskFull { layer, path: path.to_owned(), needed, available, reserve }
+        }
+    }
+}

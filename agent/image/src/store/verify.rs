@@ -1,0 +1,42 @@
+//! Whether the store is whole.
+
+use std::fs;
+
+use super::{Layer, Store, read_record};
+use crate::{Digest, ImageError};
+
+impl Store {
+    /// Checks that every name, image and layer is whole; what is wrong, for people.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Store`] when the store cannot be read at all.
+    pub fn verify(&self) -> Result<Vec<String>, ImageError> {
+        let mut problems = Vec::new();
+        for id in self.ids()? {
+            match self.get(&id) {
+                Ok(Some(image)) => {
+                    for layer in &image.layers {
+                        let path = self.layer_path(&layer.chain_id);
+                        match read_record::<Layer>(&path.join("layer.json")) {
+                            Ok(Some(found)) if found == *layer && path.join("diff").is_dir() => {}
+                            _ => problems.push(format!("image {id} lacks layer {}", layer.chain_id)),
+                        }
+                    }
+                    let blob = fs::read(self.blob_path(&id)).unwrap_or_default();
+                    if Digest::of(&blob) != id {
+                        problems.push(format!("the configuration of image {id} is damaged"));
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        for (name, image) in self.names()? {
+            if !self.image_path(&image).exists() {
+                problems.push(format!("{name} stands for {image}, which is not in the store"));
+            }
+        }
+        Ok(problems)
+    }
+}
