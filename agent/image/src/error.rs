@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Digest, ImageName, InvalidDigest, InvalidImageName};
+use crate::{Digest, ImageName, InvalidDigest, InvalidImageName, Pin};
 
 /// A failed operation on images or the store.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +166,14 @@ pub enum ImageError {
         /// Who uses it.
         user: String,
     },
+    /// The image is to stay.
+    #[error("image {image} is {}; take the pin away first", list_pins(pins))]
+    Pinned {
+        /// The image.
+        image: String,
+        /// Why it is to stay.
+        pins: Vec<Pin>,
+    },
     /// The writable layer's file system cannot serve overlayfs.
     #[error(
         "{path} lies on overlayfs, which cannot hold a container's writable layer; put --root-dir on ext4, xfs, \
@@ -196,6 +204,10 @@ pub enum ImageError {
     /// `runAsNonRoot` is broken. Kubernetes' reason: `CreateContainerConfigError`.
     #[error("{0}")]
     NonRoot(String),
+}
+
+fn list_pins(pins: &[Pin]) -> String {
+    pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 impl ImageError {

@@ -20,6 +20,9 @@ pub use error::ImageError;
 pub use import::{ImportOptions, Imported, RootfsConfig};
 pub use incoming::{Incoming, IncomingLayer};
 pub use snapshot::Access;
-pub use store::{Image, Layer, Pin, Removed, Store};
+pub use store::{
+    CollectPolicy, Collected, CollectedImage, HeldImage, Hold, Image, ImageUsage, Layer, Pin, Removed, Store,
+    Usage,
+};
 pub use unpack::Limits;
 pub use user::{ResolvedUser, resolve_user, verify_non_root};

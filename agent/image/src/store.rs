@@ -6,6 +6,7 @@
 //! blobs/sha256/<digest>       image configurations and manifests, as they came
 //! layers/<chain>/diff/        an unpacked layer, usable as an overlayfs lower directory
 //! layers/<chain>/layer.json   its DiffID and size
+//! layers/<chain>/usage        bytes of disk, once somebody asked
 //! images/<digest>.json        an image: its layers, when it came, who pinned it; the time of the file: when it was last used
 //! names.json                  the names, and the image each stands for
 //! leases/<container>          an image in use, and the boot it is used in
@@ -20,12 +21,14 @@
 //! directory is removed only under its exclusive flock, which whoever counts on it prevents.
 //! **Invariant:** an image's record is written after, and removed before, what it refers to.
 
+mod collect;
 mod disk;
 mod find;
 mod lease;
 mod names;
 mod remove;
 mod temporary;
+mod usage;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,11 +44,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ImageDocument, ImageError, ImageName};
 
+pub use collect::{CollectPolicy, Collected, CollectedImage, HeldImage, Hold};
 pub(crate) use disk::{file_names, make_directory, open_directory, read_record, retry_flock, sync_directory};
 pub(crate) use lease::boot_id;
 pub use names::Pin;
 pub use remove::Removed;
 pub(crate) use temporary::Temporary;
+pub use usage::{ImageUsage, Usage};
 
 const FORMAT: &str = "1";
 /// The most a record or configuration may have.

@@ -6,7 +6,7 @@ use std::io;
 
 use rustix::fs::FlockOperation;
 
-use super::{ImageRecord, Store, read_record};
+use super::{Image, ImageRecord, Store, Temporary, file_names, read_record};
 use crate::incoming::open_locked;
 use crate::{Digest, ImageError, ImageName};
 
@@ -21,7 +21,7 @@ pub enum Removed {
         id: Digest,
         /// Its names.
         names: Vec<ImageName>,
-        /// Bytes of the layers' archives that went.
+        /// Bytes of disk that went.
         freed: u64,
     },
 }
@@ -34,7 +34,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ImageError::InUse`], and as [`Store::find`].
+    /// [`ImageError::InUse`], [`ImageError::Pinned`] for the last name of a pinned image, and as [`Store::find`].
     pub fn remove(
         &self,
         text: &str,
@@ -57,33 +57,64 @@ impl Store {
         if let Some(user) = in_use(&image.id).or(self.leased(&image.id)?) {
             return Err(ImageError::InUse { image: text.to_owned(), user });
         }
-        all_names.retain(|_, id| *id != image.id);
-        self.write_names(&all_names)?;
-        self.unlink(&self.image_path(&image.id))?;
-        for blob in std::iter::once(image.id).chain(image.manifest) {
-            self.unlink(&self.blob_path(&blob))?;
+        if !image.pins.is_empty() {
+            return Err(ImageError::Pinned { image: text.to_owned(), pins: image.pins });
         }
-        let mut kept = HashSet::new();
-        for id in self.ids()? {
-            if let Some(record) = read_record::<ImageRecord>(&self.image_path(&id))? {
-                kept.extend(record.layers.into_iter().map(|layer| layer.chain_id));
-            }
-        }
-        let mut freed = 0;
-        for layer in image.layers.iter().filter(|layer| !kept.contains(&layer.chain_id)) {
-            let path = self.layer_path(&layer.chain_id);
-            // An image on its way may count on it.
-            if open_locked(&path, FlockOperation::NonBlockingLockExclusive)?.is_none() {
-                continue;
-            }
-            match fs::rename(&path, trash.path.join(layer.chain_id.hex())) {
-                Ok(()) => freed += layer.size,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(ImageError::store("remove", &path)(error)),
-            }
-        }
+        let freed = self.delete(&image, &trash)?;
         drop(lock);
         trash.remove()?;
         Ok(Removed::Deleted { id: image.id, names, freed })
     }
+
+    /// Takes an image out of the store, with what only it has; how many bytes of disk that is. The caller holds the
+    /// lock, and clears `trash` when it does not any more.
+    pub(super) fn delete(&self, image: &Image, trash: &Temporary) -> Result<u64, ImageError> {
+        let mut names = self.names()?;
+        names.retain(|_, id| *id != image.id);
+        self.write_names(&names)?;
+        self.unlink(&self.image_path(&image.id))?;
+        for blob in std::iter::once(image.id).chain(image.manifest) {
+            self.unlink(&self.blob_path(&blob))?;
+        }
+        Ok(self.delete_unreferenced(trash)?.bytes)
+    }
+
+    /// Takes out what no image refers to: layers of an attempt that was killed while it removed them, or that somebody
+    /// counted on then, and documents. What is counted on now stays.
+    pub(super) fn delete_unreferenced(&self, trash: &Temporary) -> Result<Deleted, ImageError> {
+        let (mut layers, mut blobs) = (HashSet::new(), HashSet::new());
+        for id in self.ids()? {
+            if let Some(record) = read_record::<ImageRecord>(&self.image_path(&id))? {
+                layers.extend(record.layers.into_iter().map(|layer| layer.chain_id.hex()));
+                blobs.extend(std::iter::once(id).chain(record.manifest).map(|blob| blob.hex()));
+            }
+        }
+        for name in file_names(&self.root.join("blobs/sha256"))? {
+            if !blobs.contains(&name) {
+                self.unlink(&self.root.join("blobs/sha256").join(name))?;
+            }
+        }
+        let mut deleted = Deleted::default();
+        for name in file_names(&self.root.join("layers"))?.iter().filter(|name| !layers.contains(*name)) {
+            let path = self.root.join("layers").join(name);
+            let Some(_lock) = open_locked(&path, FlockOperation::NonBlockingLockExclusive)? else { continue };
+            deleted.bytes += self.layer_usage(&path)?;
+            deleted.count += 1;
+            match fs::rename(&path, trash.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ImageError::store("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+/// Directories that went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Deleted {
+    pub(crate) count: usize,
+    /// Of disk.
+    pub(crate) bytes: u64,
 }

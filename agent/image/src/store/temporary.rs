@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use coracle_linux::remove_tree;
+use coracle_linux::{empty_directory, remove_tree};
 use rustix::fs::{FlockOperation, flock};
 
+use super::remove::Deleted;
+use super::usage::disk_usage;
 use super::{Store, file_names, make_directory, open_directory, retry_flock};
 use crate::ImageError;
 use crate::incoming::may_be_taken_up;
@@ -29,14 +31,19 @@ impl Store {
 
     /// Removes what dead processes left, and finished layers that nobody went on with for a day.
     pub(crate) fn remove_abandoned(&self) -> Result<(), ImageError> {
+        self.sweep(|path| !may_be_taken_up(path)).map(drop)
+    }
+
+    /// As [`Store::remove_abandoned`]; which finished layers are to go, `is_stale` says.
+    pub(super) fn sweep(&self, is_stale: impl Fn(&Path) -> bool) -> Result<Deleted, ImageError> {
         let parent = &self.root.join("tmp");
         let at = open_directory(parent)?;
         // Nobody makes a directory, or writes a record, between its creation and its lock meanwhile. If
         // somebody is at it, the next import cleans up.
         let path = self.root.join("lock");
-        let Ok(lock) = File::open(&path) else { return Ok(()) };
+        let Ok(lock) = File::open(&path) else { return Ok(Deleted::default()) };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(());
+            return Ok(Deleted::default());
         }
         let mut abandoned = Vec::new();
         for name in file_names(parent)? {
@@ -49,19 +56,22 @@ impl Store {
                     abandoned.push((name, file));
                 }
             } else if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && !(name.starts_with("layer-") && may_be_taken_up(&entry))
+                && (!name.starts_with("layer-") || is_stale(&entry))
             {
                 abandoned.push((name, file));
             }
         }
         // The lock of each is held while it goes, and that of the store is not.
         drop(lock);
+        let mut deleted = Deleted::default();
         for (name, _held) in abandoned {
+            deleted.bytes += disk_usage(&parent.join(&name))?;
+            deleted.count += 1;
             if let Err(error) = remove_tree(at.as_fd(), OsStr::new(&name)) {
                 tracing::warn!(name, %error, "an abandoned directory of the image store cannot be removed");
             }
         }
-        Ok(())
+        Ok(deleted)
     }
 }
 
@@ -76,6 +86,12 @@ impl Temporary {
     /// Removes it now, and says what failed.
     pub(crate) fn remove(self) -> Result<(), ImageError> {
         self.clear().map_err(ImageError::store("remove", &self.path))
+    }
+
+    /// Removes what is in it.
+    pub(crate) fn clear_now(&self) -> Result<(), ImageError> {
+        let directory = open_directory(&self.path)?;
+        empty_directory(directory.as_fd()).map_err(ImageError::store("empty", &self.path))
     }
 
     /// Gives it away, with its lock: it is not removed here.
