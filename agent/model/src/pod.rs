@@ -68,6 +68,9 @@ pub struct PodSpec {
     pub readiness_gates: Vec<String>,
     /// `spec.serviceAccountName`, which variables may tell; empty when not set.
     pub service_account: String,
+    /// `spec.imagePullSecrets`: Secrets of the pod's namespace that its images are pulled with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<Name>,
     /// `spec.priority`: of pods that end with the node, those with less go first.
     pub priority: i32,
 }
@@ -135,6 +138,7 @@ impl PodSpec {
             active_deadline: None,
             readiness_gates: Vec::new(),
             service_account: String::new(),
+            image_pull_secrets: Vec::new(),
             priority: 0,
         }
     }

@@ -65,7 +65,6 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
             "no API server is joined that could issue a token",
         ),
         (*host_users == Some(false), "hostUsers", "user namespaces"),
-        (filled(image_pull_secrets.as_ref()), "imagePullSecrets", "images come from the node's own store"),
         (filled(overhead.as_ref()), "overhead", ""),
         (filled(resource_claims.as_ref()), "resourceClaims", ""),
         (resources.is_some(), "resources", "resources of the pod as a whole; set those of its containers"),
@@ -124,6 +123,7 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
             condition_type.clone()
         })
         .collect();
+    let image_pull_secrets = pull_secrets(image_pull_secrets.as_deref().unwrap_or_default(), path, faults);
     let service_account = service_account_name_of(service_account_name, service_account, path, faults);
     let priority = priority::resolve(priority, priority_class_name.as_deref(), path, faults);
 
@@ -205,6 +205,7 @@ pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faul
         active_deadline,
         readiness_gates,
         service_account,
+        image_pull_secrets,
         priority,
         ..PodSpec::new(containers?)
     })
@@ -225,6 +226,18 @@ fn service_account_name_of(
     *name = Some(given.clone());
     *old = Some(given.clone());
     given
+}
+
+/// As in the kubelet one without a name is passed over.
+fn pull_secrets(secrets: &[v1::LocalObjectReference], path: &Path<'_>, faults: &mut Faults) -> Vec<Name> {
+    let list = path.child("imagePullSecrets");
+    let named = secrets.iter().enumerate().filter(|(_, secret)| !secret.name.is_empty());
+    named
+        .filter_map(|(index, secret)| {
+            let invalid = |error| faults.invalid(&list.index(index).child("name"), &secret.name, error);
+            Name::subdomain(&*secret.name).map_err(invalid).ok()
+        })
+        .collect()
 }
 
 fn check_os(os: Option<&v1::PodOS>, path: &Path<'_>, faults: &mut Faults) {

@@ -20,6 +20,7 @@ fn every_field_of_a_pod_reaches_the_model() {
     assert_eq!(pod.annotations["kubernetes.io/config.source"], "file");
     assert_eq!(pod.spec.restart_policy, RestartPolicy::OnFailure);
     assert_eq!(pod.spec.termination_grace_period.as_secs(), 5);
+    assert_eq!(pod.spec.image_pull_secrets, [Name::subdomain("registry.example").unwrap()]);
     assert_eq!(pod.spec.security.supplemental_groups, [2000, 3000]);
     assert_eq!(pod.spec.security.seccomp, Some(SeccompProfile::RuntimeDefault));
     assert_eq!(qos_class(&pod.spec), QosClass::Burstable);
