@@ -304,10 +304,10 @@ fn unsafe_out_of_place_is_seen() {
 }
 
 #[test]
-fn only_the_sandbox_and_the_exec_protocol_of_cni_start_processes() {
+fn only_the_sandbox_and_what_executes_programs_of_the_node_start_processes() {
     let found = rust_files().filter(|(name, _)| {
         let product = (name.starts_with("agent/") || name.starts_with("cni/")) && name.contains("/src/");
-        let may = ["agent/sandbox/", "agent/linux/", "cni/spec/src/exec.rs"];
+        let may = ["agent/sandbox/", "agent/linux/", "agent/program/"];
         product && !may.iter().any(|place| name.starts_with(place))
     });
     let found = found.flat_map(|(name, text)| {
@@ -316,7 +316,7 @@ fn only_the_sandbox_and_the_exec_protocol_of_cni_start_processes() {
         let spawns = source.words("posix_spawn").chain(source.words("fork"));
         commands.chain(spawns).map(|found| format!("{name}:{}", found.line)).collect::<Vec<_>>()
     });
-    assert_none("processes started outside agent/sandbox and cni/spec", found.collect());
+    assert_none("processes started outside agent/sandbox and agent/program", found.collect());
 }
 
 #[test]

@@ -7,15 +7,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use coracle_program::{PATIENCE, wait_for_end};
 use rustix::process::{Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use crate::exec::STDIN;
-
-/// How long a process may take to end that was killed. One that hangs in the kernel may take longer than anybody waits.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A program that is executed, as its environment tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,19 +82,5 @@ impl Running {
         };
         let command = String::from_utf8_lossy(variable("CNI_COMMAND=")?).into_owned();
         Some(Self { command, container_id, netns: OsStr::from_bytes(variable("CNI_NETNS=")?).into() })
-    }
-}
-
-/// Waits for the end of a process that was killed.
-pub(crate) fn wait_for_end(process: &OwnedFd, deadline: Instant) -> io::Result<()> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed plugin does not end")),
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
     }
 }

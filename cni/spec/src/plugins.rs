@@ -1,6 +1,8 @@
 //! The plugins that are part of a program, and all others by execution.
 
-use crate::exec::{excerpt, execute_call, execute_gc, execute_status};
+use coracle_program::excerpt;
+
+use crate::exec::{execute_call, execute_gc, execute_status};
 use crate::{AddResult, Call, CniError, GcCall, Plugin, StatusCall, Version, code};
 
 /// Plugins whose code is here. Each verb is run in the process where the type is one of them; of any other type the
