@@ -75,7 +75,7 @@ impl Address {
     }
 
     /// The host, without brackets.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         &self.host
     }
 
@@ -87,13 +87,13 @@ impl Address {
         self.credentials.as_ref()
     }
 
-    /// Path and query.
-    pub(crate) fn target(&self) -> &str {
+    /// Path and query, which may be secret.
+    pub fn target(&self) -> &str {
         &self.target
     }
 
     /// Host and port as a request names them: the port only if it is not the scheme's.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         match self.port == default_port(self.https) {
             true => self.bracketed(),
             false => self.host_and_port(),
@@ -111,7 +111,7 @@ impl Address {
     }
 
     /// Whether what may be told to one may be told to the other (RFC 6454).
-    pub(crate) fn same_origin(&self, other: &Self) -> bool {
+    pub fn same_origin(&self, other: &Self) -> bool {
         (self.https, &self.host, self.port) == (other.https, &other.host, other.port)
     }
 
@@ -122,7 +122,10 @@ impl Address {
 
     /// Where a `Location` leads that this address has answered with. A user and password in it are left away: they
     /// are the server's, not the user's.
-    pub(crate) fn redirect(&self, location: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// Why it is not followed, after "is redirected": it leads from https to http, or nowhere.
+    pub fn redirect(&self, location: &str) -> Result<Self, String> {
         let reference = location.trim();
         let reference = reference.split('#').next().unwrap_or_default();
         let to = if has_scheme(reference) {
@@ -160,7 +163,8 @@ impl Address {
         if self.https { "https" } else { "http" }
     }
 
-    fn origin(&self) -> String {
+    /// Scheme and authority.
+    pub fn origin(&self) -> String {
         format!("{}://{}", self.scheme(), self.authority())
     }
 

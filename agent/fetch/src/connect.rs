@@ -39,7 +39,7 @@ pub(crate) struct Connected {
 }
 
 /// Connects to whoever answers for an address.
-pub(crate) async fn connect(address: &Address, proxies: &Proxies, tls: &mut Tls) -> Result<Connected, Error> {
+pub(crate) async fn connect(address: &Address, proxies: &Proxies, tls: &Tls) -> Result<Connected, Error> {
     let Some(proxy) = proxies.of(address)? else {
         let stream = encrypted(Box::new(tcp(address).await?), address, tls).await?;
         return Ok(Connected { stream, by_proxy: None });
@@ -52,7 +52,7 @@ pub(crate) async fn connect(address: &Address, proxies: &Proxies, tls: &mut Tls)
     Ok(Connected { stream: encrypted(through, address, tls).await?, by_proxy: None })
 }
 
-async fn encrypted(stream: Stream, address: &Address, tls: &mut Tls) -> Result<Stream, Error> {
+async fn encrypted(stream: Stream, address: &Address, tls: &Tls) -> Result<Stream, Error> {
     match address.is_https() {
         true => Ok(Box::new(tls.connect(stream, address.host()).await?)),
         false => Ok(stream),
@@ -102,7 +102,7 @@ async fn tcp(address: &Address) -> Result<TcpStream, Error> {
 }
 
 /// The addresses of a host. A resolver may not answer for a minute, so that it gets a thread of its own and not
-/// one of those that do the agent's work; an address is asked by one check at a time, so there are few.
+/// one of those that do the agent's work; few connections are made at a time, so there are few.
 async fn lookup_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![SocketAddr::new(address, port)]);

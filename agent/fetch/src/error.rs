@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -61,6 +62,14 @@ pub enum Error {
          SSL_CERT_FILE"
     )]
     Roots(String),
+    /// A file of certificates or keys cannot be used.
+    #[error("{}: {reason}", path.display())]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// TLS could not be set up.
     #[error("TLS: {0}")]
     TlsSetup(#[source] rustls::Error),
@@ -108,6 +117,14 @@ pub enum Error {
     /// The body is larger than it may be.
     #[error("has answered with more than {0} bytes")]
     TooLarge(u64),
+    /// A step of a request has taken too long.
+    #[error("has not {what} within {} s", wait.as_secs_f32())]
+    Slow {
+        /// The step, as a participle.
+        what: &'static str,
+        /// How long it might take.
+        wait: Duration,
+    },
     /// The answer was not complete in time.
     #[error("has not answered completely within {} s", .0.as_secs_f32())]
     Timeout(Duration),
@@ -125,6 +142,39 @@ impl Error {
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
+    }
+
+    /// Whether the network, or who is asked, may do better another time.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Lookup { .. } | Self::Connect { .. } | Self::Slow { .. } | Self::Timeout(_) => true,
+            Self::Tls { .. } => self.certificate().is_none(),
+            Self::Http(error) => !error.is_parse() && !error.is_user(),
+            Self::ProxyRefused { status, .. } | Self::Status { status, .. } => status.is_server_error(),
+            _ => false,
+        }
+    }
+
+    /// What is wrong with the certificate of who was asked.
+    pub fn certificate(&self) -> Option<&rustls::CertificateError> {
+        match self.tls()? {
+            rustls::Error::InvalidCertificate(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether who was asked for TLS has answered with something else, or not at all.
+    pub fn is_without_tls(&self) -> bool {
+        let Self::Tls { source, .. } = self else { return false };
+        match self.tls() {
+            Some(error) => matches!(error, rustls::Error::InvalidMessage(_)),
+            None => matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
+        }
+    }
+
+    fn tls(&self) -> Option<&rustls::Error> {
+        let Self::Tls { source, .. } = self else { return None };
+        source.get_ref()?.downcast_ref()
     }
 }
 

@@ -4,21 +4,19 @@ use std::time::{Duration, SystemTime};
 
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, ETAG, HOST, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, LOCATION, PROXY_AUTHORIZATION, USER_AGENT,
+    LAST_MODIFIED, PROXY_AUTHORIZATION, USER_AGENT,
 };
 use hyper::{HeaderMap, Request, StatusCode};
 use tokio::time::timeout;
 
 use crate::connect::{Connected, connect};
 use crate::exchange::{ask, empty};
-use crate::headers::RequestHeaders;
+use crate::headers::{RequestHeaders, user_agent_of};
 use crate::proxy::Proxies;
+use crate::redirect::{MOST_REQUESTS, is_redirect, redirected, too_many_redirects};
 use crate::retry::retry_after;
 use crate::tls::Tls;
 use crate::{Address, Error};
-
-/// The most requests one check makes: what the first is redirected to, and so on. Go's client makes as many.
-const MOST_REQUESTS: usize = 10;
 
 /// What an answer may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +74,7 @@ impl Fetcher {
         user_agent: &str,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let user_agent = HeaderValue::from_str(user_agent).map_err(|_| Error::Header {
-            name: "user-agent".to_owned(),
-            reason: "its value cannot be one",
-        })?;
+        let user_agent = user_agent_of(user_agent)?;
         Ok(Self { address, headers, proxies, user_agent, limits, tls: Tls::default() })
     }
 
@@ -102,7 +97,7 @@ impl Fetcher {
         // Once it was left, even what leads back is the choice of somebody else.
         let mut at_home = true;
         for _ in 0..MOST_REQUESTS {
-            let connected = connect(&address, &self.proxies, &mut self.tls).await?;
+            let connected = connect(&address, &self.proxies, &self.tls).await?;
             let conditional = known.of.as_ref().is_some_and(|of| of.same_resource(&address));
             let request = self.request(&address, &connected, at_home, conditional.then_some(known))?;
             let exchange = ask(connected.stream, request).await?;
@@ -115,7 +110,7 @@ impl Fetcher {
                 }
                 StatusCode::NOT_MODIFIED if conditional => return Ok(Answer::Unchanged),
                 _ if is_redirect(status) => {
-                    let next = next(&address, status, headers)?;
+                    let next = redirected(&address, status, headers)?;
                     at_home &= next.same_origin(&self.address);
                     address = next;
                 }
@@ -125,8 +120,7 @@ impl Fetcher {
                 }
             }
         }
-        let reason = format!("as were {MOST_REQUESTS} requests in a row");
-        Err(Error::Redirect { status: StatusCode::FOUND, reason })
+        Err(too_many_redirects(StatusCode::FOUND))
     }
 
     fn request(
@@ -135,7 +129,7 @@ impl Fetcher {
         connected: &Connected,
         at_home: bool,
         known: Option<&Validators>,
-    ) -> Result<Request<http_body_util::Empty<hyper::body::Bytes>>, Error> {
+    ) -> Result<Request<http_body_util::Full<hyper::body::Bytes>>, Error> {
         let target = match &connected.by_proxy {
             Some(_) => address.absolute(),
             None => address.target().to_owned(),
@@ -170,17 +164,6 @@ impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-fn next(from: &Address, status: StatusCode, headers: &HeaderMap) -> Result<Address, Error> {
-    let failed = |reason: String| Error::Redirect { status, reason };
-    let location = headers.get(LOCATION).ok_or_else(|| failed("but not told to where".to_owned()))?;
-    let location = location.to_str().map_err(|_| failed("but to what is no URL".to_owned()))?;
-    from.redirect(location).map_err(failed)
 }
 
 // === impl Validators ===

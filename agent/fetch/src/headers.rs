@@ -24,6 +24,12 @@ const OWN: [HeaderName; 15] = [
     header::UPGRADE,
 ];
 
+/// A `User-Agent`.
+pub(crate) fn user_agent_of(text: &str) -> Result<HeaderValue, Error> {
+    let refuse = |_| Error::Header { name: "user-agent".to_owned(), reason: "its value cannot be one" };
+    HeaderValue::from_str(text).map_err(refuse)
+}
+
 /// Headers for requests to one origin. `Debug` shows names alone.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RequestHeaders(HeaderMap);
@@ -52,7 +58,7 @@ impl RequestHeaders {
     }
 
     /// Adds them to a request, in the place of what it has under their names.
-    pub(crate) fn put_into(&self, request: &mut HeaderMap) {
+    pub fn put_into(&self, request: &mut HeaderMap) {
         for name in self.0.keys() {
             request.remove(name);
         }

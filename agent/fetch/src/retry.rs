@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 use hyper::header::RETRY_AFTER;
 
 /// For how long an answer asks not to be asked again: seconds, or a date.
-pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
         // What is too large to be a number is long enough whatever it is.

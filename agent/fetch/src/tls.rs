@@ -1,62 +1,164 @@
-//! TLS with whom the system trusts.
+//! TLS: whom to believe, and what to show.
 
-use std::sync::Arc;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, DEFAULT_VERSIONS, RootCertStore};
 
 use crate::Error;
+use crate::identity::{Identities, Unverified};
 
-/// Makes TLS connections. The root certificates are read when the first is made, and again after one has failed:
-/// they may have been renewed.
-#[derive(Default)]
-pub(crate) struct Tls(Option<TlsConnector>);
+/// Whom a host's certificate may be from, and what the host is shown. `Default` is the system's root certificates, and
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trust {
+    /// Files of root certificates in PEM, beside the system's.
+    pub roots: Vec<PathBuf>,
+    /// What the host may be shown, when it asks.
+    pub identities: Vec<Identity>,
+    /// Believes whatever certificate there is.
+    pub skip_verify: bool,
+}
+
+/// A client's certificate and its key, as files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The certificate, and those between it and its root.
+    pub certificate: PathBuf,
+    /// Its key; `None` where it is in the certificate's file.
+    pub key: Option<PathBuf>,
+}
+
+/// Makes TLS connections. Files are read when the first is made, and again after one has failed: they may have been
+/// renewed.
+pub struct Tls {
+    trust: Trust,
+    connector: Mutex<Option<TlsConnector>>,
+    /// Tells connections that may not stand in for each other.
+    id: u64,
+}
 
 // === impl Tls ===
 
 impl Tls {
+    /// Connections that trust so.
+    pub fn new(trust: Trust) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { trust, connector: Mutex::default(), id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Whom they trust.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Agrees on TLS with a host.
-    pub(crate) async fn connect<S>(&mut self, stream: S, host: &str) -> Result<TlsStream<S>, Error>
+    pub(crate) async fn connect<S>(&self, stream: S, host: &str) -> Result<TlsStream<S>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::ServerName(host.to_owned()))?;
-        let connector = match &self.0 {
-            Some(connector) => connector.clone(),
-            None => self.0.insert(connector().await?).clone(),
+        let made = self.lock().clone();
+        let connector = match made {
+            Some(connector) => connector,
+            None => self.make().await?,
         };
         let connected = connector.connect(name, stream).await;
         connected.map_err(|source| {
-            self.0 = None;
+            *self.lock() = None;
             Error::Tls { host: host.to_owned(), source }
         })
     }
+
+    async fn make(&self) -> Result<TlsConnector, Error> {
+        let trust = self.trust.clone();
+        let made = spawn_blocking(move || connector(&trust)).await;
+        let made = made.map_err(|error| Error::Roots(format!(" ({error})")))??;
+        *self.lock() = Some(made.clone());
+        Ok(made)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<TlsConnector>> {
+        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-async fn connector() -> Result<TlsConnector, Error> {
-    let roots = spawn_blocking(roots).await.map_err(|error| Error::Roots(format!(" ({error})")))??;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+impl Default for Tls {
+    fn default() -> Self {
+        Self::new(Trust::default())
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}
+
+fn connector(trust: &Trust) -> Result<TlsConnector, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(DEFAULT_VERSIONS)
-        .map_err(Error::TlsSetup)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(Error::TlsSetup)?;
+    let builder = match trust.skip_verify {
+        true => {
+            let unverified = Arc::new(Unverified::new(Arc::clone(&provider)));
+            builder.dangerous().with_custom_certificate_verifier(unverified)
+        }
+        false => builder.with_root_certificates(roots(&trust.roots)?),
+    };
+    let config = match trust.identities.as_slice() {
+        [] => builder.with_no_client_auth(),
+        identities => builder.with_client_cert_resolver(Arc::new(Identities::read(identities, &provider)?)),
+    };
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// The system's, where OpenSSL would look for them. Those among them that rustls cannot read are left out, as
-/// everywhere: a system has hundreds.
-fn roots() -> Result<RootCertStore, Error> {
+/// The system's, where OpenSSL would look for them, and those of these files. Those of the system's that rustls
+/// cannot read are left out, as everywhere: a system has hundreds. Whoever names a file means it.
+fn roots(files: &[PathBuf]) -> Result<RootCertStore, Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
+    for file in files {
+        for certificate in certificates(file)? {
+            let unusable = |error: tokio_rustls::rustls::Error| Error::TlsFile {
+                path: file.clone(),
+                reason: error.to_string(),
+            };
+            roots.add(certificate).map_err(unusable)?;
+        }
+    }
     if roots.is_empty() {
         let why: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
         return Err(Error::Roots(why.into_iter().map(|why| format!(" ({why})")).collect()));
     }
     Ok(roots)
 }
+
+/// The certificates of a file in PEM, of which there must be one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let failed = |reason: String| Error::TlsFile { path: path.to_owned(), reason };
+    let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match all.map_err(|error| failed(error.to_string()))? {
+        none if none.is_empty() => Err(failed("it holds no certificate in PEM".to_owned())),
+        all => Ok(all),
+    }
+}
+
+/// What TLS is computed with.
+pub(crate) type Provider = Arc<CryptoProvider>;
