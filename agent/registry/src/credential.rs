@@ -25,6 +25,21 @@ pub enum Credential {
     Bearer(Secret),
 }
 
+// === impl Credential ===
+
+impl Credential {
+    /// What must be in no message.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let secret = match self {
+            Self::Anonymous => None,
+            Self::Basic { password: secret, .. } | Self::Identity(secret) | Self::Bearer(secret) => {
+                Some(secret)
+            }
+        };
+        secret.map(Secret::expose).filter(|secret| !secret.is_empty()).into_iter()
+    }
+}
+
 // === impl Secret ===
 
 impl Secret {

@@ -10,10 +10,25 @@
 //!
 //! [OCI distribution specification]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
+mod answer;
+mod ask;
+mod auth;
+mod blob;
+mod client;
 mod credential;
 mod descriptor;
+mod document;
+mod error;
+mod hosts;
 mod platform;
+mod rounds;
+mod settings;
 
+pub use answer::Said;
+pub use blob::Blob;
+pub use client::Client;
 pub use credential::{Credential, Secret};
 pub use descriptor::{Descriptor, Manifest};
+pub use error::Error;
 pub use platform::Platform;
+pub use settings::{Limits, Settings};
