@@ -114,7 +114,8 @@ pub struct ContainerStatus {
     pub restart_count: u32,
     /// The image's name as the specification gives it.
     pub image: String,
-    /// The image's digest, empty before it is known.
+    /// The image by digest: `docker.io/library/nginx@sha256:...`, or its identifier where it came from no registry.
+    /// Empty before it is known.
     pub image_id: String,
     /// The running or last container.
     pub container_id: Option<ContainerId>,

@@ -151,12 +151,8 @@ fn container(pod: &Pod, index: Index) -> Result<&Container, Failure> {
 }
 
 /// The event of an action that succeeded: reason and message, in the kubelet's words.
-pub(crate) fn success_event(pod: &Pod, action: &Action) -> Option<(&'static str, String)> {
+pub(crate) fn success_event(action: &Action) -> Option<(&'static str, String)> {
     Some(match action {
-        Action::EnsureImage(index, _) => {
-            let image = pod.all_containers().nth(*index).map_or("", |container| &container.image);
-            ("Pulled", format!("Container image \"{image}\" already present on machine"))
-        }
         Action::Create(..) => ("Created", "Container created".to_owned()),
         Action::Start(..) => ("Started", "Container started".to_owned()),
         _ => return None,
@@ -167,8 +163,8 @@ pub(crate) fn success_event(pod: &Pod, action: &Action) -> Option<(&'static str,
 pub(crate) fn failure_event(step: Step, failure: &Failure) -> (EventType, &'static str, String) {
     let Failure { reason, message } = failure;
     let (event, message) = match step {
-        Step::Image(_) if reason == "ErrImageNeverPull" => ("ErrImageNeverPull", message.clone()),
-        Step::Image(_) => ("Failed", format!("{reason}: {message}")),
+        // Whoever pulls has told why.
+        Step::Image(_) => ("Failed", format!("Error: {reason}")),
         Step::Create(_) | Step::Start(_) => ("Failed", format!("Error: {message}")),
         // What a hook said may be a secret: as in the kubelet it is in no event.
         Step::PostStart(_) => ("FailedPostStartHook", "PostStartHook failed".to_owned()),

@@ -98,7 +98,7 @@ impl Action {
 impl Step {
     /// Whether it reads ConfigMaps and Secrets.
     pub(crate) fn reads_config(self) -> bool {
-        matches!(self, Self::Volumes | Self::RefreshVolumes | Self::Create(_))
+        matches!(self, Self::Volumes | Self::RefreshVolumes | Self::Image(_) | Self::Create(_))
     }
 
     /// When it is tried again after a failure.

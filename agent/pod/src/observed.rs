@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use coracle_model::{ContainerId, Signal};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 /// An image that is in the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRef {
     /// The digest of its configuration, `sha256:...`.
     pub id: String,
+    /// What a status shows as `imageID`: the repository and digest it was pulled by, or the identifier of one that
+    /// came from no registry.
+    pub shown: String,
 }
 
 /// What the runtime has of a pod.
@@ -51,8 +53,8 @@ pub struct ObservedContainer {
     /// The [`Observed::sandbox_attempt`] it was created in: init containers run again in a new sandbox. `None`
     /// of one that only the pod's record still tells of.
     pub sandbox_attempt: Option<u32>,
-    /// The image it was created from.
-    pub image: ImageRef,
+    /// [`ImageRef::shown`] of the image it was created from.
+    pub image_id: String,
     /// When it was created.
     pub created_at: Timestamp,
     /// What it is sent first when it is to end.

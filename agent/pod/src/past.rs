@@ -3,7 +3,7 @@
 use coracle_model::{ContainerId, ContainerState, ContainerStatus, PodStatus, Terminated};
 use jiff::Timestamp;
 
-use crate::ports::{ImageRef, Observed, ObservedContainer, ObservedState};
+use crate::ports::{Observed, ObservedContainer, ObservedState};
 use crate::status::RESTARTING_ALL;
 
 /// How containerd tells of a container that ended with the machine.
@@ -65,7 +65,7 @@ fn last_run(status: &ContainerStatus, loss: Loss, now: Timestamp) -> Option<Obse
         name: status.name.clone(),
         attempt,
         sandbox_attempt: None,
-        image: ImageRef { id: status.image_id.clone() },
+        image_id: status.image_id.clone(),
         created_at: started_at(&state).unwrap_or(now),
         stop_signal: status.stop_signal,
         state,

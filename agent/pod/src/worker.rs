@@ -5,6 +5,7 @@ mod ending;
 mod ephemeral;
 mod measuring;
 mod probing;
+mod pulling;
 mod results;
 mod seen;
 mod syncing;
@@ -297,6 +298,7 @@ impl<P: Ports> Worker<P> {
             actions.push(Action::SaveRecord);
         }
         self.begin(actions, &observed, moment);
+        self.tell_pull_back_off(moment, &mut timer);
         self.publish(&observed, moment.now);
         let mut actions = self.keep(moment, &mut timer);
         if self.unsaved && !self.is_leaving() {

@@ -17,7 +17,7 @@ pub struct ContainerRequest {
     pub container: Container,
     /// Its restart count, which names its log file.
     pub attempt: u32,
-    /// The digest of the image's configuration.
+    /// What names its image in the pod's status (`imageID`).
     pub image_id: String,
     /// Program and arguments. Never empty.
     pub args: Vec<String>,

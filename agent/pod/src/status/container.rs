@@ -68,7 +68,7 @@ pub(super) fn status(
         last_state,
         restart_count: latest.map_or(0, |latest| latest.attempt + u32::from(gone)),
         image: part.spec.image.clone(),
-        image_id: latest.map(|latest| latest.image.id.clone()).unwrap_or_default(),
+        image_id: latest.map(|latest| latest.image_id.clone()).unwrap_or_default(),
         container_id: latest.filter(|_| !gone).map(|latest| latest.id),
         stop_signal: latest.and_then(|latest| latest.stop_signal),
     }

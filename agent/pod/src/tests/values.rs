@@ -19,7 +19,7 @@ pub(crate) fn id(number: u8) -> ContainerId {
 }
 
 pub(crate) fn image() -> ImageRef {
-    ImageRef { id: "sha256:0".to_owned() }
+    ImageRef { id: "sha256:0".to_owned(), shown: "docker.io/library/busybox@sha256:1".to_owned() }
 }
 
 pub(crate) fn container(name: &str) -> Container {
@@ -80,7 +80,7 @@ pub(crate) fn observed(name: &str, attempt: u32, state: ObservedState) -> Observ
         name: name.to_owned(),
         attempt,
         sandbox_attempt: Some(0),
-        image: image(),
+        image_id: image().shown,
         created_at: at(0),
         stop_signal: Some(Signal::TERM),
         state,

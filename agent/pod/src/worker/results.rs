@@ -17,7 +17,10 @@ use crate::record::StopCause;
 pub(super) struct Failing {
     pub(super) failure: Failure,
     pub(super) count: u32,
+    pub(super) since: Instant,
     pub(super) not_before: Instant,
+    /// That it waits before it tries again was told.
+    pub(super) backing_off: bool,
 }
 
 impl<P: Ports> Worker<P> {
@@ -57,7 +60,7 @@ impl<P: Ports> Worker<P> {
         match result {
             Ok(outcome) => {
                 self.failing.remove(&step);
-                if let Some((reason, message)) = success_event(&pod, &action) {
+                if let Some((reason, message)) = success_event(&action) {
                     self.event(EventType::Normal, reason, container, message);
                 }
                 self.succeeded(action, outcome);
@@ -104,7 +107,9 @@ impl<P: Ports> Worker<P> {
             _ => {
                 let count = self.failing.get(&step).map_or(1, |failing| failing.count.saturating_add(1));
                 let delay = if outdated { Duration::ZERO } else { step.schedule().delay(count) };
-                self.failing.insert(step, Failing { failure, count, not_before: Instant::now() + delay });
+                let since = Instant::now();
+                let not_before = since + delay;
+                self.failing.insert(step, Failing { failure, count, since, not_before, backing_off: false });
                 self.stale |= step == Step::RefreshVolumes;
                 self.unsaved |= step == Step::SaveRecord;
                 if step == Step::Checkpoint {

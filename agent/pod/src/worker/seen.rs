@@ -7,7 +7,7 @@ use coracle_model::PodStatus;
 use jiff::Timestamp;
 
 use super::Worker;
-use super::results::Failing;
+use super::pulling;
 use crate::action::Step;
 use crate::admission::PortHold;
 use crate::board::{PodSnapshot, WorkerPhase};
@@ -67,7 +67,7 @@ impl<P: Ports> Worker<P> {
             match step {
                 Step::Image(index) => {
                     let image = pod.all_containers().nth(*index).map_or("", |container| &container.image);
-                    failures.insert(*index, image_failure(image, failing));
+                    failures.insert(*index, pulling::failure(image, failing));
                 }
                 Step::Create(index) => {
                     failures.insert(*index, failing.failure.clone());
@@ -95,11 +95,3 @@ impl<P: Ports> Worker<P> {
     }
 }
 
-/// The failure of an image as the kubelet shows it: from the second on, that it is backing off.
-fn image_failure(image: &str, failing: &Failing) -> Failure {
-    let Failure { reason, message } = &failing.failure;
-    if failing.count < 2 || reason != "ErrImagePull" {
-        return failing.failure.clone();
-    }
-    Failure::new("ImagePullBackOff", format!("Back-off pulling image \"{image}\": {reason}: {message}"))
-}

@@ -40,7 +40,7 @@ pub struct ContainerSnapshot {
     pub attempt: u32,
     /// The sandbox it was created in.
     pub sandbox_attempt: u32,
-    /// The image's identifier.
+    /// What names its image in the pod's status (`imageID`).
     pub image_id: String,
     /// When it was created.
     pub created_at: Timestamp,

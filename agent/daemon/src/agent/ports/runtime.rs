@@ -229,7 +229,7 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
         name: container.name,
         attempt: container.attempt,
         sandbox_attempt: Some(container.sandbox_attempt),
-        image: ImageRef { id: container.image_id },
+        image_id: container.image_id,
         created_at: container.created_at,
         stop_signal: Signal::from_number(container.stop_signal),
         state,
@@ -241,7 +241,7 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
 impl Composer {
     fn compose(&self, ordered: Ordered, configs: &Configs) -> Result<ContainerRequest, Failure> {
         let Ordered { id, pod, container, attempt, sandbox, addresses, image } = ordered;
-        let (pod, image) = (&pod, self.image(&image)?);
+        let (pod, shown, image) = (&pod, image.shown.clone(), self.image(&image)?);
         let config = &image.document.config;
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
         let environment = self.environment(pod, &container, configs, &addresses)?;
@@ -270,7 +270,7 @@ impl Composer {
             id,
             pod: Arc::clone(pod),
             attempt,
-            image_id: image.id.to_string(),
+            image_id: shown,
             args: process.args,
             env,
             cwd: process.cwd,

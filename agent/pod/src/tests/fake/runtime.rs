@@ -106,7 +106,7 @@ impl Runtime for Fake {
                 name: name.to_owned(),
                 attempt,
                 sandbox_attempt: Some(sandbox),
-                image: image(),
+                image_id: image().shown,
                 created_at,
                 stop_signal: Some(Signal::TERM),
                 state: ObservedState::Created,

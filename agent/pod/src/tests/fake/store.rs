@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_model::{Container, Pod, PodUid};
+use coracle_model::{Container, EventType, Pod, PodUid};
 use tokio::time::sleep;
 
 use super::super::values::image;
@@ -14,6 +14,14 @@ impl Images for Fake {
     async fn ensure_image(&self, pod: &Arc<Pod>, container: &Container) -> Result<ImageRef, Failure> {
         self.call(Verb::Image, &container.name).await?;
         self.with(|state| state.host(&pod.uid).images.insert(container.name.to_string()));
+        let message = format!("Container image \"{}\" already present on machine", container.image);
+        let event = PodEvent {
+            kind: EventType::Normal,
+            reason: "Pulled",
+            message,
+            container: Some(&container.name),
+        };
+        Events::record(self, pod, event);
         Ok(image())
     }
 }
