@@ -3,6 +3,7 @@
 //! Fields are named as in the kubelet's `KubeletConfiguration` where they mean the same. An unknown
 //! field is refused: a misspelt limit that is silently not applied is worse than a node that says no.
 
+mod images;
 mod manifest_url;
 mod network;
 mod shutdown;
@@ -18,6 +19,7 @@ use coracle_network::SysctlPolicy;
 use coracle_shutdown::GracePeriods;
 use serde::Deserialize;
 
+pub(crate) use images::ImagesConfig;
 pub(crate) use manifest_url::ManifestUrl;
 pub(crate) use network::NetworkConfig;
 
@@ -63,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) seccomp_default: bool,
     /// What pods have when the machine shuts down; empty when they are not ended with it.
     pub(crate) shutdown_grace_periods: GracePeriods,
+    /// Where images come from, and which of them go.
+    pub(crate) images: ImagesConfig,
 }
 
 /// What flags say; each overrides the file.
@@ -114,6 +118,12 @@ pub(crate) struct Overrides {
     /// Programs of CNI plugins that are not built in; can be repeated [default: /opt/cni/bin and /usr/lib/cni]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cni_bin_dir: Vec<PathBuf>,
+    /// Configuration of credential provider plugins for registries, or a directory of such files
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) image_credential_provider_config: Option<PathBuf>,
+    /// Programs of credential provider plugins
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) image_credential_provider_bin_dir: Option<PathBuf>,
 }
 
 /// The file, as it is written.
@@ -152,6 +162,25 @@ struct File {
     shutdown_grace_period: Option<String>,
     shutdown_grace_period_critical_pods: Option<String>,
     shutdown_grace_period_by_pod_priority: Option<Vec<shutdown::Period>>,
+    registry_config_dirs: Option<Vec<PathBuf>>,
+    image_credential_provider_config: Option<PathBuf>,
+    image_credential_provider_bin_dir: Option<PathBuf>,
+    image_archive_dir: Option<PathBuf>,
+    serialize_image_pulls: Option<bool>,
+    max_parallel_image_pulls: Option<i64>,
+    #[serde(rename = "registryPullQPS")]
+    registry_pull_qps: Option<i64>,
+    registry_burst: Option<i64>,
+    image_pull_credentials_verification_policy: Option<String>,
+    preloaded_images_verification_allowlist: Option<Vec<String>>,
+    #[serde(rename = "imageMinimumGCAge")]
+    image_minimum_gc_age: Option<String>,
+    #[serde(rename = "imageMaximumGCAge")]
+    image_maximum_gc_age: Option<String>,
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    image_gc_high_threshold_percent: Option<i64>,
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    image_gc_low_threshold_percent: Option<i64>,
 }
 
 /// Why there is no usable configuration.
@@ -202,11 +231,23 @@ impl Config {
             directory(flag, name, value, origin(field), default)
         };
         let network = NetworkConfig::combine(flags, &mut file, origin)?;
-        let root_dir =
-            directory(&flags.root_dir, "--root-dir", file.root_dir, "rootDir", "/var/lib/coracle".into())?;
-        let seccomp_profile_root =
-            directory(&None, "", file.seccomp_profile_root, "seccompProfileRoot", root_dir.join("seccomp"))?;
+        let root_dir = directory(
+            &flags.root_dir,
+            "--root-dir",
+            file.root_dir.take(),
+            "rootDir",
+            "/var/lib/coracle".into(),
+        )?;
+        let seccomp_profile_root = directory(
+            &None,
+            "",
+            file.seccomp_profile_root.take(),
+            "seccompProfileRoot",
+            root_dir.join("seccomp"),
+        )?;
+        let images = ImagesConfig::combine(flags, &mut file, root_dir.join("archives"), origin)?;
         Ok(Self {
+            images,
             run_dir: directory(&flags.run_dir, "--run-dir", file.run_dir, "runDir", "/run/coracle".into())?,
             log_dir: directory(
                 &flags.log_dir,

@@ -62,7 +62,7 @@ pub(super) fn periods(
 }
 
 /// A duration as Go writes it, which is how `KubeletConfiguration` has them.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || "must be a duration such as 30s, 2m or 1h30m, and not negative".to_owned();
     if text == "0" {
         return Ok(Duration::ZERO);

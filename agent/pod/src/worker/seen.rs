@@ -11,7 +11,7 @@ use super::pulling;
 use crate::action::Step;
 use crate::admission::PortHold;
 use crate::board::{PodSnapshot, WorkerPhase};
-use crate::ports::{Failure, Observed, Ports};
+use crate::ports::{Observed, Ports};
 use crate::status::{self, Course, Notes};
 
 impl<P: Ports> Worker<P> {
@@ -94,4 +94,3 @@ impl<P: Ports> Worker<P> {
         )
     }
 }
-

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_image::{ImageName, Store};
+use coracle_image::{Image, ImageName, Store};
 use coracle_model::{Container, ImagePullPolicy, Pod};
 use coracle_pod::ports::{Failure, ImageRef, Images};
 
@@ -36,7 +36,7 @@ impl Images for ImagePort {
             let present = store.resolve(&name).map_err(failure("ImageInspectError"))?;
             match (policy, present) {
                 (ImagePullPolicy::Never | ImagePullPolicy::IfNotPresent, Some(image)) => {
-                    Ok(ImageRef { id: image.id.to_string() })
+                    Ok(ImageRef { id: image.id.to_string(), shown: shown(&image, &name) })
                 }
                 (ImagePullPolicy::Never, None) => Err(Failure::new(
                     "ErrImageNeverPull",
@@ -62,4 +62,12 @@ impl Images for ImagePort {
         })
         .await
     }
+}
+
+/// What a status shows as `imageID`: as under containerd the image by digest, by the repository it was asked for where
+/// it is known there; without any the image's identifier.
+fn shown(image: &Image, name: &ImageName) -> String {
+    let same = |digest: &&ImageName| digest.repository() == name.repository();
+    let digest = image.repo_digests.iter().find(same).or(image.repo_digests.first());
+    digest.map_or_else(|| image.id.to_string(), ToString::to_string)
 }

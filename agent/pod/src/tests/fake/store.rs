@@ -15,12 +15,8 @@ impl Images for Fake {
         self.call(Verb::Image, &container.name).await?;
         self.with(|state| state.host(&pod.uid).images.insert(container.name.to_string()));
         let message = format!("Container image \"{}\" already present on machine", container.image);
-        let event = PodEvent {
-            kind: EventType::Normal,
-            reason: "Pulled",
-            message,
-            container: Some(&container.name),
-        };
+        let event =
+            PodEvent { kind: EventType::Normal, reason: "Pulled", message, container: Some(&container.name) };
         Events::record(self, pod, event);
         Ok(image())
     }

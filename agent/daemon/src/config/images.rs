@@ -1,0 +1,395 @@
+//! Images: where they come from, how many are pulled at once, and which of them go.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::shutdown::duration;
+use super::{ConfigError, File, Overrides, directory, value};
+
+/// In the order in which a host's is looked for: containerd's layout, its own place, Docker's.
+const REGISTRY_CONFIG_DIRS: [&str; 3] =
+    ["/etc/coracle/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
+/// How many images are pulled at once where the configuration does not say: unlike the kubelet's one, so that a
+/// registry that is slow to give one pod its image does not keep the others from theirs.
+const PARALLEL: NonZeroUsize = NonZeroUsize::new(5).unwrap();
+/// The kubelet's defaults.
+const QPS: u32 = 5;
+const BURST: u32 = 10;
+const MINIMUM_AGE: Duration = Duration::from_secs(120);
+const HIGH: u8 = 85;
+const LOW: u8 = 80;
+
+/// What the node is told about images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ImagesConfig {
+    /// Directories with a `<host>/hosts.toml` each, or a host's certificates, in the order they are looked at.
+    pub(crate) registry_config_dirs: Vec<PathBuf>,
+    /// The kubelet's credential provider plugins: their configuration, and where their programs are.
+    pub(crate) credential_providers: Option<CredentialProviders>,
+    /// Archives in it are imported when the agent starts, and pinned.
+    pub(crate) archive_dir: PathBuf,
+    /// How many images are pulled at once; `None` for as many as are asked for.
+    pub(crate) parallel_pulls: Option<NonZeroUsize>,
+    /// How many pulls begin in a second, and how many may at once after a while of none; `None` for no limit.
+    pub(crate) pull_rate: Option<PullRate>,
+    /// Whom an image is given to that is there already.
+    pub(crate) verification: Verification,
+    /// When images go.
+    pub(crate) collection: CollectionConfig,
+}
+
+/// `registryPullQPS` and `registryBurst`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PullRate {
+    pub(crate) per_second: u32,
+    pub(crate) burst: u32,
+}
+
+/// The kubelet's `--image-credential-provider-config` and `--image-credential-provider-bin-dir`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CredentialProviders {
+    /// A `CredentialProviderConfig`, or a directory of them.
+    pub(crate) config: PathBuf,
+    pub(crate) bin_dir: PathBuf,
+}
+
+/// `imagePullCredentialsVerificationPolicy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verification {
+    /// Every pod may use every image.
+    Never,
+    /// What came by no pull of the node may be used by every pod.
+    NotPreloaded,
+    /// What came by no pull of the node and is named here may be used by every pod.
+    NotAllowlisted(Vec<String>),
+    /// No pod may use an image without showing that it could pull it.
+    Always,
+}
+
+/// When images go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CollectionConfig {
+    /// The least an image was unused before it goes.
+    pub(crate) minimum_age: Duration,
+    /// Past this it goes in any case; `None` for never.
+    pub(crate) maximum_age: Option<Duration>,
+    /// Per cent of the file system in use from which on images go; 100 for never.
+    pub(crate) high: u8,
+    /// Until no more than this is in use.
+    pub(crate) low: u8,
+}
+
+// === impl ImagesConfig ===
+
+impl ImagesConfig {
+    /// What flags, and else the file, say of it.
+    pub(super) fn combine(
+        flags: &Overrides,
+        file: &mut File,
+        default_archive_dir: PathBuf,
+        origin: impl Fn(&str) -> String,
+    ) -> Result<Self, ConfigError> {
+        let registry_config_dirs = match file.registry_config_dirs.take() {
+            None => REGISTRY_CONFIG_DIRS.map(PathBuf::from).into(),
+            Some(paths) => {
+                let field = || origin("registryConfigDirs");
+                let checked =
+                    paths.into_iter().map(|path| directory(&None, "", Some(path), field(), PathBuf::new()));
+                checked.collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Self {
+            registry_config_dirs,
+            credential_providers: credential_providers(flags, file, &origin)?,
+            archive_dir: directory(
+                &None,
+                "",
+                file.image_archive_dir.take(),
+                origin("imageArchiveDir"),
+                default_archive_dir,
+            )?,
+            parallel_pulls: parallel_pulls(
+                file.serialize_image_pulls,
+                file.max_parallel_image_pulls,
+                &origin,
+            )?,
+            pull_rate: pull_rate(file.registry_pull_qps, file.registry_burst, &origin)?,
+            verification: verification(
+                file.image_pull_credentials_verification_policy.as_deref(),
+                file.preloaded_images_verification_allowlist.take(),
+                &origin,
+            )?,
+            collection: CollectionConfig::combine(file, &origin)?,
+        })
+    }
+}
+
+fn credential_providers(
+    flags: &Overrides,
+    file: &mut File,
+    origin: impl Fn(&str) -> String,
+) -> Result<Option<CredentialProviders>, ConfigError> {
+    const FLAGS: [&str; 2] = ["--image-credential-provider-config", "--image-credential-provider-bin-dir"];
+    const FIELDS: [&str; 2] = ["imageCredentialProviderConfig", "imageCredentialProviderBinDir"];
+    let given = [
+        (&flags.image_credential_provider_config, file.image_credential_provider_config.take()),
+        (&flags.image_credential_provider_bin_dir, file.image_credential_provider_bin_dir.take()),
+    ];
+    let mut paths = [None, None];
+    for (index, (flag, field)) in given.into_iter().enumerate() {
+        if flag.is_some() || field.is_some() {
+            let path = directory(flag, FLAGS[index], field, origin(FIELDS[index]), PathBuf::new())?;
+            paths[index] = Some(path);
+        }
+    }
+    match paths {
+        [None, None] => Ok(None),
+        [Some(config), Some(bin_dir)] => Ok(Some(CredentialProviders { config, bin_dir })),
+        [Some(config), None] => {
+            let message = format!("needs {} (or {}) beside it", FIELDS[1], FLAGS[1]);
+            Err(value(origin(FIELDS[0]), config.display(), &message))
+        }
+        [None, Some(bin_dir)] => {
+            let message = format!("needs {} (or {}) beside it", FIELDS[0], FLAGS[0]);
+            Err(value(origin(FIELDS[1]), bin_dir.display(), &message))
+        }
+    }
+}
+
+fn parallel_pulls(
+    serialize: Option<bool>,
+    most: Option<i64>,
+    origin: impl Fn(&str) -> String,
+) -> Result<Option<NonZeroUsize>, ConfigError> {
+    const MOST: &str = "maxParallelImagePulls";
+    let most = match most {
+        None => None,
+        Some(count) => match usize::try_from(count).ok().and_then(NonZeroUsize::new) {
+            Some(count) => Some(count),
+            None => return Err(value(origin(MOST), count, "must be a positive number")),
+        },
+    };
+    match (serialize, most) {
+        (Some(true), Some(most)) if most.get() > 1 => Err(value(
+            origin(MOST),
+            most,
+            "cannot be larger than 1 unless serializeImagePulls is set to false",
+        )),
+        (Some(true), _) => Ok(Some(NonZeroUsize::MIN)),
+        (Some(false), most) => Ok(most),
+        (None, most) => Ok(Some(most.unwrap_or(PARALLEL))),
+    }
+}
+
+fn pull_rate(
+    qps: Option<i64>,
+    burst: Option<i64>,
+    origin: impl Fn(&str) -> String,
+) -> Result<Option<PullRate>, ConfigError> {
+    let number = |field: &str, given: Option<i64>, default: u32| match given {
+        None => Ok(default),
+        Some(number) => u32::try_from(number).map_err(|_| {
+            value(origin(field), number, "must not be a negative number, nor larger than 4294967295")
+        }),
+    };
+    let rate = PullRate {
+        per_second: number("registryPullQPS", qps, QPS)?,
+        burst: number("registryBurst", burst, BURST)?,
+    };
+    if rate.per_second > 0 && rate.burst == 0 {
+        let message = "must be positive where registryPullQPS is: no pull could ever begin";
+        return Err(value(origin("registryBurst"), rate.burst, message));
+    }
+    Ok((rate.per_second > 0).then_some(rate))
+}
+
+fn verification(
+    policy: Option<&str>,
+    allowlist: Option<Vec<String>>,
+    origin: impl Fn(&str) -> String,
+) -> Result<Verification, ConfigError> {
+    const POLICY: &str = "imagePullCredentialsVerificationPolicy";
+    const ALLOWLIST: &str = "preloadedImagesVerificationAllowlist";
+    const ALLOWLISTED: &str = "NeverVerifyAllowlistedImages";
+    let policy = policy.filter(|policy| !policy.is_empty()).unwrap_or("NeverVerifyPreloadedImages");
+    let list = allowlist.unwrap_or_default();
+    if !list.is_empty() && policy != ALLOWLISTED {
+        let message = format!("can't be set if {POLICY} is not {ALLOWLISTED}");
+        return Err(value(origin(ALLOWLIST), list.join(", "), &message));
+    }
+    Ok(match policy {
+        "NeverVerify" => Verification::Never,
+        "NeverVerifyPreloadedImages" => Verification::NotPreloaded,
+        ALLOWLISTED => {
+            if let Some(pattern) = list.iter().find(|pattern| !is_image_pattern(pattern)) {
+                let message = "must be an image's name without tag and digest, or the beginning of names, such as \
+                               registry.example.com/team/*";
+                return Err(value(origin(ALLOWLIST), pattern, message));
+            }
+            Verification::NotAllowlisted(list)
+        }
+        "AlwaysVerify" => Verification::Always,
+        other => {
+            let message = "must be NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages or \
+                           AlwaysVerify";
+            return Err(value(origin(POLICY), other, message));
+        }
+    })
+}
+
+/// The kubelet's `validateImagePattern`: a repository, or a domain or path that ends in `/*`.
+fn is_image_pattern(pattern: &str) -> bool {
+    let plain = pattern.strip_suffix("/*").unwrap_or(pattern);
+    if plain.is_empty() || plain.contains(['*', '@', ' ']) || plain.ends_with('/') {
+        return false;
+    }
+    let (_, last) = plain.rsplit_once('/').unwrap_or(("", plain));
+    // A colon is a port's before the first slash, and a tag's behind the last.
+    let is_domain = pattern.len() > plain.len() && !plain.contains('/');
+    if last.contains(':') && !is_domain {
+        return false;
+    }
+    let name = if is_domain { format!("{plain}/x") } else { plain.to_owned() };
+    name.parse::<coracle_model::ImageName>().is_ok()
+}
+
+// === impl CollectionConfig ===
+
+impl CollectionConfig {
+    fn combine(file: &File, origin: impl Fn(&str) -> String) -> Result<Self, ConfigError> {
+        const MAXIMUM: &str = "imageMaximumGCAge";
+        const LOW_FIELD: &str = "imageGCLowThresholdPercent";
+        let age = |field: &str, text: &Option<String>| match text.as_deref().map(duration) {
+            None => Ok(None),
+            Some(Ok(age)) => Ok(Some(age)),
+            Some(Err(message)) => Err(value(origin(field), text.as_deref().unwrap_or_default(), &message)),
+        };
+        let per_cent = |field: &str, given: Option<i64>, default: u8| match given {
+            None => Ok(default),
+            Some(number) => u8::try_from(number)
+                .ok()
+                .filter(|number| *number <= 100)
+                .ok_or_else(|| value(origin(field), number, "must be between 0 and 100, inclusive")),
+        };
+        let minimum_age = age("imageMinimumGCAge", &file.image_minimum_gc_age)?.unwrap_or(MINIMUM_AGE);
+        let maximum_age = age(MAXIMUM, &file.image_maximum_gc_age)?.filter(|age| !age.is_zero());
+        if let Some(maximum) = maximum_age.filter(|maximum| *maximum <= minimum_age) {
+            let message = format!("must be greater than imageMinimumGCAge, {}s", minimum_age.as_secs());
+            return Err(value(origin(MAXIMUM), format!("{}s", maximum.as_secs()), &message));
+        }
+        let high = per_cent("imageGCHighThresholdPercent", file.image_gc_high_threshold_percent, HIGH)?;
+        let low = per_cent(LOW_FIELD, file.image_gc_low_threshold_percent, LOW)?;
+        if low >= high {
+            let message = format!("must be less than imageGCHighThresholdPercent, {high}");
+            return Err(value(origin(LOW_FIELD), low, &message));
+        }
+        Ok(Self { minimum_age, maximum_age, high, low })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::load;
+    use super::*;
+
+    fn images(text: &str) -> Result<ImagesConfig, String> {
+        load(text, &Overrides::default()).map(|config| config.images)
+    }
+
+    #[test]
+    fn defaults() {
+        let images = images("rootDir: /a").unwrap();
+        assert_eq!(images.registry_config_dirs, REGISTRY_CONFIG_DIRS.map(PathBuf::from));
+        assert_eq!(images.archive_dir, PathBuf::from("/a/archives"));
+        assert_eq!(
+            (images.parallel_pulls, images.pull_rate),
+            (Some(PARALLEL), Some(PullRate { per_second: 5, burst: 10 }))
+        );
+        assert_eq!(images.verification, Verification::NotPreloaded);
+        assert_eq!(images.credential_providers, None);
+        let collection =
+            CollectionConfig { minimum_age: Duration::from_secs(120), maximum_age: None, high: 85, low: 80 };
+        assert_eq!(images.collection, collection);
+    }
+
+    #[test]
+    fn pulls_are_limited_as_the_kubelets() {
+        let parallel = |text: &str| images(text).unwrap().parallel_pulls.map(NonZeroUsize::get);
+        assert_eq!(parallel("serializeImagePulls: true"), Some(1));
+        assert_eq!(parallel("serializeImagePulls: false"), None);
+        assert_eq!(parallel("serializeImagePulls: false\nmaxParallelImagePulls: 7"), Some(7));
+        assert_eq!(parallel("maxParallelImagePulls: 7"), Some(7));
+        assert_eq!(images("registryPullQPS: 0").unwrap().pull_rate, None);
+        let rate = images("registryPullQPS: 1\nregistryBurst: 2").unwrap().pull_rate;
+        assert_eq!(rate, Some(PullRate { per_second: 1, burst: 2 }));
+    }
+
+    #[test]
+    fn whom_images_are_given_to() {
+        let of = |policy: &str| {
+            images(&format!("imagePullCredentialsVerificationPolicy: {policy}")).unwrap().verification
+        };
+        assert_eq!(of("NeverVerify"), Verification::Never);
+        assert_eq!(of("AlwaysVerify"), Verification::Always);
+        let listed = images(
+            "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n\
+             preloadedImagesVerificationAllowlist: [a.example:5000/*, docker.io/library/nginx, a.example/x/*]",
+        );
+        let expected = ["a.example:5000/*", "docker.io/library/nginx", "a.example/x/*"];
+        assert_eq!(
+            listed.unwrap().verification,
+            Verification::NotAllowlisted(expected.map(str::to_owned).into())
+        );
+    }
+
+    #[test]
+    fn providers_are_flags_as_the_kubelets() {
+        let flags = Overrides {
+            image_credential_provider_config: Some("/c".into()),
+            image_credential_provider_bin_dir: Some("/b".into()),
+            ..Overrides::default()
+        };
+        let expected = CredentialProviders { config: "/c".into(), bin_dir: "/b".into() };
+        assert_eq!(load("", &flags).unwrap().images.credential_providers, Some(expected));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for (text, expected) in [
+            ("registryConfigDirs: [x]", "registryConfigDirs: Invalid value: \"x\": must be an absolute path"),
+            ("imageArchiveDir: x", "imageArchiveDir: Invalid value: \"x\": must be an absolute path"),
+            (
+                "maxParallelImagePulls: 0",
+                "maxParallelImagePulls: Invalid value: \"0\": must be a positive number",
+            ),
+            (
+                "serializeImagePulls: true\nmaxParallelImagePulls: 2",
+                "maxParallelImagePulls: Invalid value: \"2\": cannot be larger than 1 unless serializeImagePulls",
+            ),
+            ("registryPullQPS: -1", "registryPullQPS: Invalid value: \"-1\": must not be a negative number"),
+            ("registryBurst: -1", "registryBurst: Invalid value: \"-1\": must not be a negative number"),
+            ("registryBurst: 0", "registryBurst: Invalid value: \"0\": must be positive where"),
+            ("imageMinimumGCAge: 1x", "imageMinimumGCAge: Invalid value: \"1x\": must be a duration"),
+            ("imageMaximumGCAge: -1h", "imageMaximumGCAge: Invalid value: \"-1h\": must be a duration"),
+            ("imageMaximumGCAge: 2m", "imageMaximumGCAge: Invalid value: \"120s\": must be greater than"),
+            (
+                "imageGCHighThresholdPercent: 101",
+                "Invalid value: \"101\": must be between 0 and 100, inclusive",
+            ),
+            ("imageGCLowThresholdPercent: 85", "Invalid value: \"85\": must be less than"),
+            ("imagePullCredentialsVerificationPolicy: No", "Invalid value: \"No\": must be NeverVerify, "),
+            ("preloadedImagesVerificationAllowlist: [a]", "can't be set if imagePullCredentialsVerification"),
+            (
+                "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n\
+                 preloadedImagesVerificationAllowlist: [nginx:1]",
+                "preloadedImagesVerificationAllowlist: Invalid value: \"nginx:1\": must be an image's name",
+            ),
+            ("imageCredentialProviderConfig: /c", "needs imageCredentialProviderBinDir"),
+            ("imageCredentialProviderBinDir: /c", "needs imageCredentialProviderConfig"),
+        ] {
+            let error = images(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?} gave {error:?}, not {expected:?}");
+        }
+    }
+}
