@@ -1,0 +1,139 @@
+//! Pulls, for all who want images.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_credentials::Found;
+use coracle_image::Store;
+use coracle_model::ImageName;
+use coracle_registry::Client;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::access::Access;
+use crate::error::PullError;
+use crate::flight::{Flights, Share, Told};
+use crate::layers::Layers;
+use crate::pull::{Parts, Pulled};
+use crate::turn::{Rate, Turns};
+use crate::{Progress, Stage};
+
+/// How long a pull may stand still, with the network silent too: containerd's `image_pull_progress_timeout`. How long a
+/// registry may keep silent is the client's, and less.
+const STALLED: Duration = Duration::from_secs(300);
+
+/// Pulls images into a store. Cloning is cheap.
+#[derive(Clone)]
+pub struct Puller(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    turns: Turns,
+    access: Option<Access>,
+    flights: Flights<Key, Told<Pulled, PullError>, Progress>,
+}
+
+/// What makes two pulls the same: what they are for, and what is shown.
+type Key = (ImageName, Vec<Found>);
+
+/// What pulls may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PullLimits {
+    /// How many run at once; `None` for as many as are asked for.
+    pub at_once: Option<NonZeroUsize>,
+    /// How often one begins; `None` for as often as is asked for.
+    pub rate: Option<Rate>,
+}
+
+/// A pull that somebody waits for. Dropping it gives it up, unless others wait for the same.
+pub struct Pull(Share<Told<Pulled, PullError>, Progress>);
+
+// === impl Puller ===
+
+impl Puller {
+    /// Pulls from the registries of `client` into `store`. Who may use what it pulls is put on record in `access`;
+    /// without one it is nobody's business, as with what is imported.
+    pub fn new(store: Store, client: Client, limits: PullLimits, access: Option<Access>) -> Self {
+        Self(Arc::new(Inner {
+            parts: Parts { store, client, layers: Arc::new(Layers::new()) },
+            turns: Turns::new(limits.at_once, limits.rate),
+            access,
+            flights: Flights::new(),
+        }))
+    }
+
+    /// Pulls an image, with the first of these credentials that the registry does not refuse. Where the same is under
+    /// way, it is waited for that. Must be called in a tokio runtime.
+    pub fn pull(&self, name: &ImageName, credentials: Vec<Found>) -> Pull {
+        let inner = Arc::clone(&self.0);
+        let (name, shown) = (name.clone(), credentials.clone());
+        let key = (name.clone(), credentials);
+        let begin = |progress| async move { inner.run(&name, &shown, &progress).await.map_err(Arc::new) };
+        Pull(self.0.flights.join(key, begin, |problem| Err(Arc::new(PullError::Ended(problem)))))
+    }
+}
+
+impl Inner {
+    async fn run(
+        &self,
+        name: &ImageName,
+        credentials: &[Found],
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Pulled, PullError> {
+        let asked = Instant::now();
+        let _turn = self.turns.take().await;
+        progress.send_modify(|progress| progress.waited = asked.elapsed());
+        let record = match &self.access {
+            Some(access) => Some(access.begin(name).await?),
+            None => None,
+        };
+        let pulled = tokio::select! {
+            pulled = self.parts.pull(name, credentials, progress) => pulled,
+            () = stalled(progress.subscribe()) => {
+                Err(PullError::Stalled { name: name.clone(), wait: STALLED })
+            }
+        };
+        match (record, &pulled) {
+            // What cannot be put on record is asked of the registry again by the next pod, and this one may have it.
+            (Some(record), Ok(pulled)) => {
+                if let Err(error) = record.pulled(pulled.image.id, &pulled.with).await {
+                    tracing::warn!(image = %name, %error, "who may use the image is not on record");
+                }
+            }
+            (Some(record), Err(_)) => record.failed().await,
+            (None, _) => {}
+        }
+        pulled
+    }
+}
+
+/// Waits until nothing has moved for too long. What is brought to the disk takes as long as the disk does.
+async fn stalled(mut progress: watch::Receiver<Progress>) {
+    loop {
+        match timeout(STALLED, progress.changed()).await {
+            Ok(Ok(())) => {}
+            // Whoever tells has gone, and the pull with it.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) if progress.borrow().stage == Stage::Committing => {}
+            Err(_) => return,
+        }
+    }
+}
+
+// === impl Pull ===
+
+impl Pull {
+    /// How far it is.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.0.progress()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// [`PullError`]; all who wait for the same pull are told the same.
+    pub async fn ended(self) -> Result<Pulled, Arc<PullError>> {
+        self.0.ended().await
+    }
+}

@@ -1,0 +1,140 @@
+//! How many pulls run at once, and how often one begins.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+/// `registryPullQPS` and `registryBurst`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many pulls begin in a second; at least one.
+    pub per_second: u32,
+    /// How many may begin at once after a while without any; at least one.
+    pub burst: u32,
+}
+
+/// What pulls wait for before they begin. First come, first served.
+pub(crate) struct Turns {
+    at_once: Option<Arc<Semaphore>>,
+    rate: Option<Bucket>,
+}
+
+/// A pull's turn, as long as it is held.
+pub(crate) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+struct Bucket {
+    /// Between two pulls.
+    interval: Duration,
+    /// How much of that may be had in advance.
+    ahead: Duration,
+    /// When the bucket is full again.
+    full_at: Mutex<Instant>,
+}
+
+// === impl Turns ===
+
+impl Turns {
+    pub(crate) fn new(at_once: Option<NonZeroUsize>, rate: Option<Rate>) -> Self {
+        let at_once = at_once.map(|count| count.get().min(Semaphore::MAX_PERMITS));
+        Self {
+            at_once: at_once.map(|count| Arc::new(Semaphore::new(count))),
+            rate: rate.map(|rate| {
+                let interval = Duration::from_secs(1) / rate.per_second.max(1);
+                let ahead = interval.saturating_mul(rate.burst.max(1) - 1);
+                Bucket { interval, ahead, full_at: Mutex::new(Instant::now()) }
+            }),
+        }
+    }
+
+    /// Waits for a turn.
+    pub(crate) async fn take(&self) -> Turn {
+        let permit = match &self.at_once {
+            // It is never closed.
+            Some(at_once) => Arc::clone(at_once).acquire_owned().await.ok(),
+            None => None,
+        };
+        if let Some(bucket) = &self.rate {
+            bucket.take().await;
+        }
+        Turn { _permit: permit }
+    }
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    async fn take(&self) {
+        // Held while waiting: those behind wait for it. What is given up in between has taken nothing.
+        let mut full_at = self.full_at.lock().await;
+        if let Some(due) = full_at.checked_sub(self.ahead) {
+            sleep_until(due).await;
+        }
+        *full_at = (*full_at).max(Instant::now()) + self.interval;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    async fn begin_all(turns: &Arc<Turns>, count: usize, takes: Duration) -> Vec<Duration> {
+        let from = Instant::now();
+        let mut tasks = Vec::new();
+        for _ in 0..count {
+            let turns = Arc::clone(turns);
+            tasks.push(tokio::spawn(async move {
+                let turn = turns.take().await;
+                let began = from.elapsed();
+                sleep(takes).await;
+                drop(turn);
+                began
+            }));
+        }
+        let mut began = Vec::new();
+        for task in tasks {
+            began.push(task.await.unwrap());
+        }
+        began.sort();
+        began
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_at_once_in_the_order_they_came() {
+        let turns = Arc::new(Turns::new(NonZeroUsize::new(2), None));
+        let began = begin_all(&turns, 5, Duration::from_secs(10)).await;
+        assert_eq!(began.iter().map(Duration::as_secs).collect::<Vec<_>>(), [0, 0, 10, 10, 20]);
+        let turns = Arc::new(Turns::new(None, None));
+        assert_eq!(begin_all(&turns, 100, Duration::from_secs(10)).await[99], Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_in_a_second_and_a_burst_before() {
+        let turns = Arc::new(Turns::new(None, Some(Rate { per_second: 2, burst: 3 })));
+        let began = begin_all(&turns, 5, Duration::ZERO).await;
+        let ms = |began: Vec<Duration>| -> Vec<u128> {
+            // The clock of tests has a resolution of a millisecond.
+            began.iter().map(|at| at.as_millis() / 10 * 10).collect()
+        };
+        assert_eq!(ms(began), [0, 0, 0, 500, 1000]);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(ms(begin_all(&turns, 4, Duration::ZERO).await), [0, 0, 0, 500]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_has_taken_nothing() {
+        let turns = Arc::new(Turns::new(NonZeroUsize::new(1), Some(Rate { per_second: 1, burst: 1 })));
+        let turn = turns.take().await;
+        assert!(timeout(Duration::from_secs(5), turns.take()).await.is_err());
+        drop(turn);
+        let from = Instant::now();
+        timeout(Duration::from_secs(5), turns.take()).await.unwrap();
+        assert!(from.elapsed() < Duration::from_secs(1));
+    }
+}
