@@ -4,6 +4,7 @@ mod agent;
 mod check;
 mod cli;
 mod config;
+mod registry;
 mod run;
 mod words;
 

@@ -4,6 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_pull::access::VerificationPolicy;
+use coracle_pull::{PullLimits, Rate};
+
 use super::shutdown::duration;
 use super::{ConfigError, File, Overrides, directory, value};
 
@@ -29,21 +32,12 @@ pub(crate) struct ImagesConfig {
     pub(crate) credential_providers: Option<CredentialProviders>,
     /// Archives in it are imported when the agent starts, and pinned.
     pub(crate) archive_dir: PathBuf,
-    /// How many images are pulled at once; `None` for as many as are asked for.
-    pub(crate) parallel_pulls: Option<NonZeroUsize>,
-    /// How many pulls begin in a second, and how many may at once after a while of none; `None` for no limit.
-    pub(crate) pull_rate: Option<PullRate>,
+    /// How many images are pulled at once, and how often a pull begins.
+    pub(crate) pulls: PullLimits,
     /// Whom an image is given to that is there already.
-    pub(crate) verification: Verification,
+    pub(crate) verification: VerificationPolicy,
     /// When images go.
     pub(crate) collection: CollectionConfig,
-}
-
-/// `registryPullQPS` and `registryBurst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PullRate {
-    pub(crate) per_second: u32,
-    pub(crate) burst: u32,
 }
 
 /// The kubelet's `--image-credential-provider-config` and `--image-credential-provider-bin-dir`.
@@ -52,19 +46,6 @@ pub(crate) struct CredentialProviders {
     /// A `CredentialProviderConfig`, or a directory of them.
     pub(crate) config: PathBuf,
     pub(crate) bin_dir: PathBuf,
-}
-
-/// `imagePullCredentialsVerificationPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verification {
-    /// Every pod may use every image.
-    Never,
-    /// What came by no pull of the node may be used by every pod.
-    NotPreloaded,
-    /// What came by no pull of the node and is named here may be used by every pod.
-    NotAllowlisted(Vec<String>),
-    /// No pod may use an image without showing that it could pull it.
-    Always,
 }
 
 /// When images go.
@@ -109,12 +90,10 @@ impl ImagesConfig {
                 origin("imageArchiveDir"),
                 default_archive_dir,
             )?,
-            parallel_pulls: parallel_pulls(
-                file.serialize_image_pulls,
-                file.max_parallel_image_pulls,
-                &origin,
-            )?,
-            pull_rate: pull_rate(file.registry_pull_qps, file.registry_burst, &origin)?,
+            pulls: PullLimits {
+                at_once: at_once(file.serialize_image_pulls, file.max_parallel_image_pulls, &origin)?,
+                rate: rate(file.registry_pull_qps, file.registry_burst, &origin)?,
+            },
             verification: verification(
                 file.image_pull_credentials_verification_policy.as_deref(),
                 file.preloaded_images_verification_allowlist.take(),
@@ -157,7 +136,7 @@ fn credential_providers(
     }
 }
 
-fn parallel_pulls(
+fn at_once(
     serialize: Option<bool>,
     most: Option<i64>,
     origin: impl Fn(&str) -> String,
@@ -182,18 +161,18 @@ fn parallel_pulls(
     }
 }
 
-fn pull_rate(
+fn rate(
     qps: Option<i64>,
     burst: Option<i64>,
     origin: impl Fn(&str) -> String,
-) -> Result<Option<PullRate>, ConfigError> {
+) -> Result<Option<Rate>, ConfigError> {
     let number = |field: &str, given: Option<i64>, default: u32| match given {
         None => Ok(default),
         Some(number) => u32::try_from(number).map_err(|_| {
             value(origin(field), number, "must not be a negative number, nor larger than 4294967295")
         }),
     };
-    let rate = PullRate {
+    let rate = Rate {
         per_second: number("registryPullQPS", qps, QPS)?,
         burst: number("registryBurst", burst, BURST)?,
     };
@@ -208,7 +187,7 @@ fn verification(
     policy: Option<&str>,
     allowlist: Option<Vec<String>>,
     origin: impl Fn(&str) -> String,
-) -> Result<Verification, ConfigError> {
+) -> Result<VerificationPolicy, ConfigError> {
     const POLICY: &str = "imagePullCredentialsVerificationPolicy";
     const ALLOWLIST: &str = "preloadedImagesVerificationAllowlist";
     const ALLOWLISTED: &str = "NeverVerifyAllowlistedImages";
@@ -219,17 +198,17 @@ fn verification(
         return Err(value(origin(ALLOWLIST), list.join(", "), &message));
     }
     Ok(match policy {
-        "NeverVerify" => Verification::Never,
-        "NeverVerifyPreloadedImages" => Verification::NotPreloaded,
+        "NeverVerify" => VerificationPolicy::NeverVerify,
+        "NeverVerifyPreloadedImages" => VerificationPolicy::NeverVerifyPreloadedImages,
         ALLOWLISTED => {
             if let Some(pattern) = list.iter().find(|pattern| !is_image_pattern(pattern)) {
                 let message = "must be an image's name without tag and digest, or the beginning of names, such as \
                                registry.example.com/team/*";
                 return Err(value(origin(ALLOWLIST), pattern, message));
             }
-            Verification::NotAllowlisted(list)
+            VerificationPolicy::NeverVerifyAllowlistedImages(list)
         }
-        "AlwaysVerify" => Verification::Always,
+        "AlwaysVerify" => VerificationPolicy::AlwaysVerify,
         other => {
             let message = "must be NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages or \
                            AlwaysVerify";
@@ -303,10 +282,10 @@ mod tests {
         assert_eq!(images.registry_config_dirs, REGISTRY_CONFIG_DIRS.map(PathBuf::from));
         assert_eq!(images.archive_dir, PathBuf::from("/a/archives"));
         assert_eq!(
-            (images.parallel_pulls, images.pull_rate),
-            (Some(PARALLEL), Some(PullRate { per_second: 5, burst: 10 }))
+            (images.pulls.at_once, images.pulls.rate),
+            (Some(PARALLEL), Some(Rate { per_second: 5, burst: 10 }))
         );
-        assert_eq!(images.verification, Verification::NotPreloaded);
+        assert_eq!(images.verification, VerificationPolicy::NeverVerifyPreloadedImages);
         assert_eq!(images.credential_providers, None);
         let collection =
             CollectionConfig { minimum_age: Duration::from_secs(120), maximum_age: None, high: 85, low: 80 };
@@ -315,14 +294,14 @@ mod tests {
 
     #[test]
     fn pulls_are_limited_as_the_kubelets() {
-        let parallel = |text: &str| images(text).unwrap().parallel_pulls.map(NonZeroUsize::get);
+        let parallel = |text: &str| images(text).unwrap().pulls.at_once.map(NonZeroUsize::get);
         assert_eq!(parallel("serializeImagePulls: true"), Some(1));
         assert_eq!(parallel("serializeImagePulls: false"), None);
         assert_eq!(parallel("serializeImagePulls: false\nmaxParallelImagePulls: 7"), Some(7));
         assert_eq!(parallel("maxParallelImagePulls: 7"), Some(7));
-        assert_eq!(images("registryPullQPS: 0").unwrap().pull_rate, None);
-        let rate = images("registryPullQPS: 1\nregistryBurst: 2").unwrap().pull_rate;
-        assert_eq!(rate, Some(PullRate { per_second: 1, burst: 2 }));
+        assert_eq!(images("registryPullQPS: 0").unwrap().pulls.rate, None);
+        let rate = images("registryPullQPS: 1\nregistryBurst: 2").unwrap().pulls.rate;
+        assert_eq!(rate, Some(Rate { per_second: 1, burst: 2 }));
     }
 
     #[test]
@@ -330,8 +309,8 @@ mod tests {
         let of = |policy: &str| {
             images(&format!("imagePullCredentialsVerificationPolicy: {policy}")).unwrap().verification
         };
-        assert_eq!(of("NeverVerify"), Verification::Never);
-        assert_eq!(of("AlwaysVerify"), Verification::Always);
+        assert_eq!(of("NeverVerify"), VerificationPolicy::NeverVerify);
+        assert_eq!(of("AlwaysVerify"), VerificationPolicy::AlwaysVerify);
         let listed = images(
             "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n\
              preloadedImagesVerificationAllowlist: [a.example:5000/*, docker.io/library/nginx, a.example/x/*]",
@@ -339,7 +318,7 @@ mod tests {
         let expected = ["a.example:5000/*", "docker.io/library/nginx", "a.example/x/*"];
         assert_eq!(
             listed.unwrap().verification,
-            Verification::NotAllowlisted(expected.map(str::to_owned).into())
+            VerificationPolicy::NeverVerifyAllowlistedImages(expected.map(str::to_owned).into())
         );
     }
 

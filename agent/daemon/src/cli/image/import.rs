@@ -1,0 +1,90 @@
+//! `coracle image import`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use coracle_image::{ImageName, ImportOptions, RootfsConfig, Store};
+
+use super::short;
+
+/// Import an image from a file or directory
+///
+/// PATH is an OCI image layout (directory or tar), a `docker save` archive, or a plain root file system
+/// (directory or tar). Archives may be compressed with gzip or zstd.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  docker save nginx:1.27 | gzip > nginx.tar.gz
+  coracle image import nginx.tar.gz
+  coracle image import layout/ --name localhost/web:1
+  coracle image import rootfs/ --name localhost/shell:1 --cmd sh --cmd -l --env PATH=/bin --user 1000")]
+pub(super) struct Import {
+    /// File or directory
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// The image's name, as pods use it; an archive that names its images needs none
+    #[arg(long, value_name = "NAME")]
+    name: Option<ImageName>,
+    /// A word of the program to run; repeat it for its arguments (root file systems only)
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    entrypoint: Vec<String>,
+    /// A word of the default arguments, or of the program without --entrypoint; repeatable
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    cmd: Vec<String>,
+    /// A variable of the program's environment; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<String>,
+    /// The user to run as: name or number, with an optional :group
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// The directory to run in
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<String>,
+}
+
+// === impl Import ===
+
+impl Import {
+    pub(super) fn execute(self, store: &Store) -> anyhow::Result<ExitCode> {
+        let options = ImportOptions {
+            name: self.name,
+            config: RootfsConfig {
+                entrypoint: self.entrypoint,
+                cmd: self.cmd,
+                env: self.env,
+                user: self.user,
+                working_dir: self.workdir,
+            },
+            ..ImportOptions::default()
+        };
+        let mut out = io::stdout();
+        for image in store.import(&self.path, &options)? {
+            for name in &image.names {
+                writeln!(out, "imported {} ({})", name.familiar(), short(&image.id))?;
+            }
+            if image.names.is_empty() {
+                writeln!(out, "imported {}", short(&image.id))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("must be NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_has_a_name() {
+        assert_eq!(variable("A=b=c").unwrap(), "A=b=c");
+        assert!(variable("A").is_err() && variable("=b").is_err());
+    }
+}
