@@ -19,6 +19,7 @@ pub mod network;
 pub mod node;
 pub mod processes;
 pub mod random;
+pub mod registry;
 pub mod rust_source;
 pub mod spdx;
 pub mod wait;
