@@ -166,6 +166,25 @@ pub enum ImageError {
         /// Who uses it.
         user: String,
     },
+    /// A layer is not what was unpacked.
+    #[error("layer {layer} in {path} is damaged: {problem}; remove its images and pull or import them again")]
+    Damaged {
+        /// Its DiffID.
+        layer: Digest,
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What takes an export failed.
+    #[error("cannot write the export: {0}")]
+    Output(io::Error),
+    /// An export would mix with what is there.
+    #[error("{path} is not empty; give a directory that is empty or not there yet")]
+    OutputExists {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The image is to stay.
     #[error("image {image} is {}; take the pin away first", list_pins(pins))]
     Pinned {

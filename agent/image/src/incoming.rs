@@ -22,8 +22,8 @@ use crate::store::{Layer, Temporary};
 use crate::unpack::{Fault, Limits, Lowers, unpack_stream};
 use crate::{Digest, ImageDocument, ImageError, Store};
 
-use held::{Acquired, HeldLayer};
-pub(crate) use held::{may_be_taken_up, open_locked};
+use held::Acquired;
+pub(crate) use held::{HeldLayer, may_be_taken_up, open_locked};
 pub(crate) use make::{LayerFailure, write_layer};
 
 /// overlayfs stacks this many lower directories (`OVL_MAX_STACK`).
@@ -207,8 +207,8 @@ impl Incoming {
             Acquired::Have(held) => held,
             Acquired::Ours(making) => {
                 let lower = |above| self.lower(index, above);
-                making.make(name, self.limits, Lowers::new(index, &lower), layer.diff_id, |writer, max| {
-                    let streamed = unpack_stream(open()?, blob.map(|(_, size)| size), max, writer)?;
+                making.make(name, self.limits, Lowers::new(index, &lower), layer.diff_id, |sink| {
+                    let streamed = unpack_stream(open()?, blob.map(|(_, size)| size), sink)?;
                     if let Some((expected, _)) = blob
                         && expected != streamed.blob
                     {

@@ -5,6 +5,7 @@
 mod archive;
 mod config;
 mod error;
+mod export;
 mod import;
 mod incoming;
 mod snapshot;
@@ -17,6 +18,7 @@ pub use coracle_model::{Digest, ImageName, InvalidDigest, InvalidImageName};
 pub use archive::{Archive, ArchiveEntry, ArchiveKind};
 pub use config::{EffectiveProcess, EnvEntry, ImageConfig, ImageDocument, RootFs, effective_process};
 pub use error::ImageError;
+pub use export::{Compression, Exported};
 pub use import::{ImportOptions, Imported, RootfsConfig};
 pub use incoming::{Incoming, IncomingLayer};
 pub use snapshot::Access;

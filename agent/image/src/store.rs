@@ -5,6 +5,8 @@
 //! lock                        flock: shared to take a lease, exclusive to add or remove records
 //! blobs/sha256/<digest>       image configurations and manifests, as they came
 //! layers/<chain>/diff/        an unpacked layer, usable as an overlayfs lower directory
+//! layers/<chain>/split        what else its archive holds
+//! layers/<chain>/lost/        content of files that the layer itself replaces; mostly there is none
 //! layers/<chain>/layer.json   its DiffID and size
 //! layers/<chain>/usage        bytes of disk, once somebody asked
 //! images/<digest>.json        an image: its layers, when it came, who pinned it; the time of the file: when it was last used

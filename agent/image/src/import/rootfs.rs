@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{ImportOptions, Imported, RootfsConfig, architecture};
 use crate::incoming::{Incoming, LayerFailure, write_layer};
 use crate::store::open_directory;
-use crate::unpack::{LayerWriter, Lowers, copy_directory, unpack_stream};
+use crate::unpack::{Lowers, Sink, copy_directory, unpack_stream};
 use crate::{Digest, ImageConfig, ImageDocument, ImageError, ImageName, RootFs, Store};
 
 pub(crate) fn import_directory(
@@ -16,9 +16,9 @@ pub(crate) fn import_directory(
     path: &Path,
     options: &ImportOptions,
 ) -> Result<Imported, ImageError> {
-    import(store, path, options, |skip, writer, _| {
+    import(store, path, options, |skip, sink| {
         let source: OwnedFd = open_directory(path)?;
-        copy_directory(source, skip, writer).map_err(LayerFailure::from)
+        copy_directory(source, skip, sink).map_err(LayerFailure::from)
     })
 }
 
@@ -27,9 +27,9 @@ pub(crate) fn import_tar(
     path: &Path,
     options: &ImportOptions,
 ) -> Result<Imported, ImageError> {
-    import(store, path, options, |_, writer, max_archive| {
+    import(store, path, options, |_, sink| {
         let file = File::open(path).map_err(ImageError::source("open", path))?;
-        let streamed = unpack_stream(file, None, max_archive, writer)?;
+        let streamed = unpack_stream(file, None, sink)?;
         Ok((streamed.diff_id, streamed.archive_size))
     })
 }
@@ -38,7 +38,7 @@ fn import(
     store: &Store,
     path: &Path,
     options: &ImportOptions,
-    unpack: impl FnOnce((u64, u64), LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
+    unpack: impl FnOnce((u64, u64), Sink<'_>) -> Result<(Digest, u64), LayerFailure>,
 ) -> Result<Imported, ImageError> {
     let name = options
         .name
@@ -52,9 +52,7 @@ fn import(
     let work = store.temporary()?;
     let layer = path.display().to_string();
     let (diff_id, size) =
-        write_layer(&work.path, &layer, options.limits, Lowers::none(), |writer, max_archive| {
-            unpack(skip, writer, max_archive)
-        })?;
+        write_layer(&work.path, &layer, options.limits, Lowers::none(), |sink| unpack(skip, sink))?;
     let document = ImageDocument {
         architecture: architecture().to_owned(),
         os: "linux".to_owned(),

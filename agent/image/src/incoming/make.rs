@@ -11,7 +11,7 @@ use rustix::fs::syncfs;
 use super::held::{Finished, HeldLayer, remove};
 use super::{Incoming, Slot};
 use crate::store::{Layer, boot_id, open_directory};
-use crate::unpack::{Budget, Fault, LayerWriter, Limits, Lowers};
+use crate::unpack::{Budget, Fault, LayerWriter, Limits, Lowers, Sink, SplitWriter};
 use crate::{Digest, ImageError, Store};
 
 /// Layers from this size on are flushed while others come, and so survive a loss of power. Smaller ones are quicker made
@@ -27,15 +27,14 @@ pub(crate) struct Making {
 }
 
 impl Making {
-    /// Makes the layer. `unpack` is given a writer and the most bytes the archive may have, and answers with the DiffID
-    /// and the archive's size. Nothing is left of one that fails.
+    /// Makes the layer. `unpack` answers with the DiffID and the archive's size. Nothing is left of one that fails.
     pub(super) fn make(
         self,
         name: &str,
         limits: Limits,
         lowers: Lowers<'_>,
         expected: Digest,
-        unpack: impl FnOnce(LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
+        unpack: impl FnOnce(Sink<'_>) -> Result<(Digest, u64), LayerFailure>,
     ) -> Result<HeldLayer, ImageError> {
         let made = (|| {
             let (found, size) = write_layer(&self.path, name, limits, lowers, unpack)?;
@@ -97,7 +96,7 @@ pub(crate) fn write_layer(
     name: &str,
     limits: Limits,
     lowers: Lowers<'_>,
-    unpack: impl FnOnce(LayerWriter<'_>, u64) -> Result<(Digest, u64), LayerFailure>,
+    unpack: impl FnOnce(Sink<'_>) -> Result<(Digest, u64), LayerFailure>,
 ) -> Result<(Digest, u64), ImageError> {
     let diff = path.join("diff");
     // An archive without an entry for its root gives it the usual mode.
@@ -113,8 +112,10 @@ pub(crate) fn write_layer(
     let disk = open_directory(path)?;
     let budget = Budget::new(disk.as_fd(), limits);
     let max_archive = budget.max_archive().map_err(|fault| fail(fault.into()))?;
-    let writer = LayerWriter::new(open_directory(&diff)?, lowers, budget);
-    unpack(writer, max_archive).map_err(fail)
+    let writer = LayerWriter::new(open_directory(&diff)?, disk.as_fd(), lowers, budget);
+    let split = SplitWriter::create(disk.as_fd(), Budget::new(disk.as_fd(), limits));
+    let split = split.map_err(|fault| fail(fault.into()))?;
+    unpack(Sink { writer, split, max_archive }).map_err(fail)
 }
 
 /// One flush for however many files.

@@ -6,7 +6,7 @@ use super::{Layer, Store, read_record};
 use crate::{Digest, ImageError};
 
 impl Store {
-    /// Checks that every name, image and layer is whole; what is wrong, for people.
+    /// Checks that all is there that names, images and layers need, without reading layers; what is wrong, for people.
     ///
     /// # Errors
     ///

@@ -12,11 +12,17 @@ use super::entry::{Entry, Fault, Xattrs};
 
 /// Owner, mode, extended attributes and time, in the order that keeps them: a change of owner takes
 /// away setuid bits and file capabilities.
-pub(super) fn dress(file: &OwnedFd, entry: &Entry) -> Result<(), Fault> {
+/// `stat` is what it has: what is right already is left alone.
+pub(super) fn dress(file: &OwnedFd, stat: &Stat, entry: &Entry) -> Result<(), Fault> {
     let failed = |step| Fault::write::<Errno>(step, &entry.path);
-    fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-        .map_err(failed("set the owner of"))?;
-    fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
+    let is_owned = (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid);
+    if !is_owned {
+        fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+            .map_err(failed("set the owner of"))?;
+    }
+    if !is_owned || stat.st_mode & 0o7777 != entry.mode {
+        fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
+    }
     for (name, value) in &entry.xattrs {
         match policy(name) {
             Policy::Keep => match fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {

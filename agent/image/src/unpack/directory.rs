@@ -16,7 +16,9 @@ use rustix::io::{Errno, pread};
 
 use super::attributes::read_xattrs;
 use super::entry::{Entry, Fault, FileData, Kind};
-use super::layer::LayerWriter;
+use super::layer::Written;
+use super::split::SplitWriter;
+use super::stream::Sink;
 use coracle_model::{Digest, Hasher};
 
 const BUFFER: usize = 256 << 10;
@@ -26,11 +28,12 @@ const BUFFER: usize = 256 << 10;
 pub(crate) fn copy_directory(
     source: OwnedFd,
     skip: (u64, u64),
-    mut writer: LayerWriter<'_>,
+    sink: Sink<'_>,
 ) -> Result<(Digest, u64), Fault> {
+    let Sink { mut writer, split, .. } = sink;
     let failed = |path: &[u8]| Fault::write::<Errno>("read", path);
     let device = fstat(&source).map_err(failed(b"."))?.st_dev;
-    let mut archive = CanonicalTar::default();
+    let mut archive = CanonicalTar { hasher: Hasher::default(), length: 0, split };
     let mut seen = HashMap::<u64, Vec<u8>>::new();
 
     let root = describe(&source, b"./".to_vec(), Kind::Directory).map_err(failed(b"."))?;
@@ -81,8 +84,9 @@ pub(crate) fn copy_directory(
                 let entry = describe(&file, path.clone(), Kind::File(data.clone())).map_err(failed(&path))?;
                 archive.header(&entry);
                 let mut input = FileReader::new(&file, data, &mut archive);
-                writer.apply(&entry, &mut input)?;
-                input.finish();
+                let written = writer.apply(&entry, &mut input)?;
+                input.finish(written);
+                archive.split.check()?;
                 continue;
             }
             FileType::Symlink => {
@@ -101,7 +105,7 @@ pub(crate) fn copy_directory(
         writer.apply(&entry, &mut io::empty())?;
     }
     writer.finish()?;
-    Ok(archive.finish())
+    archive.finish()
 }
 
 fn list(directory: &OwnedFd) -> Result<std::vec::IntoIter<Vec<u8>>, Errno> {
@@ -158,9 +162,9 @@ fn segments(file: &OwnedFd, stat: &Stat) -> Result<FileData, Errno> {
 }
 
 /// A file's segments one after another, hashed with its holes as the zeros they stand for.
-struct FileReader<'a> {
+struct FileReader<'a, 'b> {
     file: &'a OwnedFd,
-    archive: &'a mut CanonicalTar,
+    archive: &'a mut CanonicalTar<'b>,
     size: u64,
     segments: std::vec::IntoIter<(u64, u64)>,
     /// The segment being read: where, and how much is left.
@@ -171,8 +175,8 @@ struct FileReader<'a> {
     at: usize,
 }
 
-impl<'a> FileReader<'a> {
-    fn new(file: &'a OwnedFd, data: FileData, archive: &'a mut CanonicalTar) -> Self {
+impl<'a, 'b> FileReader<'a, 'b> {
+    fn new(file: &'a OwnedFd, data: FileData, archive: &'a mut CanonicalTar<'b>) -> Self {
         let segments = data.segments.into_iter();
         Self {
             file,
@@ -187,13 +191,19 @@ impl<'a> FileReader<'a> {
         }
     }
 
-    fn finish(self) {
-        self.archive.zeros(self.size - self.hashed);
+    /// A file's data is what it has from end to end: the archive has its holes as zeros.
+    fn finish(self, written: Option<Written>) {
+        self.archive.hash_zeros(self.size - self.hashed);
+        match written {
+            Some(written) => self.archive.split.file(&written.path, written.inode, &[(0, self.size)]),
+            // Nothing but a hole.
+            None => self.archive.split.zeros(self.size),
+        }
         self.archive.pad();
     }
 }
 
-impl BufRead for FileReader<'_> {
+impl BufRead for FileReader<'_, '_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.buffer.len() {
             self.at = 0;
@@ -203,14 +213,14 @@ impl BufRead for FileReader<'_> {
                     return Ok(&[]);
                 };
                 (self.offset, self.left) = (offset, length);
-                self.archive.zeros(offset - self.hashed);
+                self.archive.hash_zeros(offset - self.hashed);
                 self.hashed = offset;
             }
             let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(BUFFER);
             self.buffer.resize(most, 0);
             let count = pread(self.file, &mut self.buffer[..], self.offset)?;
             self.buffer.truncate(count);
-            self.archive.data(&self.buffer);
+            self.archive.hash(&self.buffer);
             self.offset += count as u64;
             self.hashed += count as u64;
             self.left -= count as u64;
@@ -223,7 +233,7 @@ impl BufRead for FileReader<'_> {
     }
 }
 
-impl Read for FileReader<'_> {
+impl Read for FileReader<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let count = available.len().min(out.len());
@@ -235,15 +245,15 @@ impl Read for FileReader<'_> {
 
 /// The digest of a PAX archive that is never written: a header block, preceded by PAX records for what
 /// it cannot hold, then the data.
-#[derive(Default)]
-struct CanonicalTar {
+struct CanonicalTar<'a> {
     hasher: Hasher,
     length: u64,
+    split: SplitWriter<'a>,
 }
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-impl CanonicalTar {
+impl CanonicalTar<'_> {
     fn header(&mut self, entry: &Entry) {
         let mut records = Vec::new();
         if entry.path.len() > 100 || !entry.path.is_ascii() {
@@ -324,25 +334,37 @@ impl CanonicalTar {
     }
 
     fn data(&mut self, bytes: &[u8]) {
+        self.hash(bytes);
+        self.split.literal(bytes);
+    }
+
+    /// What the files have.
+    fn hash(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
     }
 
-    fn zeros(&mut self, mut count: u64) {
+    fn hash_zeros(&mut self, mut count: u64) {
         while count > 0 {
             let step = count.min(ZEROS.len() as u64);
-            self.data(&ZEROS[..step as usize]);
+            self.hash(&ZEROS[..step as usize]);
             count -= step;
         }
+    }
+
+    fn zeros(&mut self, count: u64) {
+        self.hash_zeros(count);
+        self.split.zeros(count);
     }
 
     fn pad(&mut self) {
         self.zeros(self.length.next_multiple_of(512) - self.length);
     }
 
-    fn finish(mut self) -> (Digest, u64) {
+    fn finish(mut self) -> Result<(Digest, u64), Fault> {
         self.zeros(1024);
-        (self.hasher.finish(), self.length)
+        self.split.finish()?;
+        Ok((self.hasher.finish(), self.length))
     }
 }
 

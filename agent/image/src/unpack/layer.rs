@@ -8,17 +8,17 @@ use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use coracle_linux::remove_tree;
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fsetxattr, ftruncate, linkat, makedev, mkdirat, mknodat, openat, openat2, readlinkat, statat,
-    symlinkat, unlinkat, utimensat,
+    fchmod, fsetxattr, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat, openat2, readlinkat,
+    statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, pwrite};
 
 use super::attributes::{copy_attributes, copy_owner, dress, times};
 use super::budget::Budget;
 use super::entry::{Entry, Fault, FileData, Kind};
+use super::lost::Lost;
 use super::lower::{Below, Lowers, OPAQUE, is_opaque, is_whiteout, open_directory};
 
 /// Memory for directories whose times are still to be set. Beyond it they are set early, and a later
@@ -40,11 +40,19 @@ pub(crate) struct LayerWriter<'a> {
     deferred: Vec<(Vec<u8>, Timestamps)>,
     deferred_bytes: usize,
     root_is_opaque: bool,
+    lost: Lost<'a>,
+}
+
+/// A file's content was written.
+pub(crate) struct Written {
+    /// Where, from the layer's root.
+    pub(crate) path: Vec<u8>,
+    pub(crate) inode: u64,
 }
 
 impl<'a> LayerWriter<'a> {
-    /// `root` is the layer's own, empty directory; `lowers` are the layers below, from the top.
-    pub(crate) fn new(root: OwnedFd, lowers: Lowers<'a>, budget: Budget<'a>) -> Self {
+    /// `root` is the layer's own, empty directory, in the directory `layer`; `lowers` are the layers below, from the top.
+    pub(crate) fn new(root: OwnedFd, layer: BorrowedFd<'a>, lowers: Lowers<'a>, budget: Budget<'a>) -> Self {
         Self {
             root,
             lowers,
@@ -53,11 +61,12 @@ impl<'a> LayerWriter<'a> {
             deferred: Vec::new(),
             deferred_bytes: 0,
             root_is_opaque: false,
+            lost: Lost::new(layer),
         }
     }
 
-    /// Writes one entry; `data` gives a file's bytes.
-    pub(crate) fn apply(&mut self, entry: &Entry, data: &mut dyn BufRead) -> Result<(), Fault> {
+    /// Writes one entry; `data` gives a file's bytes. Answers with a file whose bytes were taken.
+    pub(crate) fn apply(&mut self, entry: &Entry, data: &mut dyn BufRead) -> Result<Option<Written>, Fault> {
         self.budget.entry()?;
         if entry.path.len() > MAX_PATH || entry.path.contains(&0) {
             return Err(Fault::malformed(&entry.path, "has a name that no file can have"));
@@ -68,15 +77,19 @@ impl<'a> LayerWriter<'a> {
                 return Err(Fault::malformed(&entry.path, "would replace the layer's root"));
             }
             let root = self.root.try_clone().map_err(Fault::write("open", b"/"))?;
-            return self.dress_directory(&root, entry, b"");
+            return self.dress_directory(&root, entry, b"").map(|()| None);
         };
         let parent_path = parents.join(&b'/');
         let parent = self.parent(&parent_path, &entry.path)?;
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            return self.whiteout(&parent, parents.is_empty(), name, hidden, &entry.path);
+            return self.whiteout(&parent, parents.is_empty(), name, hidden, &entry.path).map(|()| None);
         }
         match &entry.kind {
-            Kind::File(file) => self.file(&parent, name, entry, file, data),
+            Kind::File(file) => {
+                let inode = self.file(&parent, name, entry, file, data)?;
+                let has_content = !file.segments.is_empty();
+                return Ok(has_content.then(|| Written { path: components.join(&b'/'), inode }));
+            }
             Kind::Directory => self.directory(&parent, name, entry, components.join(&b'/')),
             Kind::Symlink(target) => {
                 if target.is_empty() || target.len() >= MAX_PATH || target.contains(&0) {
@@ -97,6 +110,7 @@ impl<'a> LayerWriter<'a> {
             }
             Kind::Fifo => self.node(&parent, name, entry, FileType::Fifo, (0, 0)),
         }
+        .map(|()| None)
     }
 
     /// Writes what had to wait for the last entry.
@@ -117,12 +131,12 @@ impl<'a> LayerWriter<'a> {
         entry: &Entry,
         data: &FileData,
         input: &mut dyn BufRead,
-    ) -> Result<(), Fault> {
+    ) -> Result<u64, Fault> {
         // Before the first byte is written: an entry may claim any size.
         self.budget.bytes(data.stored())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self
-            .create(parent, name, entry, |parent| openat(parent, name, flags, Mode::from_raw_mode(0o600)))?;
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let file = self.create(parent, name, entry, |parent| openat(parent, name, flags, mode))?;
         let failed = |step| Fault::write::<Errno>(step, &entry.path);
         let mut end = 0;
         for &(offset, length) in &data.segments {
@@ -143,7 +157,9 @@ impl<'a> LayerWriter<'a> {
         if end < data.size {
             ftruncate(&file, data.size).map_err(failed("extend"))?;
         }
-        dress(&file, entry)
+        let stat = fstat(&file).map_err(failed("look at"))?;
+        dress(&file, &stat, entry)?;
+        Ok(stat.st_ino)
     }
 
     fn directory(
@@ -440,16 +456,15 @@ impl<'a> LayerWriter<'a> {
         // The directory held may be one of those that go.
         self.parent = None;
         let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Fault::write("look at", path))?;
-        use std::os::unix::ffi::OsStrExt;
-        remove_tree(parent.as_fd(), std::ffi::OsStr::from_bytes(name))
-            .map_err(Fault::write("replace", path))?;
+        self.lost.take(parent.as_fd(), name, &stat).map_err(Fault::write("replace", path))?;
         Ok(is_whiteout(stat.st_mode, stat.st_rdev))
     }
 
     // --- attributes ---
 
     fn dress_directory(&mut self, directory: &OwnedFd, entry: &Entry, path: &[u8]) -> Result<(), Fault> {
-        dress(directory, entry)?;
+        let stat = fstat(directory).map_err(Fault::write("look at", &entry.path))?;
+        dress(directory, &stat, entry)?;
         self.defer(path.to_vec(), times(entry.mtime.0, entry.mtime.1))
     }
 

@@ -5,8 +5,10 @@ mod budget;
 mod directory;
 mod entry;
 mod layer;
+mod lost;
 mod lower;
 mod pax;
+mod split;
 mod stream;
 mod tar;
 
@@ -16,5 +18,6 @@ pub(crate) use directory::copy_directory;
 pub(crate) use entry::{Fault, Kind};
 pub(crate) use layer::LayerWriter;
 pub(crate) use lower::Lowers;
-pub(crate) use stream::{decompressor, unpack_stream};
+pub(crate) use split::{AssembleError, SplitWriter, assemble};
+pub(crate) use stream::{Sink, decompressor, unpack_stream};
 pub(crate) use tar::TarReader;

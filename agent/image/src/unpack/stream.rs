@@ -6,8 +6,9 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::entry::Fault;
+use super::entry::{Fault, Kind};
 use super::layer::LayerWriter;
+use super::split::{SplitWriter, Tee};
 use super::tar::TarReader;
 use coracle_model::{Digest, Hasher};
 
@@ -27,15 +28,26 @@ pub(crate) struct Streamed {
     pub(crate) archive_size: u64,
 }
 
+/// Where a layer goes.
+pub(crate) struct Sink<'a> {
+    /// Its files.
+    pub(crate) writer: LayerWriter<'a>,
+    /// What else its archive holds.
+    pub(crate) split: SplitWriter<'a>,
+    /// The most bytes its archive may have.
+    pub(crate) max_archive: u64,
+}
+
 /// Unpacks the layer that `source` holds: tar, plain or compressed with gzip or zstd.
 ///
-/// `source` must have `blob_size` bytes, where that is known; at most `max_archive` decompressed bytes are taken.
+/// `source` must have `blob_size` bytes, where that is known; at most `sink.max_archive` decompressed bytes are
+/// taken.
 pub(crate) fn unpack_stream(
     source: impl Read + Send,
     blob_size: Option<u64>,
-    max_archive: u64,
-    mut writer: LayerWriter<'_>,
+    sink: Sink<'_>,
 ) -> Result<Streamed, Fault> {
+    let Sink { mut writer, split, max_archive } = sink;
     let (full_sender, full) = sync_channel(BUFFERS);
     let (empty, empty_receiver) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
@@ -44,18 +56,27 @@ pub(crate) fn unpack_stream(
     }
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || feed(source, blob_size, max_archive, &full_sender, &empty_receiver));
-        let mut chunks = Chunks { full, empty, current: Vec::new(), at: 0 };
+        let mut tee = Tee::new(Chunks { full, empty, current: Vec::new(), at: 0 }, split);
         let unpacked = (|| {
-            let mut archive = TarReader::new(&mut chunks);
+            let mut archive = TarReader::new(&mut tee);
             while let Some(entry) = archive.next_entry()? {
-                writer.apply(&entry, &mut archive)?;
+                archive.input().content = true;
+                let written = writer.apply(&entry, &mut archive)?;
+                let input = archive.input();
+                input.content = false;
+                if let (Some(written), Kind::File(data)) = (written, &entry.kind) {
+                    input.split.file(&written.path, written.inode, &data.segments);
+                }
             }
             // What follows the archive's end is no entry, but part of the digests.
-            io::copy(&mut chunks, &mut io::sink()).map_err(Fault::Read)?;
+            io::copy(&mut tee, &mut io::sink()).map_err(Fault::Read)?;
             writer.finish()
         })();
+        let (chunks, mut split) = tee.into_parts();
         // Ends the reader, should it still wait for one of the two.
         drop(chunks);
+        // It is why reading failed, where it failed.
+        let unpacked = split.check().and(unpacked).and_then(|()| split.finish());
         let streamed = reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread panicked")));
         unpacked?;
         streamed.map_err(Fault::Read)

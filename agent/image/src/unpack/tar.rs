@@ -33,6 +33,11 @@ impl<R: BufRead> TarReader<R> {
         Self { input, remaining: 0, padding: 0, ended: false }
     }
 
+    /// Where it reads from.
+    pub(super) fn input(&mut self) -> &mut R {
+        &mut self.input
+    }
+
     /// The next entry; its data, if any, is then read from `self`. What was left unread of the entry
     /// before is skipped.
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, Fault> {

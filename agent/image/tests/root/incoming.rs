@@ -24,8 +24,15 @@ impl Remote {
         let diff_ids: Vec<_> = layers.iter().map(|tar| Digest::of(tar)).collect();
         let config = json!({"architecture": architecture, "os": "linux", "config": {"Cmd": ["sh"]},
                             "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = config.to_string().into_bytes();
-        let blobs: Vec<_> = layers.iter().map(|tar| gzip(tar)).collect();
+        Self::described(config.to_string().into_bytes(), layers.iter().map(|tar| gzip(tar)).collect())
+    }
+
+    /// The same image with its layers as they are.
+    pub(crate) fn uncompressed(&self, layers: &[Vec<u8>]) -> Self {
+        Self::described(self.config.clone(), layers.to_vec())
+    }
+
+    fn described(config: Vec<u8>, blobs: Vec<Vec<u8>>) -> Self {
         let described: Vec<_> = blobs
             .iter()
             .map(|blob| {

@@ -6,6 +6,7 @@
 mod archives;
 mod collect;
 mod crash;
+mod export;
 mod incoming;
 mod layers;
 mod rootfs;
