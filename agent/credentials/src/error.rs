@@ -8,8 +8,8 @@ use coracle_model::Name;
 /// What is wrong with a source of credentials. None of it shows what the source holds.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// A docker configuration that is there cannot be read.
-    #[error("cannot read the docker configuration {}: {source}", path.display())]
+    /// A configuration that is there cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
     Read {
         /// Its path.
         path: PathBuf,
@@ -36,6 +36,34 @@ pub enum CredentialError {
         name: Name,
         /// Its `type`.
         kind: String,
+    },
+    /// A credential helper gives no answer.
+    #[error("the credential helper {program}, asked for {registry}: {problem}")]
+    Helper {
+        /// Its program.
+        program: String,
+        /// What it was asked for.
+        registry: String,
+        /// What it did instead.
+        problem: String,
+    },
+    /// A configuration of credential providers is not what it has to be.
+    #[error("the configuration of credential providers {}: {problem}", path.display())]
+    ProviderConfig {
+        /// Its file.
+        path: PathBuf,
+        /// The place in it, and what is wrong there.
+        problem: String,
+    },
+    /// A credential provider gives no answer.
+    #[error("the credential provider {provider}, asked for {image}: {problem}")]
+    Provider {
+        /// Its name.
+        provider: String,
+        /// What it was asked for.
+        image: String,
+        /// What it did instead.
+        problem: String,
     },
     /// The search was given up, because the program ends.
     #[error("the search for credentials of the node was given up: {0}")]

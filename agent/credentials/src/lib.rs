@@ -8,15 +8,21 @@
 //! **Invariant:** a secret is in no message, no log line, no `Debug`, and in no file of ours. What cannot be used is told
 //! beside what can ([`Lookup::problems`]), by its source and the place in it, never by what stands there.
 
+mod ask;
 mod docker;
 mod error;
 mod found;
+mod helper;
 mod keyring;
 mod pattern;
+mod provider;
 mod pull_secrets;
+#[cfg(test)]
+mod tests;
 
 pub use docker::{DockerConfig, DockerConfigFiles, Format};
 pub use error::CredentialError;
 pub use found::{Found, Lookup, Source};
 pub use keyring::Keyring;
+pub use provider::CredentialProviders;
 pub use pull_secrets::PullSecrets;

@@ -13,7 +13,7 @@ pub(crate) struct Pattern {
 }
 
 /// Docker Hub, as image names have it.
-const DOCKER_HUB: &str = "docker.io";
+pub(crate) const DOCKER_HUB: &str = "docker.io";
 
 // === impl Pattern ===
 

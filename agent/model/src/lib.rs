@@ -10,6 +10,7 @@ mod config;
 mod container;
 mod digest;
 mod dns;
+mod duration;
 mod env_file;
 mod environment;
 mod event;
@@ -37,6 +38,7 @@ pub use container::{
 };
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use dns::{DnsConfig, DnsOption, DnsPolicy, FqdnTooLong, HostAlias, PodDns, PodNames};
+pub use duration::go_duration;
 pub use env_file::env_file_value;
 pub use environment::{
     ConfigKind, EnvFrom, EnvValue, EnvVar, FileKeySelector, KeySelector, PodField, ResourceField,

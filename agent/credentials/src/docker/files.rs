@@ -12,6 +12,7 @@ use rustix::process::geteuid;
 
 use super::{DockerConfig, Format};
 use crate::CredentialError;
+use crate::ask::home;
 
 /// The most a file may hold, in bytes: as much as a Secret.
 const MOST_BYTES: u64 = 1 << 20;
@@ -150,9 +151,4 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
-}
-
-/// `HOME`; systemd sets none for a service, whose home is root's.
-fn home() -> PathBuf {
-    env::var_os("HOME").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("/root"), PathBuf::from)
 }

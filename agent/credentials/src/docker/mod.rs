@@ -5,5 +5,6 @@ mod files;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use config::basic;
 pub use config::{DockerConfig, Format};
 pub use files::DockerConfigFiles;

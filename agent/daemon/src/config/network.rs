@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_model::go_duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::manifest_url::duration;
 use super::{ConfigError, File, Overrides, directory, value};
 
 /// In nobody's way: podman has 10.88.0.0/16, CRI-O 10.85.0.0/16, k3s 10.42.0.0/15, kubeadm's services 10.96.0.0/12,
@@ -96,7 +96,7 @@ impl NetworkConfig {
             cni_bin_dirs: bin_dirs,
             cni_timeout: match &file.cni_timeout {
                 None => TIMEOUT,
-                Some(text) => match duration(text) {
+                Some(text) => match go_duration(text) {
                     Some(timeout) if timeout >= Duration::from_secs(1) => timeout,
                     _ => {
                         return Err(value(
