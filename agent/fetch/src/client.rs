@@ -90,8 +90,9 @@ impl Client {
         }
         let within = |what, wait| move |_| Error::Slow { what, wait };
         let connecting = connect(call.address, &self.0.proxies, tls);
-        let connected =
-            timeout(waits.connect, connecting).await.map_err(within("connected to", waits.connect))??;
+        let connected = timeout(waits.connect, connecting)
+            .await
+            .map_err(within("accepted a connection", waits.connect))??;
         let (sender, connection) = http1::handshake(TokioIo::new(connected.stream)).await?;
         let connection = Connection { sender, by_proxy: connected.by_proxy, _driven: driven(connection) };
         self.ask(&call, &key, connection, waits).await

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -26,11 +27,13 @@ pub struct Certificate {
 // === impl Authority ===
 
 impl Authority {
-    /// One that nobody trusts yet.
+    /// One that nobody trusts yet, with a name that no other has.
     pub fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let mut params = CertificateParams::new(Vec::new()).expect("no name is wrong");
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("test authority {number}"));
         let key = KeyPair::generate().expect("a key can be made");
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate can be made"))
     }

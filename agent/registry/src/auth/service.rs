@@ -54,8 +54,8 @@ pub(super) async fn token(
     service: Option<&str>,
     scope: &str,
 ) -> Result<Token, Error> {
-    let address = address(asking, realm)?;
     let own = Address::parse(&format!("https://{}/", asking.host.authority()))?;
+    let address = address(asking, &own, realm)?;
     let same = own.host() == address.host();
     let tls = if same { &asking.host.tls } else { &asking.host.elsewhere };
     let waits = Waits { connect: asking.host.dial_timeout.unwrap_or(limits.connect), answer: limits.answer };
@@ -100,10 +100,10 @@ pub(super) fn shown(realm: &str) -> String {
 }
 
 /// Where a realm is. A registry could name one that everybody on the way can read.
-fn address(asking: Asking<'_>, realm: &str) -> Result<Address, Error> {
+fn address(asking: Asking<'_>, own: &Address, realm: &str) -> Result<Address, Error> {
     let refuse = |reason: &str| Error::Challenge(format!("the realm of its challenge {reason}"));
     let address = Address::parse(realm).map_err(|error| refuse(&error.to_string()))?;
-    if !address.is_https() && asking.https && !address.is_loopback() {
+    if !address.is_https() && asking.https && !own.is_loopback() {
         return Err(refuse(&format!("is {address}, which is asked without TLS, unlike the registry itself")));
     }
     Ok(address)

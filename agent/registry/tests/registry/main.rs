@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod auth;
 mod blobs;
 mod faults;
+mod hosts;
 mod pull;
+mod tls;
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +49,39 @@ fn with(hosts_dir: Option<&Path>, limits: Limits) -> Client {
         platform: Platform { architecture: "amd64".to_owned(), os: "linux".to_owned(), variant: None },
     })
     .unwrap()
+}
+
+/// A client that reaches a registry by whatever name, and what stands between them.
+fn through_a_relay(
+    registry: &coracle_tests::registry::Registry,
+    hosts_dir: &Path,
+) -> (Client, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let target = registry.address();
+    let relay = tokio::spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            assert!(head.starts_with(b"CONNECT "));
+            stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+            let mut onward = tokio::net::TcpStream::connect(target).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut onward).await });
+        }
+    });
+    let client = Client::new(Settings {
+        hosts_dirs: vec![hosts_dir.to_owned()],
+        proxies: Proxies::from_variables(|name| (name == "HTTPS_PROXY").then(|| proxy.clone())).unwrap(),
+        user_agent: "coracle/test".to_owned(),
+        limits: LIMITS,
+        platform: Platform::host(),
+    });
+    (client.unwrap(), relay)
 }
 
 fn name(text: &str) -> ImageName {
