@@ -9,6 +9,7 @@
 )]
 
 pub mod cgroups;
+pub mod docker_registry;
 pub mod http;
 pub mod images;
 pub mod login1;

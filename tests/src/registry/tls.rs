@@ -52,6 +52,11 @@ impl Authority {
         pem("CERTIFICATE", self.0.der())
     }
 
+    /// The root, in DER.
+    pub fn der(&self) -> &[u8] {
+        self.0.der()
+    }
+
     /// Writes the root into a file.
     pub fn write(&self, path: &Path) {
         fs::write(path, self.pem()).expect("the directory is writable");

@@ -4,6 +4,7 @@
 
 mod auth;
 mod blobs;
+mod debian;
 mod faults;
 mod hosts;
 mod pull;
