@@ -76,6 +76,12 @@ impl Node {
         for directory in ["log", "manifests"] {
             fs::create_dir(node.path(directory)).expect("the machine's directory is writable");
         }
+        // However full the disk is that the tests run on, it is not to be the reason for anything.
+        let collection = match configuration.contains("imageGC") {
+            true => "",
+            false => "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\n",
+        };
+        let configuration = format!("{configuration}\n{collection}");
         fs::write(node.path("config.yaml"), configuration).expect("the machine's directory is writable");
         node.start_agent();
         node.import("busybox", images::BUSYBOX);

@@ -6,6 +6,7 @@ mod dial;
 mod event;
 mod exec;
 mod facts;
+mod images;
 mod lock;
 mod network;
 mod node;

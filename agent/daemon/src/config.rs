@@ -19,7 +19,7 @@ use coracle_network::SysctlPolicy;
 use coracle_shutdown::GracePeriods;
 use serde::Deserialize;
 
-pub(crate) use images::ImagesConfig;
+pub(crate) use images::{CollectionConfig, ImagesConfig};
 pub(crate) use manifest_url::ManifestUrl;
 pub(crate) use network::NetworkConfig;
 

@@ -39,16 +39,18 @@ pub struct ConfigObject {
 // === impl Pod ===
 
 impl Pod {
-    /// The ConfigMaps and Secrets its variables and volumes are made of, whether they are there or not.
+    /// The ConfigMaps and Secrets its variables and volumes are made of and its images are pulled with, whether they are
+    /// there or not.
     pub fn configs(&self) -> BTreeSet<ConfigKey> {
         let of_containers = self.all_containers().flat_map(Container::configs);
         let of_volumes = self.spec.volumes.iter().flat_map(Volume::configs);
+        let of_pulls = self.spec.image_pull_secrets.iter().map(|name| (ConfigKind::Secret, name));
         let key = |(kind, name): (ConfigKind, &Name)| ConfigKey {
             kind,
             namespace: self.key.namespace.clone(),
             name: name.clone(),
         };
-        of_containers.chain(of_volumes).map(key).collect()
+        of_containers.chain(of_volumes).chain(of_pulls).map(key).collect()
     }
 }
 

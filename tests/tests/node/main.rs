@@ -20,6 +20,7 @@ mod exec;
 mod harness;
 mod hooks;
 mod hostile;
+mod images;
 mod kill;
 mod lifecycle;
 mod limits;

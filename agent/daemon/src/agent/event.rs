@@ -1,5 +1,7 @@
 //! What the node tells of itself, for people: events on the Node, as the kubelet has them.
 
+use std::path::Path;
+
 use coracle_controller::{Problem, Subject};
 use coracle_events::{EventLog, Occurrence};
 use coracle_model::{EventType, ObjectReference};
@@ -67,6 +69,27 @@ impl NodeEvents {
             "RetrievedStaticPods",
             format!("{}: has answered again", problem.source),
         );
+    }
+
+    /// An archive of images could not be imported.
+    pub(super) fn archive_not_imported(&self, path: &Path, problem: &str) {
+        tracing::error!(archive = %path.display(), problem, "an archive of images is not imported");
+        let message = format!("Failed to import images from {}: {problem}", path.display());
+        self.tell(EventType::Warning, "FailedImageImport", message);
+    }
+
+    /// Images could not be collected.
+    pub(super) fn image_gc_failed(&self, problem: &str) {
+        self.tell(EventType::Warning, "ImageGCFailed", problem.to_owned());
+    }
+
+    /// Less than was wanted could be freed by removing images. The first sentences are the kubelet's.
+    pub(super) fn free_disk_space_failed(&self, wanted: u64, freed: u64, holders: &str) {
+        let message = format!(
+            "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {freed} \
+             bytes eligible to free. {holders}"
+        );
+        self.tell(EventType::Warning, "FreeDiskSpaceFailed", message);
     }
 
     fn tell(&self, kind: EventType, reason: &str, message: String) {

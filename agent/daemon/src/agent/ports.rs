@@ -30,6 +30,7 @@ use self::naming::Naming;
 use self::probe::ProbedNode;
 
 use super::facts::NodeFacts;
+use super::images::NodeImages;
 use super::network::PodNetwork;
 
 pub(crate) use event::EventPort;
@@ -59,8 +60,10 @@ pub(crate) struct Parts {
     pub(crate) runtime: Runtime,
     /// The pods' network.
     pub(crate) network: PodNetwork,
-    /// The images.
+    /// The store of images.
     pub(crate) store: Arc<Store>,
+    /// What brings images into it.
+    pub(crate) images: NodeImages,
     /// The volumes.
     pub(crate) volumes: Arc<Volumes>,
     /// The directories of pods.
@@ -109,8 +112,19 @@ impl Configuration {
 impl NodePorts {
     /// `changes` are told of the pods whose probes have found something new.
     pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
-        let Parts { runtime, network, store, volumes, dirs, records, events, configuration, names, sysctls } =
-            parts;
+        let Parts {
+            runtime,
+            network,
+            store,
+            images,
+            volumes,
+            dirs,
+            records,
+            events,
+            configuration,
+            names,
+            sysctls,
+        } = parts;
         let (events, node) = (EventPort::new(events), configuration.node.clone());
         let prober = Arc::new(Prober::new(ProbedNode::new(
             runtime.clone(),
@@ -123,13 +137,13 @@ impl NodePorts {
             runtime: RuntimePort::new(
                 runtime.clone(),
                 network,
-                Arc::clone(&store),
+                store,
                 Arc::clone(&volumes),
                 dirs.clone(),
                 configuration.clone(),
                 Naming::new(names, dirs.clone(), events.clone()),
             ),
-            images: ImagePort::new(store),
+            images: ImagePort::new(images),
             volumes: VolumePort::new(volumes, dirs, runtime, configuration, events.clone()),
             records,
             events,

@@ -22,10 +22,11 @@ use tokio::sync::{mpsc, watch};
 use super::addresses::NodeAddresses;
 use super::event::NodeEvents;
 use super::facts::NodeFacts;
+use super::images::{Archives, Collecting, Collector, NodeImages};
 use super::lock::lock;
 use super::network::PodNetwork;
 use super::node::AgentNode;
-use super::ports::{Configuration, NameSettings, NodePorts, Parts, PodDirs};
+use super::ports::{Configuration, EventPort, NameSettings, NodePorts, Parts, PodDirs};
 use super::thread::on_own_thread;
 use crate::check::{Finding, dropped_by_others};
 use crate::config::{Config, NetworkConfig};
@@ -80,7 +81,7 @@ impl Agent {
         let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone())?;
         let records = record_dir(config)?;
         let known = records.load()?;
-        let node_events = NodeEvents::new(events.clone(), config);
+        let node_events = Arc::new(NodeEvents::new(events.clone(), config));
         node_events.starting();
         let (probes_tell, found) = mpsc::unbounded_channel();
         let addresses = NodeAddresses::new(&config.network.node_ips, &config.network.bridge_name);
@@ -88,15 +89,23 @@ impl Agent {
         let facts =
             NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone(), addresses.clone());
         let configs = ConfigStore::default();
+        let configuration = Configuration { configs: configs.clone(), node: facts.clone() };
+        let (imported, archives_imported) = watch::channel(false);
+        let (collecting, asks) = Collecting::new(archives_imported);
+        let port = EventPort::new(events.clone());
+        let node_images =
+            NodeImages::new(config, images, Arc::clone(&store), collecting, configuration.clone(), port)?;
+        let access = node_images.access();
         let parts = Parts {
             runtime: runtime.clone(),
             network: network.clone(),
-            store,
+            store: Arc::clone(&store),
+            images: node_images,
             volumes,
             dirs: dirs.clone(),
             records,
             events: events.clone(),
-            configuration: Configuration { configs: configs.clone(), node: facts.clone() },
+            configuration,
             names: NameSettings::of(config),
             sysctls: config.sysctls.clone(),
         };
@@ -122,6 +131,21 @@ impl Agent {
         tokio::spawn(forward(found, pods.clone()));
         tokio::spawn(follow_host(addresses, network.clone(), pods.clone()));
         tokio::spawn(tell_who_drops(config.network.clone()));
+        // Another node's images are its own to import and to collect.
+        if images == config.root_dir {
+            tokio::spawn(import_archives(config, Arc::clone(&store), Arc::clone(&node_events), imported));
+            let collector = Collector {
+                store,
+                config: config.images.collection,
+                events: Arc::clone(&node_events),
+                access,
+                pods: pods.clone(),
+                root_dir: config.root_dir.clone(),
+            };
+            tokio::spawn(collector.run(asks));
+        } else {
+            let _ = imported.send(true);
+        }
         let (problems, seen) = watch::channel(Arc::default());
         let shutting_down = watch::Sender::new(false);
         let node = Arc::new(AgentNode {
@@ -144,7 +168,7 @@ impl Agent {
             adopted,
             problems,
             events,
-            node_events: Arc::new(node_events),
+            node_events,
             shutting_down,
             node,
             kubepods,
@@ -186,21 +210,33 @@ pub(super) async fn remove_all_pods(
 ) -> anyhow::Result<()> {
     let dirs = PodDirs::new(&config.root_dir);
     let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
+    let (collecting, _asks) = Collecting::new(watch::channel(true).1);
     let addresses = NodeAddresses::new(&config.network.node_ips, &config.network.bridge_name);
     let network = PodNetwork::new(config, addresses.clone())?;
     let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone(), addresses);
     let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
     let records = record_dir(config)?;
     let (probes_tell, _found) = mpsc::unbounded_channel();
+    let configuration = Configuration { configs: ConfigStore::default(), node: facts };
+    let port = EventPort::new(EventLog::in_memory());
+    let node_images = NodeImages::new(
+        config,
+        &config.root_dir,
+        Arc::clone(&store),
+        collecting,
+        configuration.clone(),
+        port,
+    )?;
     let parts = Parts {
         runtime: runtime.clone(),
         network: network.clone(),
         store,
+        images: node_images,
         volumes,
         dirs: dirs.clone(),
         records,
         events: EventLog::in_memory(),
-        configuration: Configuration { configs: ConfigStore::default(), node: facts },
+        configuration,
         names: NameSettings::of(config),
         sysctls: config.sysctls.clone(),
     };
@@ -297,6 +333,28 @@ async fn clear_leaks(runtime: &Runtime, ports: &NodePorts, dirs: &PodDirs, known
         if let Err(error) = removed.await {
             tracing::error!(pod = %uid, %error, "cannot remove the remains of a pod");
         }
+    }
+}
+
+/// Imports what lies in the directory of archives. Pods whose images are not here wait until it is done.
+fn import_archives(
+    config: &Config,
+    store: Arc<Store>,
+    events: Arc<NodeEvents>,
+    imported: watch::Sender<bool>,
+) -> impl Future<Output = ()> + use<> {
+    let archives = Archives::new(config.images.archive_dir.clone(), config.root_dir.join("archives.json"));
+    async move {
+        match on_own_thread("archives", move || archives.import(&store)).await {
+            Ok(Ok(problems)) => {
+                for problem in problems {
+                    events.archive_not_imported(&problem.path, &problem.problem);
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the archives of images are not imported"),
+            Err(error) => tracing::error!(%error, "the archives of images are not imported"),
+        }
+        imported.send_replace(true);
     }
 }
 

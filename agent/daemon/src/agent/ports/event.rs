@@ -15,7 +15,7 @@ pub(crate) struct EventPort {
 // === impl EventPort ===
 
 impl EventPort {
-    pub(super) fn new(log: EventLog) -> Self {
+    pub(crate) fn new(log: EventLog) -> Self {
         Self { log }
     }
 }

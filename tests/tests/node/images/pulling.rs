@@ -1,0 +1,191 @@
+//! Pulls for pods: what they bring, and what is said of them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coracle_tests::manifests::{idle, pod, with};
+use coracle_tests::needs_root;
+use coracle_tests::node::{Node, container_status};
+use coracle_tests::registry::Content;
+use coracle_tests::wait::{SOON, wait_until};
+use serde_json::{Value, json};
+
+use super::{REGISTRY, blobs, busybox, content, events, serve, wait_event, waiting};
+
+/// A pod of one container of this image.
+fn of(name: &str, image: &str, policy: &str) -> Value {
+    let container = with(idle("c"), "image", json!(image));
+    pod(name, vec![with(container, "imagePullPolicy", json!(policy))])
+}
+
+fn app() -> String {
+    format!("{REGISTRY}/team/app:1")
+}
+
+#[test]
+fn an_image_is_pulled_once_and_shown_by_its_digest() {
+    needs_root!();
+    let node = Node::start();
+    let image = busybox("one");
+    let content = content(&image);
+    let registry = serve(&node, move |request| content.answer(request));
+
+    node.run(&of("web", &app(), "IfNotPresent"));
+    let seen = node.wait_running("web");
+    let status = container_status(&seen, "c");
+    let digest = coracle_tests::registry::Descriptor::of("", image.manifest.to_string().as_bytes()).digest;
+    assert_eq!(status["imageID"], format!("{REGISTRY}/team/app@{digest}"));
+    assert_eq!(status["image"], app());
+    assert_eq!(blobs(&registry), 3, "a configuration and two layers");
+    wait_event(&node, "pod/web", "Pulling", &format!("Pulling image \"{}\"", app()));
+    let pulled =
+        wait_event(&node, "pod/web", "Pulled", &format!("Successfully pulled image \"{}\" in ", app()));
+    assert!(pulled.contains(" including waiting). Image size: "), "{pulled}");
+
+    node.run(&of("again", &app(), "IfNotPresent"));
+    node.wait_running("again");
+    let present = format!("Container image \"{}\" already present on machine", app());
+    wait_event(&node, "pod/again", "Pulled", &present);
+    assert_eq!(blobs(&registry), 3);
+    drop(registry);
+    node.run(&of("offline", &app(), "Never"));
+    node.wait_running("offline");
+    node.finish();
+}
+
+#[test]
+fn always_means_that_the_registry_is_asked_and_a_moved_tag_followed() {
+    needs_root!();
+    let node = Node::start();
+    let served = Arc::new(Mutex::new(content(&busybox("one"))));
+    let answered = Arc::clone(&served);
+    let registry = serve(&node, move |request| answered.lock().unwrap().answer(request));
+    node.run(&of("first", &app(), "Always"));
+    let first = node.wait_running("first");
+    assert_eq!(blobs(&registry), 3);
+    node.run(&of("same", &app(), "Always"));
+    let same = node.wait_running("same");
+    let id = |pod: &Value| container_status(pod, "c")["imageID"].as_str().unwrap().to_owned();
+    assert_eq!((id(&same), blobs(&registry)), (id(&first), 3), "one request is all that costs");
+    wait_event(&node, "pod/same", "Pulled", "Successfully pulled image ");
+
+    *served.lock().unwrap() = content(&busybox("two"));
+    node.run(&of("moved", &app(), "Always"));
+    let moved = node.wait_running("moved");
+    assert_ne!(id(&moved), id(&first));
+    // The layer both have did not come again.
+    assert_eq!(blobs(&registry), 5);
+    let old = id(&first);
+    node.run(&of("pinned", &old, "IfNotPresent"));
+    assert_eq!(id(&node.wait_running("pinned")), old);
+    assert_eq!(blobs(&registry), 5);
+    node.run(&of("lost", "127.0.0.1:5001/team/app:1", "Always"));
+    let lost = node.wait_pod("lost", "to be told so", |pod| waiting(pod).0 == "RegistryUnavailable");
+    let (_, message) = waiting(&lost);
+    let beginning = "image pull failed for 127.0.0.1:5001/team/app:1 because the registry is unavailable: ";
+    assert!(message.starts_with(beginning) && message.contains("Connection refused"), "{message}");
+    node.finish();
+}
+
+#[test]
+fn an_image_that_is_not_there_is_said_and_waited_for() {
+    needs_root!();
+    let node = Node::start();
+    let served = Arc::new(Mutex::new(Content::default()));
+    let answered = Arc::clone(&served);
+    let _registry = serve(&node, move |request| answered.lock().unwrap().answer(request));
+    node.run(&of("web", &app(), "IfNotPresent"));
+    let seen = node.wait_pod("web", "to fail", |pod| waiting(pod).0 == "ErrImagePull");
+    let (_, message) = waiting(&seen);
+    assert!(message.contains(REGISTRY) && message.contains("404"), "{message}");
+    let seen = node.wait_pod("web", "to back off", |pod| waiting(pod).0 == "ImagePullBackOff");
+    let (_, said) = waiting(&seen);
+    assert_eq!(said, format!("Back-off pulling image \"{}\": ErrImagePull: {message}", app()));
+    wait_event(&node, "pod/web", "Failed", &format!("Failed to pull image \"{}\": {message}", app()));
+    wait_event(&node, "pod/web", "Failed", "Error: ErrImagePull");
+    wait_event(&node, "pod/web", "BackOff", &format!("Back-off pulling image \"{}\"", app()));
+    wait_event(&node, "pod/web", "Failed", "Error: ImagePullBackOff");
+    *served.lock().unwrap() = content(&busybox("one"));
+    node.wait_running("web");
+    node.finish();
+}
+
+#[test]
+fn what_is_no_name_is_refused() {
+    needs_root!();
+    let node = Node::start();
+    node.run(&of("bad", "Nginx", "IfNotPresent"));
+    let seen = node.wait_pod("bad", "to be refused", |pod| waiting(pod).0 == "InvalidImageName");
+    let (_, message) = waiting(&seen);
+    assert!(message.contains("repository name must be lowercase"), "{message}");
+    wait_event(&node, "pod/bad", "InspectFailed", "Failed to apply default image tag \"Nginx\": ");
+    wait_event(&node, "pod/bad", "Failed", "Error: InvalidImageName");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(
+        waiting(&node.pod("bad").unwrap()).0,
+        "InvalidImageName",
+        "nothing is pulled, so nothing backs off"
+    );
+    node.finish();
+}
+
+#[test]
+fn one_pull_serves_all_pods_that_want_the_image() {
+    needs_root!();
+    const PODS: usize = 50;
+    let node = Node::start();
+    let content = content(&busybox("one"));
+    let gate = Arc::new(Mutex::new(()));
+    let (closed, passing) = (gate.lock().unwrap(), Arc::clone(&gate));
+    let registry = serve(&node, move |request| {
+        if request.is_blob() {
+            drop(passing.lock().unwrap());
+        }
+        content.answer(request)
+    });
+    for number in 0..PODS {
+        node.run(&of(&format!("p{number}"), &app(), "Always"));
+    }
+    let pulling = || {
+        let all = (0..PODS).map(|number| events(&node, &format!("pod/p{number}")));
+        all.filter(|events| events.iter().any(|(reason, _)| reason == "Pulling")).count()
+    };
+    wait_until("all pods to want it", SOON, || pulling() == PODS);
+    assert_eq!(blobs(&registry), 1, "the configuration is asked for once, and awaited");
+    drop(closed);
+    for number in 0..PODS {
+        node.wait_running(&format!("p{number}"));
+    }
+    assert_eq!(blobs(&registry), 3);
+    assert!(registry.lines().iter().filter(|line| line.starts_with("HEAD")).count() <= 2);
+    node.finish();
+}
+
+#[test]
+fn a_pod_that_waits_for_a_pull_can_go_at_once() {
+    needs_root!();
+    let mut node = Node::start();
+    let content = content(&busybox("one"));
+    let stalls = Arc::new(Mutex::new(true));
+    let stalling = Arc::clone(&stalls);
+    let registry = serve(&node, move |request| {
+        let reply = content.answer(request);
+        match request.is_blob() && *stalling.lock().unwrap() {
+            true => reply.sent(|bytes| coracle_tests::registry::Body::Stalled(bytes, 10)),
+            false => reply,
+        }
+    });
+    node.run(&of("web", &app(), "IfNotPresent"));
+    wait_until("a blob to be asked for", SOON, || blobs(&registry) > 0);
+    node.remove("web");
+    node.wait_gone("web");
+
+    node.run(&of("web", &app(), "IfNotPresent"));
+    let before = blobs(&registry);
+    wait_until("a blob to be asked for again", SOON, || blobs(&registry) > before);
+    node.stop_agent();
+    *stalls.lock().unwrap() = false;
+    node.start_agent();
+    node.wait_running("web");
+    node.finish();
+}
