@@ -12,12 +12,17 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use crate::connect::connect;
+use crate::error::CONNECTING;
 use crate::exchange::{driven, whole};
 use crate::headers::user_agent_of;
 use crate::pool::{Connection, Key, Pool};
 use crate::proxy::Proxies;
 use crate::tls::Tls;
 use crate::{Address, Error};
+
+/// What is read for the sake of a connection: more costs more than another one.
+const SHORT: u64 = 64 << 10;
+const SHORT_TIME: Duration = Duration::from_secs(1);
 
 /// Asks hosts, by the node's proxies. A clone shares its connections.
 #[derive(Clone)]
@@ -90,9 +95,8 @@ impl Client {
         }
         let within = |what, wait| move |_| Error::Slow { what, wait };
         let connecting = connect(call.address, &self.0.proxies, tls);
-        let connected = timeout(waits.connect, connecting)
-            .await
-            .map_err(within("accepted a connection", waits.connect))??;
+        let connected =
+            timeout(waits.connect, connecting).await.map_err(within(CONNECTING, waits.connect))??;
         let (sender, connection) = http1::handshake(TokioIo::new(connected.stream)).await?;
         let connection = Connection { sender, by_proxy: connected.by_proxy, _driven: driven(connection) };
         self.ask(&call, &key, connection, waits).await
@@ -179,6 +183,13 @@ impl Response {
             timeout(wait, reading).await.map_err(|_| Error::Slow { what: "answered completely", wait })??;
         self.give_back().await;
         Ok(bytes)
+    }
+
+    /// Reads what is left of a short body that nobody wants, so that the connection can be used again.
+    pub async fn discard(self) {
+        if self.length().is_some_and(|length| length <= SHORT) {
+            let _ = self.whole(SHORT, SHORT_TIME).await;
+        }
     }
 
     /// Leaves the connection to the next request.

@@ -8,6 +8,9 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio_rustls::rustls;
 
+/// The step of [`Error::Slow`] that makes a connection.
+pub(crate) const CONNECTING: &str = "accepted a connection";
+
 /// Why an address cannot be asked, or has not answered. No message shows a header, a password or a query.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -151,6 +154,15 @@ impl Error {
             Self::Tls { .. } => self.certificate().is_none(),
             Self::Http(error) => !error.is_parse() && !error.is_user(),
             Self::ProxyRefused { status, .. } | Self::Status { status, .. } => status.is_server_error(),
+            _ => false,
+        }
+    }
+
+    /// Whether not even a connection was made: who is asked may be down, or not be reached.
+    pub fn is_unconnected(&self) -> bool {
+        match self {
+            Self::Lookup { .. } | Self::Connect { .. } | Self::ProxyRefused { .. } | Self::Tls { .. } => true,
+            Self::Slow { what, .. } => *what == CONNECTING,
             _ => false,
         }
     }

@@ -1,7 +1,8 @@
 //! One request to one host: who asks, redirects, and what the status means.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use coracle_fetch::{
     Address, Call, Client, MOST_REQUESTS, Response, Waits, is_redirect, redirected, too_many_redirects,
@@ -24,7 +25,13 @@ pub(crate) struct Asker {
     limits: Limits,
     /// Which hosts on the loopback have turned out not to speak TLS.
     plain: Mutex<HashSet<String>>,
+    /// Which hosts could not be reached, and since when.
+    unreached: Mutex<HashMap<String, Instant>>,
 }
+
+/// For how long a host that could not be reached is asked after all others: a pull makes many requests, and is not to
+/// wait for a mirror that is down with each.
+const UNREACHED: Duration = Duration::from_secs(60);
 
 /// What is asked for.
 pub(crate) struct Request<'a> {
@@ -41,7 +48,7 @@ pub(crate) struct Request<'a> {
 impl Asker {
     pub(crate) fn new(client: Client, limits: Limits) -> Self {
         let authorizer = Authorizer::new(client.clone(), limits);
-        Self { client, authorizer, limits, plain: Mutex::default() }
+        Self { client, authorizer, limits, plain: Mutex::default(), unreached: Mutex::default() }
     }
 
     /// Asks a host; its answer has a status that brings something, or says that a range cannot be had.
@@ -52,13 +59,27 @@ impl Asker {
             Scheme::Http => false,
             Scheme::Either => !lock(&self.plain).contains(host.authority()),
         };
-        match self.authorized(host, https, request).await {
+        let answer = match self.authorized(host, https, request).await {
             Err(Error::Fetch(error)) if https && either && error.is_without_tls() => {
                 lock(&self.plain).insert(host.authority().to_owned());
                 self.authorized(host, false, request).await
             }
             answer => answer,
+        };
+        match &answer {
+            Err(Error::Fetch(error)) if error.is_unconnected() => {
+                lock(&self.unreached).insert(host.authority().to_owned(), Instant::now());
+            }
+            _ => {
+                lock(&self.unreached).remove(host.authority());
+            }
         }
+        answer
+    }
+
+    /// Whether a host could not be reached some seconds ago.
+    pub(crate) fn is_unreached(&self, host: &Host) -> bool {
+        lock(&self.unreached).get(host.authority()).is_some_and(|since| since.elapsed() < UNREACHED)
     }
 
     async fn authorized(&self, host: &Host, https: bool, request: &Request<'_>) -> Result<Response, Error> {
@@ -87,6 +108,7 @@ impl Asker {
             let Some(next) = self.authorizer.answer(asking, challenge, refused).await? else {
                 return self.check(response, credential).await;
             };
+            response.discard().await;
             shown = Some(next);
         }
     }
@@ -122,6 +144,7 @@ impl Asker {
             }
             address = redirected(&address, response.status, &response.headers)?;
             at_home &= address.same_origin(&home);
+            response.discard().await;
         }
         Err(too_many_redirects(StatusCode::FOUND).into())
     }

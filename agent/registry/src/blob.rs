@@ -75,6 +75,10 @@ impl Blob {
     /// What each host has said, when no attempt brings more; or that there is more than the descriptor says.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            if self.source.is_none() && self.given == self.descriptor.size && self.given > 0 {
+                // Broken after the last byte: who is asked for more could but say that there is none.
+                return Ok(None);
+            }
             self.connect().await?;
             let Some(source) = &mut self.source else { continue };
             let limits = self.client.limits();

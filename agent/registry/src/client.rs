@@ -190,10 +190,11 @@ impl Inner {
         &self.asker
     }
 
-    /// The hosts that can do what is needed, in order.
+    /// The hosts that can do what is needed, in order, but those last that could not be reached.
     async fn hosts_of(&self, name: &ImageName, need: Need) -> Result<Vec<Arc<Host>>, Error> {
         let mut hosts = self.hosts.of(name.domain()).await?;
         hosts.retain(|host| host.capabilities.pull >= need.pull && host.capabilities.resolve >= need.resolve);
+        hosts.sort_by_key(|host| self.asker.is_unreached(host));
         if hosts.is_empty() {
             let capability = match need {
                 Need { pull: true, resolve: true } => "pull and resolve",

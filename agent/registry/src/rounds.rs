@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
 use crate::hosts::Host;
@@ -16,8 +16,10 @@ pub(crate) struct Rounds {
     hosts: Vec<Asked>,
     /// Of the host that is asked now; that after the last before the next round.
     at: usize,
-    /// How many rounds have begun.
+    /// How many rounds have ended.
     round: u32,
+    /// The wait before the next round, while it is waited for.
+    pause: Option<Instant>,
     limits: Limits,
 }
 
@@ -33,10 +35,10 @@ struct Asked {
 impl Rounds {
     pub(crate) fn new(what: String, hosts: Vec<Arc<Host>>, limits: Limits) -> Self {
         let asked = |host| Asked { host, failure: None, retry: Some(Duration::ZERO) };
-        Self { what, hosts: hosts.into_iter().map(asked).collect(), at: 0, round: 0, limits }
+        Self { what, hosts: hosts.into_iter().map(asked).collect(), at: 0, round: 0, pause: None, limits }
     }
 
-    /// The host to ask, when it is time to.
+    /// The host to ask, when it is time to. Giving up waiting loses nothing.
     ///
     /// # Errors
     /// What each of them has said, when there is none left.
@@ -46,16 +48,21 @@ impl Rounds {
             self.at = at;
             return Ok(Arc::clone(&hosts[at].host));
         }
-        let (first, wait) = {
-            let mut open = hosts.iter().enumerate().filter_map(|(at, one)| Some((at, one.retry?)));
-            let Some(first) = open.next() else { return Err(self.failed_all()) };
-            (first.0, open.map(|(_, wait)| wait).chain([first.1]).min().unwrap_or_default())
+        let open: Vec<_> = (0..hosts.len()).filter_map(|at| Some((at, hosts[at].retry?))).collect();
+        let Some((first, _)) = open.first().copied() else { return Err(self.failed_all()) };
+        let until = match self.pause {
+            Some(until) => until,
+            None => {
+                self.round += 1;
+                if self.round >= self.limits.attempts {
+                    return Err(self.failed_all());
+                }
+                let asked_for = open.iter().map(|(_, wait)| *wait).min().unwrap_or_default();
+                *self.pause.insert(Instant::now() + back_off(self.round, &self.limits).max(asked_for))
+            }
         };
-        self.round += 1;
-        if self.round >= self.limits.attempts {
-            return Err(self.failed_all());
-        }
-        sleep(back_off(self.round, &self.limits).max(wait)).await;
+        sleep_until(until).await;
+        self.pause = None;
         self.at = first;
         Ok(Arc::clone(&self.hosts[first].host))
     }

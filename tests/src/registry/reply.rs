@@ -31,6 +31,8 @@ pub enum Body {
     Trickle(Vec<u8>, usize, Duration),
     /// So many of the bytes, then nothing, for as long as the client stays.
     Stalled(Vec<u8>, usize),
+    /// These bytes in place of the whole answer, head and all; then the connection ends.
+    Raw(Vec<u8>),
     /// No answer at all: the connection ends without one.
     Closed,
     /// No answer at all, for as long as the client stays.
@@ -99,6 +101,11 @@ impl Reply {
     ) -> io::Result<bool> {
         let length = match &self.body {
             Body::Closed => return Ok(false),
+            Body::Raw(bytes) => {
+                stream.write_all(bytes)?;
+                stream.flush()?;
+                return Ok(false);
+            }
             Body::Silence => return idle(stream, ended),
             Body::Whole(bytes)
             | Body::Truncated(bytes, _)
@@ -151,7 +158,7 @@ impl Reply {
                 stream.flush()?;
                 return idle(stream, ended);
             }
-            Body::Closed | Body::Silence => return Ok(false),
+            Body::Raw(_) | Body::Closed | Body::Silence => return Ok(false),
         }
         stream.flush()?;
         Ok(true)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coracle_registry::Limits;
 use coracle_tests::registry::{Body, Content, Descriptor, Registry, Reply, Request};
 
-use super::{ANYBODY, LIMITS, client, descriptor, name, read, with};
+use super::{ANYBODY, LIMITS, SOON, client, descriptor, name, read, with};
 
 fn bytes() -> Vec<u8> {
     (0..1_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
@@ -143,6 +143,48 @@ async fn a_trickle_is_given_up() {
     let error = fetched(&registry, &blob, limits).await.unwrap_err().to_string();
     assert!(error.contains("and must send 1048576 a second"), "{error}");
     assert_eq!(registry.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn giving_up_waiting_loses_nothing() {
+    let (registry, blob) = registry(|request, reply| match request.number {
+        0 => reply.sent(|bytes| Body::Truncated(bytes, 1000)),
+        1 => Reply::status("503 Service Unavailable"),
+        _ => reply.sent(|bytes| Body::Trickle(bytes, 100_000, Duration::from_millis(5))),
+    });
+    let limits = Limits { back_off: Duration::from_millis(200), longest_back_off: SOON, ..LIMITS };
+    let (client, name) = (with(None, limits), name(&format!("{}/app", registry.host())));
+    let mut blob = client.blob(&name, &descriptor(&blob), ANYBODY).await.unwrap();
+    let mut all = Vec::new();
+    let mut given_up = 0;
+    loop {
+        match tokio::time::timeout(Duration::from_millis(3), blob.next()).await {
+            Ok(part) => match part.unwrap() {
+                Some(part) => all.extend_from_slice(&part),
+                None => break,
+            },
+            Err(_) => given_up += 1,
+        }
+    }
+    assert!(all == bytes());
+    assert!(given_up > 3, "{given_up}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_after_the_last_byte_has_brought_all() {
+    // Chunks without the one that says that there is no more.
+    let (registry, blob) = registry(|_, reply| match reply.body {
+        Body::Whole(bytes) => {
+            let mut chunked = format!("{:x}\r\n", bytes.len()).into_bytes();
+            chunked.extend(bytes);
+            Reply::status("200 OK").body(Body::Raw(
+                [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &chunked].concat(),
+            ))
+        }
+        _ => reply,
+    });
+    assert!(fetched(&registry, &blob, LIMITS).await.unwrap() == bytes());
+    assert_eq!(registry.asked().len(), 1);
 }
 
 #[tokio::test]

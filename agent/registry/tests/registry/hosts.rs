@@ -185,6 +185,22 @@ async fn who_does_not_connect_in_its_time_is_passed_over() {
 }
 
 #[tokio::test]
+async fn who_could_not_be_reached_is_asked_last_for_a_while() {
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let server = Registry::with(content());
+    let hosts = format!(
+        "server = \"{}\"\n[host.\"https://{}\"]\ndial_timeout = \"150ms\"\n",
+        server.url(),
+        silent.local_addr().unwrap()
+    );
+    let directory = configured("example.org", &hosts);
+    pull(&with(Some(directory.path()), LIMITS), "example.org/library/nginx", ANYBODY).await.unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let connections = std::iter::from_fn(|| silent.accept().ok()).count();
+    assert_eq!(connections, 1, "for the manifest, and not again for the configuration and a layer");
+}
+
+#[tokio::test]
 async fn a_blob_goes_on_with_another_host() {
     let mut all = Content::default();
     let blob = all.blob("", vec![7; 1_000_000]);
