@@ -62,24 +62,43 @@ impl Store {
         // directories there are.
         make_directory(directory, 0o700)?;
         self.lease(&image.id, container)?;
-        let mut lowers = image.lower_dirs().to_vec();
-        // overlayfs wants one lower directory, and two where there is no upper one.
-        let fewest = if access == Access::Writable { 1 } else { 2 };
-        while lowers.len() < fewest {
-            lowers.push(self.empty_directory());
-        }
         let upper = match access {
             Access::Writable => Some(self.writable_layer(image, directory)?),
             Access::ReadOnly => None,
         };
-        let failed =
-            |(step, source, log)| ImageError::Overlay { step, path: directory.to_owned(), source, log };
-        match overlay(&lowers, upper.as_ref()) {
+        self.stack(image, upper.as_ref(), directory)
+    }
+
+    /// An image's files, read-only and without devices, for a volume. The mount is attached nowhere. The image is to be
+    /// leased ([`Store::lease_volume`]) for as long as it is used.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Overlay`] with what the kernel says.
+    pub fn mount_image(&self, image: &Image) -> Result<OwnedFd, ImageError> {
+        self.stack(image, None, &self.image_path(&image.id))
+    }
+
+    /// The layers of an image, below a writable one if there is one. `path` is what messages name.
+    fn stack(
+        &self,
+        image: &Image,
+        upper: Option<&(PathBuf, PathBuf)>,
+        path: &Path,
+    ) -> Result<OwnedFd, ImageError> {
+        let mut lowers = image.lower_dirs().to_vec();
+        // overlayfs wants one lower directory, and two where there is no upper one.
+        let fewest = if upper.is_some() { 1 } else { 2 };
+        while lowers.len() < fewest {
+            lowers.push(self.empty_directory());
+        }
+        let failed = |(step, source, log)| ImageError::Overlay { step, path: path.to_owned(), source, log };
+        match overlay(&lowers, upper) {
             // Before Linux 6.13 a layer could not be given by descriptor.
             Err(("add a layer to", error, _))
                 if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
             {
-                overlay_by_options(&lowers, upper.as_ref()).map_err(failed)
+                overlay_by_options(&lowers, upper).map_err(failed)
             }
             mounted => mounted.map_err(failed),
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, EphemeralContainer, Name, PodDns, PodSecurity, PodUid, RestartPolicy, Volume};
+use crate::{
+    Container, EphemeralContainer, Name, PodDns, PodSecurity, PodUid, RestartPolicy, Volume, VolumeSource,
+};
 
 /// A pod: what is to run, fully defaulted and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +107,14 @@ impl Pod {
     /// The container of that name, init and ephemeral containers included.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.all_containers().find(|container| container.name == name)
+    }
+
+    /// The volumes of images that a container has mounted.
+    pub fn image_volumes<'a>(&'a self, container: &'a Container) -> impl Iterator<Item = &'a Volume> {
+        let is_mounted =
+            |volume: &&Volume| container.volume_mounts.iter().any(|mount| mount.name == volume.name);
+        let is_image = |volume: &&Volume| matches!(volume.source, VolumeSource::Image { .. });
+        self.spec.volumes.iter().filter(is_image).filter(is_mounted)
     }
 
     /// The container whose pid namespace the one of that name joins: an ephemeral one with a target, unless all

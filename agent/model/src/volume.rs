@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigKind, Name, PodField, Quantity, ResourceField};
+use crate::{ConfigKind, ImagePullPolicy, Name, PodField, Quantity, ResourceField};
 
 /// One entry of `spec.volumes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,13 @@ pub enum VolumeSource {
     },
     /// Files that the node writes: `configMap`, `secret`, `downwardAPI` and `projected`.
     Projected(ProjectedVolume),
+    /// What an image holds, read-only.
+    Image {
+        /// The image's name, as written.
+        reference: String,
+        /// When it is pulled.
+        pull_policy: ImagePullPolicy,
+    },
 }
 
 /// A read-only directory of files made of configuration. `configMap`, `secret` and `downwardAPI` have one source.

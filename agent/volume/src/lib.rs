@@ -1,4 +1,4 @@
-//! hostPath, emptyDir and volumes of configuration, and subPath, as mounts held by descriptor.
+//! hostPath, emptyDir, images, volumes of configuration, and subPath, as mounts held by descriptor.
 //!
 //! A volume is prepared once for its pod ([`Volumes::ensure`]) and then given to each container as a
 //! detached mount ([`Volumes::mount`]). What is in a volume of configuration is the caller's to say, as a
@@ -14,6 +14,7 @@ mod empty_dir;
 mod error;
 mod file;
 mod host_path;
+mod image;
 mod memory;
 mod mount;
 mod mount_table;
@@ -24,6 +25,7 @@ mod sub_path;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use coracle_model::{Name, Pod, PodUid, Volume, VolumeMount, VolumeSource};
@@ -83,6 +85,8 @@ impl Volumes {
                     Some(payload) => projected::ensure(&path, payload, group)?,
                     None => drop(projected::open(&path)?),
                 },
+                // Its files are the image store's.
+                VolumeSource::Image { .. } => {}
             }
         }
         Ok(())
@@ -145,6 +149,9 @@ impl Volumes {
             VolumeSource::HostPath { path, kind } => host_path::open(&volume.name, path, *kind)?,
             VolumeSource::EmptyDir { medium, .. } => empty_dir::open(&path, *medium)?,
             VolumeSource::Projected(_) => projected::open(&path)?,
+            VolumeSource::Image { .. } => {
+                return Err(VolumeError::NotReady { path, problem: "its image is not mounted" });
+            }
         };
         let read_only = mount.read_only || matches!(volume.source, VolumeSource::Projected(_));
         match &mount.sub_path {
@@ -157,6 +164,17 @@ impl Volumes {
                 mount::prepare(&target, &path.join(sub_path), mount, read_only)
             }
         }
+    }
+
+    /// The same of an image volume. `root` is the image's files, as a mount of this container's that is attached nowhere.
+    /// It is read-only, and nothing of it can change: a subPath that is not there is not made.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::SubPath`], [`VolumeError::Io`]; the kubelet's reason would be `CreateContainerError`.
+    pub fn mount_image(&self, mount: &VolumeMount, root: OwnedFd) -> Result<PreparedMount, VolumeError> {
+        let sub_path = mount.sub_path.as_deref().filter(|path| !path.as_os_str().is_empty());
+        image::prepare(root, &mount.name, sub_path)
     }
 
     /// Unmounts and removes all the pod's volumes have on the host; absent is done. Goes on after a
@@ -207,6 +225,7 @@ impl Volumes {
             VolumeSource::HostPath { path, .. } => return path.clone(),
             VolumeSource::EmptyDir { .. } => empty_dir::PLUGIN,
             VolumeSource::Projected(_) => projected::PLUGIN,
+            VolumeSource::Image { .. } => image::PLUGIN,
         };
         // Both names were validated: neither is a path.
         self.pods.join(uid.as_str()).join(release::VOLUMES).join(plugin).join(volume.name.as_str())

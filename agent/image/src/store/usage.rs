@@ -44,8 +44,8 @@ pub struct ImageUsage {
 }
 
 impl Store {
-    /// What the store takes of its disk. `in_use` says who of the caller's own uses an image; containers that hold a
-    /// lease count besides.
+    /// What the store takes of its disk. `in_use` says who of the caller's own uses an image; containers and volumes that
+    /// hold a lease count besides.
     ///
     /// Each layer is measured once and its size kept beside it, so only the first call after an import reads much.
     ///
@@ -54,13 +54,13 @@ impl Store {
     /// As [`Store::list`].
     pub fn df(&self, in_use: impl Fn(&Digest) -> Option<String>) -> Result<Usage, ImageError> {
         let images = self.list()?;
-        let leases = self.leases()?;
+        let users = self.users()?;
         let mut sizes: HashMap<Digest, Shares> = HashMap::new();
         let mut usage = Usage::default();
         let mut described = Vec::new();
         for image in images {
-            let leased = leases.iter().find(|(_, used)| *used == image.id);
-            let user = in_use(&image.id).or(leased.map(|(container, _)| format!("container {container}")));
+            let leased = users.iter().find(|(_, used)| *used == image.id);
+            let user = in_use(&image.id).or(leased.map(|(user, _)| user.clone()));
             let is_kept = user.is_some() || !image.pins.is_empty();
             for layer in &image.layers {
                 let shares = match sizes.get_mut(&layer.chain_id) {

@@ -1,10 +1,12 @@
 //! What goes, what stays, and what the disk says.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use coracle_image::{CollectPolicy, Hold, Pin};
-use coracle_model::ContainerId;
+use coracle_model::{ContainerId, Name, PodUid};
 
 use crate::incoming::Remote;
 use crate::support::{Fixture, Tar, names};
@@ -191,4 +193,57 @@ fn the_disk_by_images() {
     Remote::new(&[sparse.build()]).pull(&f.store, "links");
     let usage = f.store.df(|_| None).unwrap();
     assert!(about(usage.images[0].size, 1), "{}", usage.images[0].size);
+}
+
+#[test]
+fn a_pods_volume_keeps_its_image_and_is_the_same_for_all_its_containers() {
+    let f = Fixture::new();
+    image(&f, "one", 1);
+    image(&f, "two", 1);
+    let (one, two) = (f.image("one").id, f.image("two").id);
+    let uid = |text: &str| text.parse::<PodUid>().unwrap();
+    let volume = |text: &str| Name::label(text).unwrap();
+    assert_eq!(f.store.volume_image(&uid("u1"), &volume("data")).unwrap(), None);
+    assert_eq!(f.store.lease_volume(&one, &uid("u1"), &volume("data")).unwrap(), one);
+    assert_eq!(f.store.lease_volume(&two, &uid("u1"), &volume("data")).unwrap(), one, "the first stays");
+    assert_eq!(f.store.lease_volume(&two, &uid("u2"), &volume("data")).unwrap(), two);
+    assert_eq!(f.store.volume_image(&uid("u1"), &volume("data")).unwrap(), Some(one));
+    assert_eq!(f.store.volume_image(&uid("u1"), &volume("other")).unwrap(), None);
+    assert!(f.store.leases().unwrap().is_empty(), "no container's");
+    let error = f.store.remove("one", |_| None).unwrap_err().to_string();
+    assert!(error.contains("volume data of the pod with UID u1"), "{error}");
+
+    let all = CollectPolicy { wanted: u64::MAX, ..Default::default() };
+    assert_eq!(f.store.collect(&all, |_| None).unwrap().images.len(), 0);
+    f.store.release_volumes(&uid("u1")).unwrap();
+    f.store.release_volumes(&uid("u1")).unwrap();
+    assert_eq!(f.store.volume_image(&uid("u1"), &volume("data")).unwrap(), None);
+    assert_eq!(f.store.collect(&all, |_| None).unwrap().images.len(), 1);
+    assert!(matches!(
+        f.store.lease_volume(&one, &uid("u3"), &volume("data")),
+        Err(coracle_image::ImageError::NotFound(_))
+    ));
+
+    // Of another boot it counts for nothing.
+    for name in names(&f.path("images/leases")) {
+        let path = f.path("images/leases").join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        let boot = text.lines().nth(1).unwrap().to_owned();
+        fs::write(&path, text.replace(&boot, "another")).unwrap();
+    }
+    assert_eq!(f.store.volume_image(&uid("u2"), &volume("data")).unwrap(), None);
+    assert_eq!(names(&f.path("images/leases")), Vec::<String>::new());
+    assert_eq!(f.store.lease_volume(&two, &uid("u2"), &volume("data")).unwrap(), two);
+}
+
+#[test]
+fn an_images_files_are_mounted_read_only() {
+    let f = Fixture::new();
+    f.import_tar(&Tar::new().dir("dir", 0o755).file("dir/file", "content").build(), "data").unwrap();
+    let mounted = f.store.mount_image(&f.image("data")).unwrap();
+    let root = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
+    assert_eq!(fs::read_to_string(root.join("dir/file")).unwrap(), "content");
+    assert!(fs::write(root.join("dir/file"), "other").is_err());
+    assert!(fs::write(root.join("new"), "").is_err());
+    assert_eq!(names(&root), ["dir"]);
 }

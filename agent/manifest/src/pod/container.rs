@@ -9,6 +9,7 @@ use coracle_model::{
 };
 use k8s_openapi::api::core::v1;
 
+use super::volume::VolumeKind;
 use super::{
     check_nul, collect, environment, filled, lifecycle, mount, or_default, port, probe, resources, restart,
     security, word,
@@ -18,8 +19,8 @@ use crate::path::Path;
 
 /// What a container's checks need to know of its pod.
 pub(super) struct Place<'a> {
-    /// The pod's volumes by name: whether they are an emptyDir.
-    pub(super) volumes: &'a HashMap<String, bool>,
+    /// The pod's volumes by name.
+    pub(super) volumes: &'a HashMap<String, VolumeKind>,
     /// The names of all containers.
     pub(super) all: &'a HashSet<String>,
     pub(super) host: HostNamespaces,
@@ -113,16 +114,8 @@ pub(super) fn convert(
 
     let name = container_name(name, path, place, faults);
     let image = image_name(image.as_deref(), path, faults);
-    let image_pull_policy = word(
-        or_default(image_pull_policy, default_pull_policy(image.unwrap_or_default())),
-        &[
-            ("Always", ImagePullPolicy::Always),
-            ("IfNotPresent", ImagePullPolicy::IfNotPresent),
-            ("Never", ImagePullPolicy::Never),
-        ],
-        &path.child("imagePullPolicy"),
-        faults,
-    );
+    let image_pull_policy =
+        pull_policy(image_pull_policy, image.unwrap_or_default(), &path.child("imagePullPolicy"), faults);
     let command = texts(command.as_deref(), &path.child("command"), faults);
     let args = texts(args.as_deref(), &path.child("args"), faults);
     let working_dir = working_directory(working_dir.as_deref(), path, faults);
@@ -218,6 +211,25 @@ fn image_name<'i>(image: Option<&'i str>, path: &Path<'_>, faults: &mut Faults) 
     }
     check_nul(image, &path, faults);
     Some(image)
+}
+
+/// When an image is pulled, with Kubernetes' default.
+pub(super) fn pull_policy(
+    policy: &mut Option<String>,
+    image: &str,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<ImagePullPolicy> {
+    word(
+        or_default(policy, default_pull_policy(image)),
+        &[
+            ("Always", ImagePullPolicy::Always),
+            ("IfNotPresent", ImagePullPolicy::IfNotPresent),
+            ("Never", ImagePullPolicy::Never),
+        ],
+        path,
+        faults,
+    )
 }
 
 /// `Always` for an image that is named by `:latest` or by no tag and no digest.

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1;
 
 use super::container::Place;
 use super::selector::{self, Place as Told};
+use super::volume::VolumeKind;
 use super::{check_nul, collect};
 use crate::error::Faults;
 use crate::path::Path;
@@ -132,12 +133,12 @@ fn file_key(
             faults.not_found(&volume_path, volume_name);
             None
         }
-        Some(false) => {
+        Some(kind) if *kind != VolumeKind::EmptyDir => {
             faults.invalid(&volume_path, volume_name, "the volume must be an emptyDir");
             None
         }
         // A volume whose name is no label has been reported at the volume.
-        Some(true) => Name::label(&**volume_name).ok(),
+        Some(_) => Name::label(&**volume_name).ok(),
     };
     Some(FileKeySelector {
         volume: volume?,

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use coracle_model::{Container, EphemeralContainer, Name, Pod, VolumeSource};
+use coracle_model::{Container, EphemeralContainer, Name, Pod};
 use k8s_openapi::api::core::v1;
 
 use super::container::{self, Place};
 use super::filled;
+use super::volume::VolumeKind;
 use crate::error::Faults;
 use crate::path::Path;
 
@@ -29,8 +30,7 @@ pub(crate) fn convert(
     {
         faults.not_found(&path.child("targetContainerName"), name);
     }
-    let is_empty_dir = |source: &VolumeSource| matches!(source, VolumeSource::EmptyDir { .. });
-    let volumes = spec.volumes.iter().map(|volume| (volume.name.to_string(), is_empty_dir(&volume.source)));
+    let volumes = spec.volumes.iter().map(|volume| (volume.name.to_string(), VolumeKind::of(&volume.source)));
     let volumes: HashMap<_, _> = volumes.collect();
     let names: HashSet<_> = pod.all_containers().map(|other| other.name.to_string()).collect();
     let all = names.iter().cloned().chain([wire.name.clone()]).collect();

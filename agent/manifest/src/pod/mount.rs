@@ -7,6 +7,7 @@ use coracle_model::{MountPropagation, Name, VolumeMount};
 use k8s_openapi::api::core::v1;
 
 use super::container::Place;
+use super::volume::VolumeKind;
 use super::{check_nul, collect, filled, word};
 use crate::error::Faults;
 use crate::path::Path;
@@ -112,6 +113,11 @@ fn convert(
             &propagation_path,
             "Bidirectional mount propagation is available only to privileged containers",
         );
+    }
+    let is_image = place.volumes.get(name) == Some(&VolumeKind::Image);
+    if is_image && propagation == Some(MountPropagation::Bidirectional) {
+        let detail = "an image volume has no place on the host that mounts could be propagated to";
+        faults.forbidden(&propagation_path, detail);
     }
 
     Some(VolumeMount {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use coracle_model::{EmptyDirMedium, HostPathType, Name, Quantity, Volume, VolumeSource};
 use k8s_openapi::api::core::v1;
 
-use super::{check_nul, collect, projected as files, word};
+use super::{check_nul, collect, container, projected as files, word};
 use crate::error::Faults;
 use crate::path::Path;
 use crate::syntax;
@@ -15,10 +15,29 @@ const REMOVED: &str = "no longer supported: Kubernetes removed or deprecated thi
 
 pub(super) struct Volumes {
     /// All names that stand in the list, also of volumes with faults: a mount of one is not one more fault.
-    /// With each, whether it is an emptyDir.
-    pub(super) names: HashMap<String, bool>,
+    pub(super) names: HashMap<String, VolumeKind>,
     /// `None` when one of them has a fault.
     pub(super) converted: Option<Vec<Volume>>,
+}
+
+/// What the checks of containers need to know of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VolumeKind {
+    EmptyDir,
+    Image,
+    Other,
+}
+
+// === impl VolumeKind ===
+
+impl VolumeKind {
+    pub(super) fn of(source: &VolumeSource) -> Self {
+        match source {
+            VolumeSource::EmptyDir { .. } => Self::EmptyDir,
+            VolumeSource::Image { .. } => Self::Image,
+            VolumeSource::HostPath { .. } | VolumeSource::Projected(_) => Self::Other,
+        }
+    }
 }
 
 /// `containers` are the names of the pod's.
@@ -38,14 +57,18 @@ pub(super) fn convert_all(
             faults.required(&name_path, "");
             None
         } else {
-            if names.insert(volume.name.clone(), false).is_some() {
+            if names.insert(volume.name.clone(), VolumeKind::Other).is_some() {
                 faults.duplicate(&name_path, &volume.name);
             }
             Name::label(&*volume.name).map_err(|error| faults.invalid(&name_path, &volume.name, error)).ok()
         };
         let source = source(volume, containers, &path, faults);
-        if let Some(empty_dir) = names.get_mut(&volume.name) {
-            *empty_dir = volume.empty_dir.is_some();
+        if let Some(kind) = names.get_mut(&volume.name) {
+            *kind = match (&volume.empty_dir, &volume.image) {
+                (Some(_), _) => VolumeKind::EmptyDir,
+                (None, Some(_)) => VolumeKind::Image,
+                (None, None) => VolumeKind::Other,
+            };
         }
         converted.push(name.zip(source).map(|(name, source)| Volume { name, source }));
     }
@@ -115,7 +138,6 @@ fn source(
         ("csi", csi.is_some()),
         ("ephemeral", ephemeral.is_some()),
         ("fc", fc.is_some()),
-        ("image", image.is_some()),
         ("iscsi", iscsi.is_some()),
         ("nfs", nfs.is_some()),
         ("persistentVolumeClaim", persistent_volume_claim.is_some()),
@@ -128,7 +150,11 @@ fn source(
         }
     }
     for (field, there) in later {
-        faults.not_yet_if(there, &path.child(field), "this node serves hostPath and emptyDir volumes");
+        faults.not_yet_if(
+            there,
+            &path.child(field),
+            "this node serves hostPath, emptyDir and image volumes, and those of configuration",
+        );
         refused |= there;
     }
     if refused {
@@ -143,6 +169,7 @@ fn source(
         ("downwardAPI", downward_api.is_some()),
         ("configMap", config_map.is_some()),
         ("projected", projected.is_some()),
+        ("image", image.is_some()),
     ];
     let mut given = given.into_iter().filter(|(_, there)| *there);
     given.next();
@@ -167,6 +194,9 @@ fn source(
     }
     if let Some(source) = projected {
         return files::projected(source, containers, &path.child("projected"), faults);
+    }
+    if let Some(source) = image {
+        return image_source(source, &path.child("image"), faults);
     }
     // Kubernetes' default for a volume that names no source.
     empty_dir_source(empty_dir.get_or_insert_with(Default::default), &path.child("emptyDir"), faults)
@@ -208,6 +238,23 @@ fn host_path_source(
         faults,
     )?;
     usable.then(|| VolumeSource::HostPath { path: PathBuf::from(&*path), kind })
+}
+
+fn image_source(
+    source: &mut v1::ImageVolumeSource,
+    at: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<VolumeSource> {
+    let v1::ImageVolumeSource { pull_policy, reference } = source;
+    let reference = reference.as_deref().unwrap_or_default();
+    let pull_policy = container::pull_policy(pull_policy, reference, &at.child("pullPolicy"), faults);
+    let path = at.child("reference");
+    check_nul(reference, &path, faults);
+    if reference.is_empty() {
+        faults.required(&path, "");
+        return None;
+    }
+    Some(VolumeSource::Image { reference: reference.to_owned(), pull_policy: pull_policy? })
 }
 
 fn empty_dir_source(

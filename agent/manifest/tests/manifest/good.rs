@@ -57,6 +57,32 @@ fn every_field_of_a_pod_reaches_the_model() {
 }
 
 #[test]
+fn volumes_of_images_have_the_pull_policies_of_containers() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: main\n    image: i\n    \
+                volumeMounts: [{name: a, mountPath: /a, subPath: x/y}]\n  volumes:\n\
+                \x20 - {name: a, image: {reference: reg.example:5000/a}}\n\
+                \x20 - {name: b, image: {reference: 'b:1'}}\n\
+                \x20 - {name: c, image: {reference: 'c:latest', pullPolicy: Never}}\n";
+    let pod = one(text);
+    let sources = pod.spec.volumes.iter().map(|volume| match &volume.source {
+        VolumeSource::Image { reference, pull_policy } => (reference.as_str(), *pull_policy),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(
+        sources.collect::<Vec<_>>(),
+        [
+            ("reg.example:5000/a", ImagePullPolicy::Always),
+            ("b:1", ImagePullPolicy::IfNotPresent),
+            ("c:latest", ImagePullPolicy::Never),
+        ]
+    );
+    let main = pod.container("main").unwrap();
+    let mounted: Vec<_> = pod.image_volumes(main).map(|volume| volume.name.as_str()).collect();
+    assert_eq!(mounted, ["a"]);
+    assert!(pod.object.contains(r#""image":{"pullPolicy":"Always","reference":"reg.example:5000/a"}"#));
+}
+
+#[test]
 fn how_a_pod_is_named() {
     let decoded = decode("names.yaml", include_bytes!("good/names.yaml")).unwrap();
     let [pod, overridden] = &decoded.pods[..] else { panic!("two pods: {decoded:?}") };

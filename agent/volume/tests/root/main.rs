@@ -5,6 +5,7 @@
 
 mod empty_dir;
 mod host_path;
+mod image;
 mod projected;
 mod sub_path;
 mod support;
