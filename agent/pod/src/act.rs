@@ -161,7 +161,7 @@ pub(crate) fn success_event(action: &Action) -> Option<(&'static str, String)> {
 
 /// The event of a step that failed.
 pub(crate) fn failure_event(step: Step, failure: &Failure) -> (EventType, &'static str, String) {
-    let Failure { reason, message } = failure;
+    let Failure { reason, message, .. } = failure;
     let (event, message) = match step {
         // Whoever pulls has told why.
         Step::Image(_) => ("Failed", format!("Error: {reason}")),

@@ -28,6 +28,8 @@ pub struct Failure {
     pub reason: String,
     /// What was tried, on what, why it failed, what to do.
     pub message: String,
+    /// The image that cannot be had, where it is another than the container's own.
+    pub image: Option<String>,
 }
 
 /// The container runtime.
@@ -82,7 +84,7 @@ pub trait Runtime: Send + Sync + 'static {
 
 /// The image store.
 pub trait Images: Send + Sync + 'static {
-    /// Makes the container's image available, as its pull policy says.
+    /// Makes the container's image available, and those of the volumes that it has mounted, as their pull policies say.
     fn ensure_image(
         &self,
         pod: &Arc<Pod>,
@@ -274,7 +276,12 @@ pub struct SystemClock;
 impl Failure {
     /// A failure with Kubernetes' reason and a sentence.
     pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason: reason.into(), message: message.into() }
+        Self { reason: reason.into(), message: message.into(), image: None }
+    }
+
+    /// The same, about an image that is not the container's own.
+    pub fn of_image(self, image: &str) -> Self {
+        Self { image: Some(image.to_owned()), ..self }
     }
 }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use coracle_credentials::{DockerConfigFiles, Keyring, PullSecrets};
-use coracle_image::{Image, ImageName, Store};
+use coracle_credentials::{CredentialProviders, DockerConfigFiles, Keyring, PullSecrets};
+use coracle_image::{Image, ImageError, ImageName, Store};
 use coracle_model::{ConfigKey, ConfigKind, EventType, ImagePullPolicy, Name, Pod};
 use coracle_pod::ports::{Events as _, Failure, ImageRef, PodEvent};
-use coracle_pull::access::Access;
+use coracle_pull::access::{self, Access};
 use coracle_pull::{PullError, Pulled, Puller, Stage};
 use tokio::time::sleep;
 
@@ -44,7 +44,7 @@ struct Inner {
 /// An image that somebody wants for a pod.
 pub(crate) struct Wanted<'a> {
     pub(crate) pod: &'a Pod,
-    /// The container it is for; `None` when it is for a volume.
+    /// The container it is for, itself or as a volume.
     pub(crate) container: Option<&'a Name>,
     /// Its name, as the manifest has it.
     pub(crate) image: &'a str,
@@ -68,12 +68,19 @@ impl NodeImages {
             .into_iter()
             .map(|image| (image.id, [image.repo_tags, image.repo_digests].concat()))
             .collect();
-        let directory = config.root_dir.join("image-access");
+        let directory = access::directory(&config.root_dir);
         let access = Access::open(&directory, config.images.verification.clone(), &known)
             .context("cannot read who may use which image")?;
         let registries = crate::registry::client(config)?;
         let puller = Puller::new((*store).clone(), registries, config.images.pulls, Some(access.clone()));
-        let keyring = Keyring::new(vec![DockerConfigFiles::of_node(images)]);
+        let files = vec![DockerConfigFiles::of_node(images)];
+        let keyring = match &config.images.credential_providers {
+            Some(providers) => Keyring::with_providers(
+                files,
+                CredentialProviders::load(&providers.config, &providers.bin_dir)?,
+            ),
+            None => Keyring::new(files),
+        };
         Ok(Self(Arc::new(Inner { store, puller, keyring, access, collecting, configuration, events })))
     }
 
@@ -118,6 +125,40 @@ impl NodeImages {
             return Err(Failure::new("ErrImageNeverPull", message));
         }
         self.pull(wanted, &name, &secrets).await
+    }
+
+    /// Makes the image of a pod's volume available, and notes that the pod has it: all containers of the pod get the one
+    /// that the first of them has got.
+    ///
+    /// # Errors
+    /// As [`NodeImages::ensure`].
+    pub(crate) async fn ensure_volume(&self, volume: &Name, wanted: &Wanted<'_>) -> Result<(), Failure> {
+        let (pod, name) = (wanted.pod.uid.clone(), volume.clone());
+        let noted = self.of_store(move |store| store.volume_image(&pod, &name)).await?;
+        if noted.is_some() {
+            return Ok(());
+        }
+        let image = self.ensure(wanted).await.map_err(|failure| failure.of_image(wanted.image))?;
+        let (pod, name) = (wanted.pod.uid.clone(), volume.clone());
+        self.of_store(move |store| {
+            let image = image.id.parse().map_err(|_| ImageError::NotFound(image.id.clone()))?;
+            store.lease_volume(&image, &pod, &name)
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn of_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, ImageError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let store = Arc::clone(&self.0.store);
+        let problem = match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(Failure::new("ImageInspectError", problem))
     }
 
     /// Who may use which image.

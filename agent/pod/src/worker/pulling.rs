@@ -30,15 +30,20 @@ impl<P: Ports> Worker<P> {
             let left = (failing.since + SHOWN).saturating_duration_since(moment.instant);
             if left.is_zero() {
                 failing.backing_off = true;
-                told.push(index);
+                told.push((index, failing.failure.image.clone()));
             } else {
                 timer.wake_in(left);
             }
         }
-        for index in told {
+        for (index, other) in told {
             let Some(container) = self.record.pod.all_containers().nth(index) else { continue };
             let name = Some(&container.name);
-            self.event(EventType::Normal, "BackOff", name, back_off(&container.image));
+            self.event(
+                EventType::Normal,
+                "BackOff",
+                name,
+                back_off(other.as_ref().unwrap_or(&container.image)),
+            );
             self.event(EventType::Warning, "Failed", name, "Error: ImagePullBackOff".to_owned());
         }
     }
@@ -46,7 +51,8 @@ impl<P: Ports> Worker<P> {
 
 /// The failure of an image as a status shows it.
 pub(super) fn failure(image: &str, failing: &Failing) -> Failure {
-    let Failure { reason, message } = &failing.failure;
+    let Failure { reason, message, image: other } = &failing.failure;
+    let image = other.as_deref().unwrap_or(image);
     if !failing.backing_off {
         return failing.failure.clone();
     }

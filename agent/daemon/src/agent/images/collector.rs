@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_image::{CollectPolicy, Collected, Digest, ImageError, ImageName, Store};
+use coracle_model::VolumeSource;
 use coracle_pod::Pods;
 use coracle_pull::access::Access;
 use rustix::fs::statvfs;
@@ -207,8 +208,12 @@ impl Collector {
         let mut wanted = BTreeMap::new();
         for snapshot in self.pods.snapshot().iter().filter(|pod| !pod.status.phase.is_terminal()) {
             let pod = &snapshot.pod;
-            for container in pod.all_containers() {
-                let Ok(name) = container.image.parse::<ImageName>() else { continue };
+            let volumes = pod.spec.volumes.iter().filter_map(|volume| match &volume.source {
+                VolumeSource::Image { reference, .. } => Some(reference),
+                _ => None,
+            });
+            for image in pod.all_containers().map(|container| &container.image).chain(volumes) {
+                let Ok(name) = image.parse::<ImageName>() else { continue };
                 if let Some(image) = self.store.resolve(&name)? {
                     wanted.entry(image.id).or_insert_with(|| format!("pod {}", pod.key));
                 }

@@ -12,12 +12,14 @@ use coracle_controller::Configs;
 use coracle_image::{
     Access, Digest, EnvEntry, Image, ImageError, Store, effective_process, resolve_user, verify_non_root,
 };
-use coracle_model::{Container, ContainerId, FileKeySelector, Pod, PodUid, Signal};
+use coracle_model::{
+    Container, ContainerId, FileKeySelector, Pod, PodUid, Signal, Volume, VolumeMount, VolumeSource,
+};
 use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 use coracle_sandbox::{
     ContainerRequest, ContainerSnapshot, ContainerStage, ExecUser, RequestMount, Runtime, SandboxStage,
 };
-use coracle_volume::Volumes;
+use coracle_volume::{PreparedMount, Volumes};
 
 use super::configuration::{self, Sources};
 use super::failure::{blocking, failure};
@@ -263,7 +265,7 @@ impl Composer {
         }
         let mut mounts = self.naming.mounts(pod, &container, sandbox, &addresses)?;
         for mount in &container.volume_mounts {
-            let prepared = self.volumes.mount(pod, mount).map_err(failure("CreateContainerConfigError"))?;
+            let prepared = self.volume(pod, mount)?;
             mounts.push(RequestMount { destination: mount.mount_path.clone(), mount: prepared.fd });
         }
         Ok(ContainerRequest {
@@ -281,6 +283,24 @@ impl Composer {
             mounts,
             container,
         })
+    }
+
+    /// A container's mount of a volume.
+    fn volume(&self, pod: &Pod, mount: &VolumeMount) -> Result<PreparedMount, Failure> {
+        let volume = pod.spec.volumes.iter().find(|volume| volume.name == mount.name);
+        let is_image = |volume: &&Volume| matches!(volume.source, VolumeSource::Image { .. });
+        let Some(volume) = volume.filter(is_image) else {
+            return self.volumes.mount(pod, mount).map_err(failure("CreateContainerConfigError"));
+        };
+        let noted = self.store.volume_image(&pod.uid, &volume.name).map_err(created)?;
+        let image = noted.map(|image| self.store.get(&image)).transpose().map_err(created)?.flatten();
+        let Some(image) = image else {
+            let message =
+                format!("the image of the volume {:?} is no longer in the store", volume.name.as_str());
+            return Err(Failure::new("CreateContainerError", message));
+        };
+        let root = self.store.mount_image(&image).map_err(created)?;
+        self.volumes.mount_image(mount, root).map_err(failure("CreateContainerError"))
     }
 
     /// The container's variables, with the values their sources give now.

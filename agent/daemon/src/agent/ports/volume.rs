@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_controller::Configs;
+use coracle_image::Store;
 use coracle_model::{EventType, Name, Pod, PodUid, ProjectedVolume, Volume, VolumeSource};
 use coracle_pod::ports::{self, Events, Failure, PodEvent};
 use coracle_sandbox::Runtime;
@@ -20,6 +21,8 @@ use crate::agent::facts::NodeNow;
 /// The volumes, as pods need them.
 pub(crate) struct VolumePort {
     volumes: Arc<Volumes>,
+    /// Where it is noted which images pods have as volumes.
+    store: Arc<Store>,
     dirs: PodDirs,
     runtime: Runtime,
     configuration: Configuration,
@@ -34,12 +37,13 @@ pub(crate) struct VolumePort {
 impl VolumePort {
     pub(super) fn new(
         volumes: Arc<Volumes>,
+        store: Arc<Store>,
         dirs: PodDirs,
         runtime: Runtime,
         configuration: Configuration,
         events: EventPort,
     ) -> Self {
-        Self { volumes, dirs, runtime, configuration, events, busy: Mutex::default() }
+        Self { volumes, store, dirs, runtime, configuration, events, busy: Mutex::default() }
     }
 
     async fn lock(&self, pod: &PodUid) -> OwnedMutexGuard<()> {
@@ -113,12 +117,14 @@ impl ports::Volumes for VolumePort {
     async fn release_volumes(&self, pod: &PodUid) -> Result<(), Failure> {
         let busy = self.lock(pod).await;
         let (volumes, uid, dir) = (Arc::clone(&self.volumes), pod.clone(), self.dirs.pod(pod));
+        let store = Arc::clone(&self.store);
         blocking(move || {
             let _busy = busy;
             volumes.release(&uid).map_err(|errors| {
                 let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 Failure::new("FailedUnmount", all.join("; "))
             })?;
+            store.release_volumes(&uid).map_err(failure("FailedUnmount"))?;
             // The layers and volumes in it are gone; what else is there is nobody's to remove.
             match fs::remove_dir(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

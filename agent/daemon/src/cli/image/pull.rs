@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use coracle_credentials::{DockerConfigFiles, Format, Found, Keyring, PullSecrets, Source};
+use coracle_credentials::{
+    CredentialProviders, DockerConfigFiles, Format, Found, Keyring, PullSecrets, Source,
+};
 use coracle_image::{ImageName, Store};
 use coracle_pull::{PullLimits, Puller};
 use coracle_registry::{Credential, Secret};
@@ -66,7 +68,13 @@ impl Pull {
             }
             None => DockerConfigFiles::of_user(),
         };
-        let keyring = Keyring::new(vec![files]);
+        let keyring = match &config.images.credential_providers {
+            Some(providers) => Keyring::with_providers(
+                vec![files],
+                CredentialProviders::load(&providers.config, &providers.bin_dir)?,
+            ),
+            None => Keyring::new(vec![files]),
+        };
         let registries = crate::registry::client(config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let puller = Puller::new(store, registries, PullLimits::default(), None);
