@@ -2,6 +2,7 @@
 //!
 //! usage: coracle-bench FLOOR      FLOOR: the program made of `tests/bench/floor.c`
 //!        coracle-bench network    only what pods get their addresses in
+//!        coracle-bench images     only what pulling images costs
 
 #![allow(
     clippy::expect_used,
@@ -11,6 +12,7 @@
 )]
 
 mod crun;
+mod images;
 mod network;
 mod turns;
 
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use coracle_tests::images;
+use coracle_tests::images as test_images;
 use coracle_tests::manifests::{pod, shell, with_host_path};
 use coracle_tests::node::{Node, binary};
 use coracle_tests::processes::{self, Pid, memory_kb};
@@ -43,12 +45,18 @@ fn main() {
         crun::run(Path::new(rootfs));
         return;
     }
-    let [floor] = arguments.as_slice() else { panic!("usage: coracle-bench FLOOR | network") };
+    let [floor] = arguments.as_slice() else { panic!("usage: coracle-bench FLOOR | network | images") };
     assert!(
         rustix::process::geteuid().is_root(),
         "coracle-bench makes namespaces and cgroups: run it as root"
     );
-    describe_machine();
+    if floor != "images" || std::env::var_os(images::INSIDE).is_none() {
+        describe_machine();
+    }
+    if floor == "images" {
+        images::run();
+        return;
+    }
     let node = Node::start();
     let signal = Signal::new(&node);
     println!("\n| figure | value |\n|---|---|");
@@ -96,7 +104,7 @@ fn describe_machine() {
 fn images_directory() -> PathBuf {
     let directory = std::env::temp_dir().join(format!("coracle-bench-{}", std::process::id()));
     if !directory.exists() {
-        images::unpack("busybox", &directory);
+        test_images::unpack("busybox", &directory);
     }
     directory
 }
