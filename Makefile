@@ -66,6 +66,8 @@ bench: ## Take the figures of docs/benchmarks.md (release build; minutes)
 		$(CARGO_TARGET_DIR)/release/coracle-bench $(CARGO_TARGET_DIR)/release/floor
 	@echo && scripts/as-root $(CARGO_TARGET_DIR)/release/examples/probe-cost
 	@echo && scripts/as-root $(CARGO_TARGET_DIR)/release/examples/network-cost
+	@echo && scripts/as-root env CORACLE_BIN=$(CARGO_TARGET_DIR)/release/coracle \
+		$(CARGO_TARGET_DIR)/release/coracle-bench images
 
 .PHONY: deny
 deny: ## Licences, advisories and duplicates of the dependencies (needs cargo-deny)

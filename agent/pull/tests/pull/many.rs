@@ -1,0 +1,50 @@
+//! Several pulls, and images of many layers.
+
+use std::collections::BTreeMap;
+
+use coracle_tests::needs_root;
+use coracle_tests::registry::{Content, Image, Registry, tar_of};
+use serde_json::json;
+
+use super::{Place, noise, of_layers};
+
+#[tokio::test]
+async fn layers_that_images_share_come_once() {
+    needs_root!();
+    let base = tar_of(&[("base", &noise(300_000, 1))]);
+    let mut content = Content::default();
+    for number in 0..6 {
+        let own = tar_of(&[("own", format!("{number}").as_bytes())]);
+        let descriptor = content.image(&Image::of(&[base.clone(), own], &json!({})));
+        content.tag(&format!("app{number}"), "latest", &descriptor);
+    }
+    let registry = Registry::with(content);
+    let place = Place::new();
+    let names: Vec<_> = (0..6).map(|number| format!("{}/app{number}", registry.host())).collect();
+    let pulls = names.iter().map(|name| place.pull(name));
+    for pulled in futures_util::future::join_all(pulls).await {
+        pulled.unwrap();
+    }
+    assert_eq!(place.store.verify_whole().unwrap(), Vec::<String>::new());
+    assert_eq!(place.store.list().unwrap().len(), 6);
+    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    for line in registry.lines().into_iter().filter(|line| line.contains("/blobs/")) {
+        *asked.entry(line.rsplit('/').next().unwrap().to_owned()).or_default() += 1;
+    }
+    // Six configurations, six layers of their own, and the one below them all.
+    assert_eq!(asked.len(), 13);
+    assert!(asked.values().all(|times| *times == 1), "{asked:?}");
+}
+
+#[tokio::test]
+async fn as_many_layers_as_overlayfs_takes() {
+    needs_root!();
+    let archives: Vec<_> =
+        (0..500).map(|number| tar_of(&[(&format!("dir/file{number}"), b"text")])).collect();
+    let (_, content) = of_layers(&archives);
+    let registry = Registry::with(content);
+    let place = Place::new();
+    let pulled = place.pull(&super::app(&registry)).await.unwrap();
+    assert_eq!(pulled.image.lower_dirs().len(), 500);
+    assert_eq!(place.store.verify_whole().unwrap(), Vec::<String>::new());
+}
