@@ -24,6 +24,8 @@ mod platform;
 mod rounds;
 mod settings;
 
+pub use coracle_fetch::Proxies;
+
 pub use answer::Said;
 pub use blob::Blob;
 pub use client::Client;

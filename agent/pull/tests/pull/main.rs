@@ -12,10 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_credentials::{Found, Source};
-use coracle_fetch::Proxies;
 use coracle_image::Store;
 use coracle_pull::{PullError, PullLimits, Pulled, Puller};
-use coracle_registry::{Client, Credential, Limits, Platform, Settings};
+use coracle_registry::{Client, Credential, Limits, Platform, Proxies, Settings};
 use coracle_tests::registry::{Content, Descriptor, Image, Registry, gzip};
 use serde_json::json;
 
