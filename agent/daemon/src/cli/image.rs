@@ -1,9 +1,12 @@
 //! `coracle image`.
 
+mod df;
+mod export;
 mod import;
 mod inspect;
 mod ls;
 mod progress;
+mod prune;
 mod pull;
 mod rm;
 mod size;
@@ -33,7 +36,10 @@ enum ImageCommand {
     Inspect(inspect::Inspect),
     Tag(tag::Tag),
     Import(Box<import::Import>),
+    Export(export::Export),
     Rm(rm::Remove),
+    Prune(prune::Prune),
+    Df(df::Df),
 }
 
 // === impl Image ===
@@ -48,7 +54,10 @@ impl Image {
             ImageCommand::Inspect(inspect) => inspect.execute(&store),
             ImageCommand::Tag(tag) => tag.execute(&store),
             ImageCommand::Import(import) => import.execute(&store),
+            ImageCommand::Export(export) => export.execute(&store),
             ImageCommand::Rm(remove) => remove.execute(&store, &client()),
+            ImageCommand::Prune(prune) => prune.execute(&store, &client()),
+            ImageCommand::Df(df) => df.execute(&store, &client()),
         }
     }
 }

@@ -4,35 +4,60 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use coracle_image::{Removed, Store};
+use coracle_image::{ImageError, Removed, Store};
 use coracle_server::client::Client;
 
-use super::users::users;
+use super::users::Users;
 use super::{short, size};
 
 /// Remove a name, and with its last name the image
+///
+/// By an identifier the image goes with all its names. What a pod wants or a container uses is never removed.
 #[derive(Debug, Args)]
 #[command(visible_alias = "remove")]
 pub(super) struct Remove {
     /// Names, or beginnings of identifiers
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
+    /// Remove images with all their names, and do not mind what is not there
+    #[arg(short, long)]
+    force: bool,
 }
 
 // === impl Remove ===
 
 impl Remove {
     pub(super) fn execute(self, store: &Store, client: &Client) -> anyhow::Result<ExitCode> {
-        let users = users(client)?;
-        let mut out = io::stdout();
+        let users = Users::ask(client, store)?;
+        let mut failed = false;
         for image in &self.images {
-            match store.remove(image, |id| users.get(&id.to_string()).cloned())? {
-                Removed::Untagged(name) => writeln!(out, "untagged {}", name.familiar())?,
-                Removed::Deleted { id, freed, .. } => {
-                    writeln!(out, "deleted {} ({} freed)", short(&id), size(freed))?;
+            match self.remove(store, &users, image) {
+                Ok(removed) => print(&removed)?,
+                Err(error @ ImageError::NotFound(_)) if self.force => eprintln!("{error}"),
+                // What cannot be removed keeps none of the others.
+                Err(error) if self.images.len() > 1 => {
+                    eprintln!("error: {error}");
+                    failed = true;
                 }
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    fn remove(&self, store: &Store, users: &Users, image: &str) -> Result<Removed, ImageError> {
+        // By its identifier it goes with all names.
+        let text = if self.force { store.find(image)?.id.to_string() } else { image.to_owned() };
+        store.remove(&text, |id| users.of(id))
+    }
+}
+
+fn print(removed: &Removed) -> io::Result<()> {
+    let mut out = io::stdout();
+    match removed {
+        Removed::Untagged(name) => writeln!(out, "untagged {}", name.familiar()),
+        Removed::Deleted { id, freed, .. } => {
+            writeln!(out, "deleted {} ({} freed)", short(id), size(*freed))
+        }
     }
 }
