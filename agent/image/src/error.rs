@@ -202,6 +202,15 @@ pub enum ImageError {
         /// The container's directory.
         path: PathBuf,
     },
+    /// The store's file system cannot keep layers: a whiteout is its own mark there, not a node.
+    #[error(
+        "the image store {path} lies on overlayfs, which cannot keep the whiteouts of layers; put --root-dir on ext4, \
+         xfs, btrfs or tmpfs (inside another container: on a volume)"
+    )]
+    StoreOnOverlay {
+        /// The store's directory.
+        path: PathBuf,
+    },
     /// The kernel refused the root file system's mount.
     #[error("cannot {step} the overlay of {path}: {source}{log}")]
     Overlay {

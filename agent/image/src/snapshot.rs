@@ -22,10 +22,8 @@ use rustix::mount::{
 };
 use std::os::fd::AsFd;
 
-use crate::store::{make_directory, open_directory};
+use crate::store::{OVERLAYFS_MAGIC, make_directory, open_directory};
 use crate::{Image, ImageError, Store};
-
-const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
 /// Features of overlayfs that give `trusted.overlay.*` attributes power over where content comes from.
 /// Layers cannot bring such attributes; with these off, not even a stray one has an effect.

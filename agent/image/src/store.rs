@@ -41,7 +41,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, fstatfs, openat};
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ImageDocument, ImageError, ImageName};
@@ -55,6 +55,7 @@ pub(crate) use temporary::Temporary;
 pub use usage::{ImageUsage, Usage};
 
 const FORMAT: &str = "1";
+pub(crate) const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 /// The most a record or configuration may have.
 pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
 
@@ -125,10 +126,16 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ImageError::Store`], or [`ImageError::Version`] for a store of a later format.
+    /// [`ImageError::StoreOnOverlay`] where layers could not be kept, [`ImageError::Version`] for a store of a later format,
+    /// [`ImageError::Store`].
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageError> {
         let store = Self { root: root.into() };
         make_directory(&store.root, 0o700)?;
+        let held = open_directory(&store.root)?;
+        let stat = fstatfs(&held).map_err(|error| ImageError::store("look at", &store.root)(error.into()))?;
+        if stat.f_type as u64 == OVERLAYFS_MAGIC {
+            return Err(ImageError::StoreOnOverlay { path: store.root });
+        }
         fs::set_permissions(&store.root, Permissions::from_mode(0o700))
             .map_err(ImageError::store("set the mode of", &store.root))?;
         for directory in ["blobs", "blobs/sha256", "layers", "images", "leases", "empty", "tmp"] {

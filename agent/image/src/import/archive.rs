@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::store::{MAX_DOCUMENT, open_directory};
-use crate::unpack::{Budget, Fault, Limits, TarReader, decompressor};
+use crate::unpack::{Budget, Fault, Limits, Peeked, TarReader};
 use crate::{ImageError, Store};
 
 /// An archive that names its layers one by one has few members.
@@ -186,7 +186,8 @@ fn spool(store: &Store, path: &Path, file: File, limits: Limits) -> Result<File,
         },
         other => ImageError::invalid(path, format!("{other:?}")),
     };
-    let mut input = decompressor(BufReader::new(file)).map_err(ImageError::source("read", path))?;
+    let mut input =
+        Peeked::new(file).and_then(Peeked::decompress).map_err(ImageError::source("read", path))?;
     let mut buffer = vec![0; 256 << 10];
     let mut total = 0u64;
     loop {

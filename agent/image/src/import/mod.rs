@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use crate::unpack::{Limits, TarReader, decompressor};
+use crate::unpack::{Limits, Peeked, TarReader};
 use crate::{Digest, ImageError, ImageName, Pin, Store};
 
 use archive::Archive;
@@ -101,7 +101,8 @@ impl Store {
 /// for an archive without any entry.
 fn first_name(path: &Path) -> Result<Option<Vec<u8>>, ImageError> {
     let file = File::open(path).map_err(ImageError::source("open", path))?;
-    let decompressed = decompressor(BufReader::new(file)).map_err(ImageError::source("read", path))?;
+    let decompressed =
+        Peeked::new(file).and_then(Peeked::decompress).map_err(ImageError::source("read", path))?;
     // Whatever it is, the first names stand within the first few MiB: a name has at most one.
     let mut archive = TarReader::new(BufReader::new(decompressed.take(64 << 20)));
     let mut only = None;

@@ -82,6 +82,13 @@ impl FileData {
     }
 }
 
+impl From<io::Error> for Fault {
+    /// A layer's own notes cannot be read or written.
+    fn from(error: io::Error) -> Self {
+        Self::write("go on with", b".")(error)
+    }
+}
+
 impl Fault {
     pub(crate) fn write<E: Into<io::Error>>(
         step: &'static str,

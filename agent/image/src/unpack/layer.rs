@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags, chmodat, chownat,
     fchmod, fsetxattr, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat, openat2, readlinkat,
     statat, symlinkat, unlinkat, utimensat,
 };
@@ -17,29 +17,27 @@ use rustix::io::{Errno, pwrite};
 
 use super::attributes::{copy_attributes, copy_owner, dress, times};
 use super::budget::Budget;
+use super::deferred::Deferred;
 use super::entry::{Entry, Fault, FileData, Kind};
 use super::lost::Lost;
 use super::lower::{Below, Lowers, OPAQUE, is_opaque, is_whiteout, open_directory};
 
-/// Memory for directories whose times are still to be set. Beyond it they are set early, and a later
-/// entry in one of them may change its time again.
-const MAX_DEFERRED: usize = 16 << 20;
 const MAX_LINKS: usize = 40;
 const MAX_PATH: usize = 4096;
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
 
 /// A layer being written.
 pub(crate) struct LayerWriter<'a> {
-    root: OwnedFd,
+    pub(super) root: OwnedFd,
     /// The layers below, from the top.
-    lowers: Lowers<'a>,
+    pub(super) lowers: Lowers<'a>,
     budget: Budget<'a>,
     /// The directory of the entry before: archives list a directory's entries together.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
-    deferred: Vec<(Vec<u8>, Timestamps)>,
-    deferred_bytes: usize,
-    root_is_opaque: bool,
+    deferred: Deferred<'a>,
+    /// Whiteouts, of which some may hide nothing.
+    whiteouts: Deferred<'a>,
+    pub(super) root_is_opaque: bool,
     lost: Lost<'a>,
 }
 
@@ -58,8 +56,8 @@ impl<'a> LayerWriter<'a> {
             lowers,
             budget,
             parent: None,
-            deferred: Vec::new(),
-            deferred_bytes: 0,
+            deferred: Deferred::new(layer),
+            whiteouts: Deferred::new(layer),
             root_is_opaque: false,
             lost: Lost::new(layer),
         }
@@ -82,7 +80,10 @@ impl<'a> LayerWriter<'a> {
         let parent_path = parents.join(&b'/');
         let parent = self.parent(&parent_path, &entry.path)?;
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            return self.whiteout(&parent, parents.is_empty(), name, hidden, &entry.path).map(|()| None);
+            self.whiteout(&parent, parents.is_empty(), name, hidden, &entry.path)?;
+            let hidden = [parent_path.as_slice(), b"/", hidden].concat();
+            self.whiteouts.push(&hidden, &times(0, 0))?;
+            return Ok(None);
         }
         match &entry.kind {
             Kind::File(file) => {
@@ -119,6 +120,8 @@ impl<'a> LayerWriter<'a> {
             self.hide_lower_roots()?;
         }
         self.parent = None;
+        let mut whiteouts = std::mem::replace(&mut self.whiteouts, Deferred::new(self.lost.layer()));
+        whiteouts.drain(|path, _| self.drop_idle(path))?;
         self.set_deferred_times()
     }
 
@@ -264,66 +267,6 @@ impl<'a> LayerWriter<'a> {
             .map_err(Fault::write("set the mode of", &entry.path))
     }
 
-    /// `.wh.NAME` hides NAME of the layers below, never what this layer itself has.
-    fn whiteout(
-        &mut self,
-        parent: &OwnedFd,
-        in_root: bool,
-        name: &[u8],
-        hidden: &[u8],
-        path: &[u8],
-    ) -> Result<(), Fault> {
-        let failed = |step| Fault::write::<Errno>(step, path);
-        if name == OPAQUE_WHITEOUT {
-            if in_root {
-                // overlayfs merges the roots of its layers whatever they are marked with.
-                self.root_is_opaque = true;
-                return Ok(());
-            }
-            let directory = open_directory(parent, b".").map_err(failed("open the directory of"))?;
-            return fsetxattr(&directory, OPAQUE, b"y", XattrFlags::empty())
-                .map_err(failed("mark as opaque the directory of"));
-        }
-        // Other names of this form are aufs' own bookkeeping.
-        if hidden.starts_with(WHITEOUT) {
-            return Ok(());
-        }
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(Fault::malformed(path, "is a whiteout of no file"));
-        }
-        self.hide(parent, hidden, path)
-    }
-
-    fn hide(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), Fault> {
-        match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => match open_directory(parent, name) {
-                Ok(own) => fsetxattr(&own, OPAQUE, b"y", XattrFlags::empty())
-                    .map_err(Fault::write("mark as opaque", path)),
-                // The layer's own file hides what is below already.
-                Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
-                Err(error) => Err(Fault::write("open", path)(error)),
-            },
-            Err(error) => Err(Fault::write("create", path)(error)),
-        }
-    }
-
-    /// Hides every entry of the layers' roots below that this layer does not have itself.
-    fn hide_lower_roots(&mut self) -> Result<(), Fault> {
-        let root = self.root.try_clone().map_err(Fault::write("open", b"/"))?;
-        for lower in self.lowers.iter() {
-            let lower = open_directory(&*lower?, b".").map_err(Fault::write("open", b"/"))?;
-            for item in Dir::read_from(&lower).map_err(Fault::write("list the layer below", b"/"))? {
-                let item = item.map_err(Fault::write("list the layer below", b"/"))?;
-                let name = item.file_name().to_bytes();
-                if !matches!(name, b"." | b"..") {
-                    self.hide(&root, name, name)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     // --- paths ---
 
     /// The directory an entry is in; made, as the layers below have it, where it is missing.
@@ -424,7 +367,7 @@ impl<'a> LayerWriter<'a> {
                     if let Below::Directory(lower, stat) = below {
                         copy_attributes(&lower, &next, &stat)
                             .map_err(failed("copy the attributes of the directory of"))?;
-                        self.defer(at.join(&b'/'), times(stat.st_mtime, stat.st_mtime_nsec as u32))?;
+                        self.defer(&at.join(&b'/'), times(stat.st_mtime, stat.st_mtime_nsec as u32))?;
                     }
                     walked.push((next, name, shows_lower && !is_hidden));
                 }
@@ -465,7 +408,7 @@ impl<'a> LayerWriter<'a> {
     fn dress_directory(&mut self, directory: &OwnedFd, entry: &Entry, path: &[u8]) -> Result<(), Fault> {
         let stat = fstat(directory).map_err(Fault::write("look at", &entry.path))?;
         dress(directory, &stat, entry)?;
-        self.defer(path.to_vec(), times(entry.mtime.0, entry.mtime.1))
+        self.defer(path, times(entry.mtime.0, entry.mtime.1))
     }
 
     /// A node that cannot, or must not, be opened.
@@ -479,31 +422,30 @@ impl<'a> LayerWriter<'a> {
     }
 
     /// Entries written later change their directory's time, so it is set at the end.
-    fn defer(&mut self, path: Vec<u8>, times: Timestamps) -> Result<(), Fault> {
-        self.deferred_bytes += path.capacity() + size_of::<(Vec<u8>, Timestamps)>();
-        self.deferred.push((path, times));
-        if self.deferred_bytes > MAX_DEFERRED { self.set_deferred_times() } else { Ok(()) }
+    fn defer(&mut self, path: &[u8], times: Timestamps) -> Result<(), Fault> {
+        self.deferred.push(path, &times).map_err(Fault::write("note the time of", path))
     }
 
     fn set_deferred_times(&mut self) -> Result<(), Fault> {
-        for (path, times) in self.deferred.drain(..) {
-            match open_beneath(&self.root, &path) {
-                Ok(fd) => {
-                    utimensat(&fd, "", &times, AtFlags::EMPTY_PATH)
-                        .map_err(Fault::write("set the time of", &path))?;
-                }
-                // A later entry put something else there.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(error) => return Err(Fault::write("open", &path)(error)),
+        let root = &self.root;
+        self.deferred.drain(|path, times| match open_beneath(root, path) {
+            Ok(fd) => {
+                utimensat(&fd, "", &times, AtFlags::EMPTY_PATH).map_err(Fault::write("set the time of", path))
             }
-        }
-        self.deferred_bytes = 0;
-        Ok(())
+            // A later entry put something else there.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(error) => Err(Fault::write("open", path)(error)),
+        })
+    }
+
+    /// Waits until every layer below is there.
+    pub(super) fn wait_for_lowers(&self) -> Result<(), Fault> {
+        self.lowers.iter().try_for_each(|lower| lower.map(drop))
     }
 }
 
 /// A directory of the layer, for use as the start of further lookups.
-fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+pub(super) fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     openat2(
         root,

@@ -24,6 +24,10 @@ impl<'a> Lost<'a> {
         Self { layer, directory: None, trees: 0 }
     }
 
+    pub(super) fn layer(&self) -> BorrowedFd<'a> {
+        self.layer
+    }
+
     /// Takes a node, and all below it, out of the layer.
     pub(super) fn take(&mut self, parent: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<(), Errno> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {

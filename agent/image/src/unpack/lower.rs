@@ -13,8 +13,10 @@ pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 /// The entry of the layers below at a path.
 #[derive(Debug)]
 pub(crate) enum Below {
-    /// Nothing, or what a directory cannot be merged with.
+    /// Nothing.
     Nothing,
+    /// What a directory cannot be merged with.
+    File,
     /// A directory: its attributes are what a new directory over it has to have.
     Directory(OwnedFd, Stat),
     /// A symbolic link: its target.
@@ -80,7 +82,8 @@ fn look_up(lower: &OwnedFd, path: &[Vec<u8>]) -> Result<Option<Below>, Errno> {
             FileType::Symlink => {
                 Below::Symlink(readlinkat(at, last.as_slice(), Vec::new())?.into_bytes(), stat)
             }
-            _ => Below::Nothing,
+            _ if is_whiteout(stat.st_mode, stat.st_rdev) => Below::Nothing,
+            _ => Below::File,
         })),
         Err(Errno::NOENT) => absent(hides_lower),
         Err(error) => Err(error),

@@ -2,8 +2,10 @@
 
 mod attributes;
 mod budget;
+mod deferred;
 mod directory;
 mod entry;
+mod format;
 mod layer;
 mod lost;
 mod lower;
@@ -11,13 +13,15 @@ mod pax;
 mod split;
 mod stream;
 mod tar;
+mod whiteout;
 
 pub(crate) use budget::Budget;
 pub use budget::Limits;
 pub(crate) use directory::copy_directory;
 pub(crate) use entry::{Fault, Kind};
+pub(crate) use format::Peeked;
 pub(crate) use layer::LayerWriter;
 pub(crate) use lower::Lowers;
 pub(crate) use split::{AssembleError, SplitWriter, assemble};
-pub(crate) use stream::{Sink, decompressor, unpack_stream};
+pub(crate) use stream::{Sink, unpack_stream};
 pub(crate) use tar::TarReader;

@@ -3,10 +3,11 @@
 //! A thread of its own reads, hashes and decompresses, while the caller's writes files: the two take
 //! about as long. A few buffers go round between them, so memory is bounded whatever the layer is.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::entry::{Fault, Kind};
+use super::format::{Peeked, large_window};
 use super::layer::LayerWriter;
 use super::split::{SplitWriter, Tee};
 use super::tar::TarReader;
@@ -48,6 +49,16 @@ pub(crate) fn unpack_stream(
     sink: Sink<'_>,
 ) -> Result<Streamed, Fault> {
     let Sink { mut writer, split, max_archive } = sink;
+    let most = blob_size.unwrap_or(u64::MAX);
+    let blob = Counted { source, hasher: Hasher::default(), count: 0, most };
+    let peeked = Peeked::new(blob).map_err(Fault::Read)?;
+    // Whoever has the one large window waits for nobody, so that it comes free.
+    let _window = if peeked.format.needs_large_window() {
+        writer.wait_for_lowers()?;
+        Some(large_window())
+    } else {
+        None
+    };
     let (full_sender, full) = sync_channel(BUFFERS);
     let (empty, empty_receiver) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
@@ -55,7 +66,7 @@ pub(crate) fn unpack_stream(
         let _ = empty.send(Vec::new());
     }
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || feed(source, blob_size, max_archive, &full_sender, &empty_receiver));
+        let reader = scope.spawn(move || feed(peeked, blob_size, max_archive, &full_sender, &empty_receiver));
         let mut tee = Tee::new(Chunks { full, empty, current: Vec::new(), at: 0 }, split);
         let unpacked = (|| {
             let mut archive = TarReader::new(&mut tee);
@@ -83,34 +94,18 @@ pub(crate) fn unpack_stream(
     })
 }
 
-/// Decompresses what `source` holds, by its first bytes.
-pub(crate) fn decompressor<'a>(
-    mut source: impl BufRead + Send + 'a,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let start = source.fill_buf()?;
-    Ok(if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(source))
-    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::stream::read::Decoder::with_buffer(source)?)
-    } else {
-        Box::new(source)
-    })
-}
-
 fn feed(
-    source: impl Read + Send,
+    peeked: Peeked<Counted<impl Read + Send>>,
     blob_size: Option<u64>,
     max_archive: u64,
     full: &SyncSender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
 ) -> io::Result<Streamed> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let mut blob =
-        Counted { source, hasher: Hasher::default(), count: 0, most: blob_size.unwrap_or(u64::MAX) };
+    let Peeked { format, mut input } = peeked;
     let (mut diff, mut archive_size) = (Hasher::default(), 0);
     let mut pump = || -> io::Result<()> {
-        let buffered = BufReader::with_capacity(BUFFER, &mut blob);
-        let mut decompressed = decompressor(buffered)?;
+        let mut decompressed = format.decompress(&mut input)?;
         loop {
             let mut buffer = empty.recv().map_err(|_| gone())?;
             buffer.resize(BUFFER, 0);
@@ -139,7 +134,8 @@ fn feed(
         }
         // A decompressor stops at the end of its format; the digest covers every byte.
         drop(decompressed);
-        io::copy(&mut blob, &mut io::sink())?;
+        io::copy(&mut input, &mut io::sink())?;
+        let blob = input.get_ref().1;
         match blob_size {
             Some(size) if blob.count < size => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -154,6 +150,7 @@ fn feed(
         let _ = full.send(Err(error));
         return Err(copy);
     }
+    let (_, blob) = input.into_inner();
     Ok(Streamed { blob: blob.hasher.finish(), blob_size: blob.count, diff_id: diff.finish(), archive_size })
 }
 

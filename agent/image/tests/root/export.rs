@@ -17,7 +17,7 @@ fn json(path: &Path) -> Value {
 }
 
 /// A layer with everything that an archive may say in several ways.
-fn odd() -> Vec<u8> {
+pub(crate) fn odd() -> Vec<u8> {
     let mut old = Tar::header(EntryType::GNUSparse, "old", 4, 0o644);
     let bytes = old.as_mut_bytes();
     bytes[257..265].copy_from_slice(b"ustar  \0");

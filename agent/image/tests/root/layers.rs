@@ -171,7 +171,10 @@ fn bombs_stop_at_the_limit() {
 
 #[test]
 fn entries_may_replace_each_other() {
-    let f = Fixture::new();
+    entries_replace(&Fixture::new());
+}
+
+pub(crate) fn entries_replace(f: &Fixture) {
     let tar = Tar::new()
         .file("a", "first")
         .file("a", "second")
@@ -205,7 +208,10 @@ fn entries_may_replace_each_other() {
 
 #[test]
 fn attributes_that_are_kept() {
-    let f = Fixture::new();
+    attributes_are_kept(&Fixture::new());
+}
+
+pub(crate) fn attributes_are_kept(f: &Fixture) {
     let mut owned = Tar::header(EntryType::Regular, "owned", 1, 0o6755);
     // Beyond what seven octal digits hold.
     owned.as_mut_bytes()[108..116].copy_from_slice(&[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xfe]);
@@ -244,7 +250,10 @@ fn attributes_that_are_kept() {
 
 #[test]
 fn sparse_files_of_every_format() {
-    let f = Fixture::new();
+    sparse_files_are_kept(&Fixture::new());
+}
+
+pub(crate) fn sparse_files_are_kept(f: &Fixture) {
     let mut old = Tar::header(EntryType::GNUSparse, "old", 4, 0o644);
     let bytes = old.as_mut_bytes();
     bytes[257..265].copy_from_slice(b"ustar  \0");
@@ -290,7 +299,10 @@ fn sparse_files_of_every_format() {
 
 #[test]
 fn whiteouts_hide_what_is_below() {
-    let f = Fixture::new();
+    whiteouts_hide(&Fixture::new());
+}
+
+pub(crate) fn whiteouts_hide(f: &Fixture) {
     let base = Tar::new()
         .dir("d", 0o1777)
         .file("d/a", "a")
@@ -330,6 +342,41 @@ fn whiteouts_hide_what_is_below() {
     assert_eq!(fs::metadata(m.path.join("usr/lib")).unwrap().mode() & 0o7777, 0o711);
     assert!(fs::symlink_metadata(m.path.join("lib")).unwrap().is_symlink(), "a link below stays a link");
     assert_eq!(names(&m.path.join("lib")), ["new", "old"]);
+}
+
+/// overlayfs lists a whiteout in a directory that only one layer has, or that is opaque.
+#[test]
+fn a_whiteout_of_nothing_is_not_seen() {
+    let f = Fixture::new();
+    let base = Tar::new()
+        .file("d/.wh.nothing", "")
+        .file("d/file", "")
+        .file("e/old", "")
+        .file("e/hidden", "")
+        .dir("kept", 0o755)
+        .file("kept/gone", "")
+        .symlink("lib", "e");
+    let top = Tar::new()
+        .file("e/.wh.hidden", "")
+        .file("lib/.wh..wh..opq", "")
+        .file("e/.wh.old", "")
+        .file("e/deep/.wh.x", "")
+        .file("kept/.wh.gone", "")
+        .file("own/.wh.x", "")
+        .file("kept/.wh.never", "")
+        .file("lib/new", "");
+    Layout::new().layer(&base.build()).layer(&top.build()).write(&f.path("layout"));
+    f.import(&f.path("layout"), "x").unwrap();
+    let m = f.mount("x");
+    for (directory, shows) in [
+        ("d", vec!["file"]),
+        ("e", vec!["deep", "new"]),
+        ("e/deep", vec![]),
+        ("kept", vec![]),
+        ("own", vec![]),
+    ] {
+        assert_eq!(names(&m.path.join(directory)), shows, "{directory}");
+    }
 }
 
 #[test]

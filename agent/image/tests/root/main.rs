@@ -7,6 +7,7 @@ mod archives;
 mod collect;
 mod crash;
 mod export;
+mod file_systems;
 mod incoming;
 mod layers;
 mod rootfs;

@@ -17,8 +17,12 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    pub(crate) fn within(parent: &Path) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in(parent).unwrap();
         let store = Store::open(dir.path().join("images")).unwrap();
         fs::write(dir.path().join("canary"), "untouched").unwrap();
         Self { dir, store }
