@@ -1,6 +1,9 @@
 //! Images of pods: from registries, archives and the node's own store; and which of them go.
 
+mod killed;
 mod pulling;
+mod registries;
+mod room;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -15,15 +18,20 @@ use serde_json::{Value, json};
 /// Where the machine's registry listens.
 const REGISTRY: &str = "127.0.0.1:5000";
 
-/// An image with busybox and what tells it from others.
-fn busybox(mark: &str) -> Image {
+/// The root file system of busybox, as a layer's archive.
+fn busybox_archive() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     images::unpack("busybox", directory.path());
     let mut archive = tar::Builder::new(Vec::new());
     archive.follow_symlinks(false);
     archive.append_dir_all(".", directory.path()).unwrap();
+    archive.into_inner().unwrap()
+}
+
+/// An image with busybox and what tells it from others.
+fn busybox(mark: &str) -> Image {
     let mark = coracle_tests::registry::tar_of(&[("mark", mark.as_bytes())]);
-    Image::of(&[archive.into_inner().unwrap(), mark], &json!({"Env": ["PATH=/bin"]}))
+    Image::of(&[busybox_archive(), mark], &json!({"Env": ["PATH=/bin"]}))
 }
 
 /// Serves on the machine's loopback.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{REGISTRY, blobs, busybox, content, events, serve, wait_event, waiting};
 
 /// A pod of one container of this image.
-fn of(name: &str, image: &str, policy: &str) -> Value {
+pub(super) fn of(name: &str, image: &str, policy: &str) -> Value {
     let container = with(idle("c"), "image", json!(image));
     pod(name, vec![with(container, "imagePullPolicy", json!(policy))])
 }

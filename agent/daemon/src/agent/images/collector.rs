@@ -175,7 +175,8 @@ impl Collector {
             min_age: self.config.minimum_age,
             max_unused: self.config.maximum_age,
             only_untagged: false,
-            in_flight: false,
+            // Where room is needed, what may be gone on with goes before what is whole.
+            in_flight: wanted > 0,
         };
         let collected = self.store.collect(&policy, in_use)?;
         for image in &collected.images {

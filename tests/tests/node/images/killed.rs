@@ -1,0 +1,67 @@
+//! The agent is killed at random moments while it pulls.
+//!
+//! `CORACLE_PULL_KILLS` says how often: a few times in every run, 100 for the whole of it.
+
+use std::time::Duration;
+
+use coracle_tests::needs_root;
+use coracle_tests::node::Node;
+use coracle_tests::random::Random;
+use coracle_tests::registry::{Body, Content, Image, tar_of};
+use coracle_tests::wait::{SOON, wait_until};
+use serde_json::json;
+
+use super::pulling::of;
+use super::room::{df, noise};
+use super::{REGISTRY, blobs, busybox_archive, serve};
+
+/// How long a pull takes, about.
+const PULL: Duration = Duration::from_millis(400);
+
+fn kills() -> usize {
+    std::env::var("CORACLE_PULL_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+#[test]
+fn an_agent_that_is_killed_while_it_pulls_leaves_what_the_next_goes_on_with() {
+    needs_root!();
+    let mut node = Node::start();
+    let mut random = Random::new();
+    let mut content = Content::default();
+    let common = tar_of(&[("common", &noise(300_000, 7))]);
+    for number in 0..kills() {
+        let own = |part: u64| tar_of(&[("own", &noise(300_000, number as u64 * 10 + part + 100))]);
+        let layers = [busybox_archive(), own(1), common.clone(), own(2), own(3)];
+        let descriptor = content.image(&Image::of(&layers, &json!({"Env": ["PATH=/bin"]})));
+        content.tag("app", &number.to_string(), &descriptor);
+    }
+    let registry = serve(&node, move |request| {
+        let reply = content.answer(request);
+        match request.is_blob() {
+            // Slow enough to be killed in the middle of it.
+            true => reply.sent(|bytes| Body::Trickle(bytes, 16 << 10, Duration::from_millis(7))),
+            false => reply,
+        }
+    });
+    for number in 0..kills() {
+        let before = blobs(&registry);
+        let (pod, image) = (format!("p{number}"), format!("{REGISTRY}/app:{number}"));
+        node.run(&of(&pod, &image, "IfNotPresent"));
+        wait_until("the pull to begin", SOON, || blobs(&registry) > before);
+        std::thread::sleep(Duration::from_micros(random.below(PULL.as_micros() as u64)));
+        node.kill_agent();
+        // What it has brought so far is a whole image, or none.
+        if node.coracle_ok(&["image", "ls", "--output", "name"]).lines().any(|line| line == image) {
+            node.coracle_ok(&["image", "export", &image, "/dev/null"]);
+        }
+        node.start_agent();
+        node.wait_running(&pod);
+        node.coracle_ok(&["image", "export", &image, "/dev/null"]);
+        let left = df(&node);
+        assert_eq!((&left["inFlight"], &left["unreferenced"]), (&json!(0), &json!(0)), "{number}: {left:#}");
+        node.remove(&pod);
+        node.wait_gone(&pod);
+    }
+    drop(registry);
+    node.finish();
+}

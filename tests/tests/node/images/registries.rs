@@ -1,0 +1,281 @@
+//! Registries as people have them: private ones, mirrors, none at all.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use coracle_tests::docker_registry::{Access, DockerRegistry, PASSWORD, USER};
+use coracle_tests::images;
+use coracle_tests::machine::Machine;
+use coracle_tests::manifests::{idle, pod, with};
+use coracle_tests::needs_root;
+use coracle_tests::node::{Node, container_status};
+use coracle_tests::registry::Authority;
+use serde_json::{Value, json};
+
+use super::pulling::of;
+use super::{REGISTRY, wait_event, waiting};
+
+/// Copies an image with skopeo, on the machine.
+#[track_caller]
+fn copy(machine: &Machine, arguments: &[&str]) {
+    let mut command = machine.command("skopeo");
+    let output = command.arg("copy").args(arguments).output().expect("skopeo is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn archive(image: &str) -> String {
+    format!("oci-archive:{}", images::layout(image).display())
+}
+
+/// Says in containerd's way how a host is asked.
+fn hosts_toml(machine: &Machine, host: &str, text: &str) {
+    let directory = machine.path("certs.d").join(host);
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("hosts.toml"), text).unwrap();
+}
+
+fn configuration(machine: &Machine) -> String {
+    format!("registryConfigDirs: [{}]\n", machine.path("certs.d").display())
+}
+
+fn docker_config(password: &str) -> String {
+    let auth = json!({"username": USER, "password": password});
+    json!({"auths": {REGISTRY: auth}}).to_string()
+}
+
+fn with_secret(pod: Value, secret: &str) -> Value {
+    with(pod, "spec.imagePullSecrets", json!([{"name": secret}]))
+}
+
+#[test]
+fn a_private_registry_is_for_those_who_show_its_credentials() {
+    needs_root!();
+    let machine = Machine::new();
+    let authority = Authority::new();
+    let certificate = authority.certificate(&["127.0.0.1"]);
+    authority.write(&machine.path("ca.pem"));
+    let registry = DockerRegistry::start_by(
+        machine.command("docker-registry"),
+        REGISTRY,
+        Some((&authority, &certificate)),
+        Access::Basic,
+    );
+    let image = format!("{REGISTRY}/team/app:1");
+    fs::create_dir(machine.path("ca")).unwrap();
+    authority.write(&machine.path("ca/ca.crt"));
+    copy(
+        &machine,
+        &[
+            "--dest-creds",
+            &format!("{USER}:{PASSWORD}"),
+            "--dest-cert-dir",
+            machine.path("ca").to_str().unwrap(),
+            &archive("busybox"),
+            &format!("docker://{image}"),
+        ],
+    );
+    let toml = |ca: &Path| format!("[host.\"https://{REGISTRY}\"]\nca = \"{}\"\n", ca.display());
+    let configuration = configuration(&machine);
+    let node = Node::start_on(machine, &configuration, Vec::new());
+
+    node.run(&of("untrusting", &image, "IfNotPresent"));
+    let seen = node.wait_pod("untrusting", "to fail", |pod| !waiting(pod).1.is_empty());
+    let (_, message) = waiting(&seen);
+    assert!(message.contains("name its root as `ca` in the hosts.toml"), "{message}");
+    node.remove("untrusting");
+    node.wait_gone("untrusting");
+
+    hosts_toml(node.machine(), REGISTRY, &toml(&node.path("ca.pem")));
+    node.run(&of("nobody", &image, "IfNotPresent"));
+    let seen = node.wait_pod("nobody", "to be refused", |pod| waiting(pod).0 == "ErrImagePull");
+    let (_, message) = waiting(&seen);
+    assert!(message.contains(REGISTRY) && message.contains("unauthorized (401"), "{message}");
+
+    let secret = |name: &str, password: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+            "type": "kubernetes.io/dockerconfigjson",
+            "stringData": {".dockerconfigjson": docker_config(password)},
+        })
+    };
+    node.write_manifest("right.yaml", &secret("right", PASSWORD));
+    node.run(&with_secret(of("somebody", &image, "IfNotPresent"), "right"));
+    let seen = node.wait_running("somebody");
+    let shown = container_status(&seen, "c")["imageID"].as_str().unwrap();
+    assert!(shown.starts_with(&format!("{REGISTRY}/team/app@sha256:")), "{shown}");
+
+    // It is there now, and yet for nobody who cannot show as much.
+    node.run(&of("next", &image, "IfNotPresent"));
+    node.wait_pod("next", "to be refused", |pod| waiting(pod).0 == "ErrImagePull");
+    node.run(&of("never", &image, "Never"));
+    let seen = node.wait_pod("never", "to be refused", |pod| waiting(pod).0 == "ErrImageNeverPull");
+    assert!(waiting(&seen).1.contains("does not have the proper auth"), "{:?}", waiting(&seen));
+    node.run(&with_secret(of("same", &image, "Never"), "right"));
+    node.wait_running("same");
+    node.run(&with_secret(of("late", &image, "IfNotPresent"), "later"));
+    wait_event(
+        &node,
+        "pod/late",
+        "FailedToRetrieveImagePullSecret",
+        "Unable to retrieve some image pull secrets (later)",
+    );
+    node.write_manifest("later.yaml", &secret("later", PASSWORD));
+    node.wait_running("late");
+
+    // What the node itself has is for all of its pods.
+    fs::write(node.path("root/config.json"), docker_config(PASSWORD)).unwrap();
+    node.run(&of("nodes", &image, "IfNotPresent"));
+    node.wait_running("nodes");
+    let log = node.agent_log();
+    assert!(!log.contains(PASSWORD), "{log}");
+    drop(registry);
+    node.finish();
+}
+
+#[test]
+fn a_mirror_serves_names_of_docker_hub() {
+    needs_root!();
+    let machine = Machine::new();
+    let registry =
+        DockerRegistry::start_by(machine.command("docker-registry"), REGISTRY, None, Access::Anybody);
+    for (image, name) in [("nginx", "library/nginx:latest"), ("busybox", "library/debian:latest")] {
+        let to = format!("docker://{REGISTRY}/{name}");
+        copy(&machine, &["--dest-tls-verify=false", &archive(image), &to]);
+    }
+    let mirror = format!(
+        "server = \"https://registry-1.docker.io\"\n\
+         [host.\"http://127.0.0.1:5001\"]\ncapabilities = [\"pull\", \"resolve\"]\n\
+         [host.\"http://{REGISTRY}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+    );
+    hosts_toml(&machine, "docker.io", &mirror);
+    let configuration = configuration(&machine);
+    let node = Node::start_on(machine, &configuration, Vec::new());
+    let nginx = json!({"name": "nginx", "image": "nginx"});
+    let debian = with(idle("debian"), "image", json!("debian"));
+    node.run(&pod("web", vec![nginx, debian]));
+    let seen = node.wait_running("web");
+    for (container, image) in
+        [("nginx", "docker.io/library/nginx@sha256:"), ("debian", "docker.io/library/debian@sha256:")]
+    {
+        let shown = container_status(&seen, container)["imageID"].as_str().unwrap();
+        assert!(shown.starts_with(image), "{shown}");
+    }
+    // Nobody has what no mirror has, and all that were asked are named.
+    node.run(&of("lost", "lost", "IfNotPresent"));
+    let seen = node.wait_pod("lost", "to fail", |pod| !waiting(pod).1.is_empty());
+    let (_, message) = waiting(&seen);
+    for host in ["127.0.0.1:5001: ", "127.0.0.1:5000: ", "registry-1.docker.io: "] {
+        assert!(message.contains(host), "{host} in {message}");
+    }
+    drop(registry);
+    node.finish();
+}
+
+#[test]
+fn archives_bring_images_to_a_node_without_registries() {
+    needs_root!();
+    let machine = Machine::new();
+    let archives = machine.path("root/archives");
+    fs::create_dir_all(&archives).unwrap();
+    let file = archives.join("app.tar");
+    let to = format!("docker-archive:{}:registry.example/team/app:1", file.display());
+    copy(&machine, &[&archive("busybox"), &to]);
+    fs::write(archives.join("broken.tar"), "this is no archive").unwrap();
+    let mut node = Node::start_on(machine, "", Vec::new());
+    let name = "registry.example/team/app:1";
+    node.run(&of("web", name, "IfNotPresent"));
+    let seen = node.wait_running("web");
+    assert!(container_status(&seen, "c")["imageID"].as_str().unwrap().contains("sha256:"));
+    let said = wait_event(&node, "node/node", "FailedImageImport", "Failed to import images from ");
+    assert!(said.contains("broken.tar"), "{said}");
+    node.remove("web");
+    node.wait_gone("web");
+
+    let prune = || node.coracle_ok(&["image", "prune", "--all", "--force"]);
+    prune();
+    let pinned = |node: &Node| {
+        let text = node.coracle_ok(&["image", "inspect", name]);
+        let images: Value = serde_json::from_str(&text).unwrap();
+        images[0]["Metadata"]["Pinned"].as_array().unwrap().len()
+    };
+    assert_eq!(pinned(&node), 1, "it is pinned, so it is still here");
+    node.stop_agent();
+    node.start_agent();
+    assert_eq!(pinned(&node), 1);
+    let imports = node.agent_log().matches("imported an image").count();
+    assert_eq!(imports, 1, "what has not changed is not read again");
+
+    node.stop_agent();
+    fs::remove_file(&file).unwrap();
+    node.start_agent();
+    coracle_tests::wait::wait_until("the pin to go", coracle_tests::wait::SOON, || pinned(&node) == 0);
+    node.coracle_ok(&["image", "prune", "--all", "--force"]);
+    assert_ne!(node.coracle(&["image", "inspect", name]).code, 0);
+    node.import("busybox", images::BUSYBOX);
+    node.finish();
+}
+
+/// What a user does by hand: the same images, by the command line alone, also without an agent.
+#[test]
+fn images_are_pulled_told_of_and_exported_by_hand() {
+    needs_root!();
+    let machine = Machine::new();
+    let registry =
+        DockerRegistry::start_by(machine.command("docker-registry"), REGISTRY, None, Access::Basic);
+    let name = format!("{REGISTRY}/team/app:1");
+    let credentials = format!("{USER}:{PASSWORD}");
+    let to = format!("docker://{name}");
+    copy(&machine, &["--dest-tls-verify=false", "--dest-creds", &credentials, &archive("nginx"), &to]);
+    let mut node = Node::start_on(machine, "", Vec::new());
+    node.stop_agent();
+
+    let refused = node.coracle(&["image", "pull", &name]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("unauthorized (401"), "{}", refused.stderr);
+    let mut command = node.command(&["image", "pull", "--username", USER, "--password-stdin", &name]);
+    let pulled = with_input(&mut command, PASSWORD);
+    assert_eq!(pulled.code, 0, "{}", pulled.stderr);
+    assert!(pulled.stdout.starts_with(&format!("pulled {name} (")), "{}", pulled.stdout);
+    assert!(pulled.stderr.contains(": complete"), "{}", pulled.stderr);
+    fs::write(node.path("auth.json"), docker_config(PASSWORD)).unwrap();
+    let authfile = node.path("auth.json").display().to_string();
+    let again = node.coracle_ok(&["image", "pull", "--authfile", &authfile, &name]);
+    assert!(again.starts_with(&format!("{name} is up to date (")), "{again}");
+
+    node.coracle_ok(&["image", "tag", &name, "localhost/mine:2"]);
+    let file = node.path("image.tar").display().to_string();
+    node.coracle_ok(&["image", "export", "localhost/mine:2", &file]);
+    let inspected = node.coracle_ok(&["image", "inspect", &name]);
+    let inspected: Value = serde_json::from_str(&inspected).unwrap();
+    let id = inspected[0]["Id"].as_str().unwrap().to_owned();
+    copy(
+        node.machine(),
+        &[&format!("oci-archive:{file}"), &format!("oci:{}:mine", node.path("layout").display())],
+    );
+    let config = Command::new("skopeo")
+        .args(["inspect", "--raw", &format!("oci:{}:mine", node.path("layout").display())])
+        .output()
+        .unwrap();
+    let manifest: Value = serde_json::from_slice(&config.stdout).unwrap();
+    assert_eq!(manifest["config"]["digest"], id, "skopeo reads the same image");
+    let df = node.coracle_ok(&["image", "df"]);
+    assert!(df.contains("on their way:       0B") && df.contains("layers of none:     0B"), "{df}");
+    node.coracle_ok(&["image", "rm", &name]);
+    assert_eq!(node.coracle_ok(&["image", "rm", "localhost/mine:2"]).matches("deleted").count(), 1);
+    node.coracle_ok(&["image", "import", &file]);
+    let inspected = node.coracle_ok(&["image", "inspect", "localhost/mine:2"]);
+    assert!(inspected.contains(&id));
+    node.start_agent();
+    drop(registry);
+    node.finish();
+}
+
+fn with_input(command: &mut Command, input: &str) -> coracle_tests::node::Answer {
+    use std::io::Write;
+    use std::process::Stdio;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap().into()
+}
