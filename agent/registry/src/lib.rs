@@ -19,6 +19,8 @@ mod credential;
 mod descriptor;
 mod document;
 mod error;
+#[doc(hidden)]
+pub mod foreign;
 mod hosts;
 mod platform;
 mod rounds;

@@ -11,6 +11,7 @@ use coracle_fetch::{Address, Tls, Trust};
 use hyper::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+pub(crate) use file::HostsFile;
 pub(crate) use known::Hosts;
 
 use crate::error::Error;
