@@ -29,6 +29,9 @@ pub(crate) struct Asker {
     unreached: Mutex<HashMap<String, Instant>>,
 }
 
+/// How often one request is asked for credentials.
+const MOST_CHALLENGES: usize = 4;
+
 /// For how long a host that could not be reached is asked after all others: a pull makes many requests, and is not to
 /// wait for a mirror that is down with each.
 const UNREACHED: Duration = Duration::from_secs(60);
@@ -86,7 +89,8 @@ impl Asker {
         let Request { repository, credential, .. } = *request;
         let asking = Asking { host, https, repository, credential };
         let mut shown = self.authorizer.known(asking).await?;
-        loop {
+        // Nothing is shown, then a token that was kept, then a fresh one.
+        for _ in 0..MOST_CHALLENGES {
             let header = shown.as_ref().map(|shown| &shown.header);
             let (response, at_home) = self.follow(host, https, request, header).await?;
             if response.status != StatusCode::UNAUTHORIZED || !at_home {
@@ -111,6 +115,7 @@ impl Asker {
             response.discard().await;
             shown = Some(next);
         }
+        Err(Error::Challenge(format!("it has refused what was shown {MOST_CHALLENGES} times")))
     }
 
     /// Asks, and follows where the answer leads. The second is whether it is still the host's own.

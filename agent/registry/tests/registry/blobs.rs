@@ -26,7 +26,8 @@ async fn fetched(
     limits: Limits,
 ) -> Result<Vec<u8>, coracle_registry::Error> {
     let (client, name) = (with(None, limits), name(&format!("{}/app", registry.host())));
-    read(client.blob(&name, &descriptor(blob), ANYBODY).await?).await
+    let reading = async { read(client.blob(&name, &descriptor(blob), ANYBODY).await?).await };
+    tokio::time::timeout(SOON, reading).await.expect("a blob comes, or fails, in time")
 }
 
 #[tokio::test]

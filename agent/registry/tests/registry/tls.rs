@@ -180,3 +180,30 @@ async fn a_token_service_of_the_same_root_is_believed() {
     let error = pull(&with(Some(directory.path()), LIMITS), &image, ANYBODY).await.unwrap_err().to_string();
     assert!(error.contains("the token service") && error.contains("UnknownIssuer"), "{error}");
 }
+
+#[tokio::test]
+async fn who_stores_the_blobs_must_prove_who_it_is() {
+    let authority = Authority::new();
+    let certificate = authority.certificate(&["127.0.0.1"]);
+    let mut content = Content::default();
+    let image = content.image(&Image::small("one"));
+    content.tag("app", "latest", &image);
+    let all = content.clone();
+    let storage = Registry::start_tls(&certificate, move |request| all.answer(request));
+    let to = storage.url();
+    let registry = Registry::start_tls(&certificate, move |request| match request.is_blob() {
+        true => Reply::redirect(&format!("{to}{}", request.target)),
+        false => content.answer(request),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join(registry.host());
+    fs::create_dir(&own).unwrap();
+    authority.write(&own.join("root.pem"));
+    let image = format!("{}/app", registry.host());
+    // That the registry need not prove who it is says nothing of where it leads.
+    fs::write(own.join("hosts.toml"), "skip_verify = true").unwrap();
+    let error = pull(&with(Some(directory.path()), LIMITS), &image, ANYBODY).await.unwrap_err().to_string();
+    assert!(error.contains("UnknownIssuer"), "{error}");
+    fs::write(own.join("hosts.toml"), "ca = \"root.pem\"").unwrap();
+    pull(&with(Some(directory.path()), LIMITS), &image, ANYBODY).await.unwrap();
+}
