@@ -26,6 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
     let limits = Limits { max_layer_bytes: Some(1 << 20), max_entries: 1000, keep_free: Some(0) };
     let options = ImportOptions { name: Some("fuzz".parse().unwrap()), limits, ..Default::default() };
     if let Ok(imported) = store.import(&DIR.join("file"), &options) {
+        // Whatever was taken comes out again, byte for byte.
+        assert_eq!(store.verify_whole().unwrap(), Vec::<String>::new());
         for image in imported {
             // Two of them may be one image.
             if store.get(&image.id).unwrap().is_some() {

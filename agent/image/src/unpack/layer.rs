@@ -33,7 +33,7 @@ pub(crate) struct LayerWriter<'a> {
     pub(super) lowers: Lowers<'a>,
     budget: Budget<'a>,
     /// The directory of the entry before: archives list a directory's entries together.
-    parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    parent: Option<Parent>,
     deferred: Deferred<'a>,
     /// Whiteouts, of which some may hide nothing.
     whiteouts: Deferred<'a>,
@@ -41,9 +41,19 @@ pub(crate) struct LayerWriter<'a> {
     lost: Lost<'a>,
 }
 
+/// The directory of an entry.
+#[derive(Clone)]
+struct Parent {
+    /// As the archive has it.
+    path: Rc<[u8]>,
+    /// Without links.
+    real: Rc<[u8]>,
+    fd: Rc<OwnedFd>,
+}
+
 /// A file's content was written.
 pub(crate) struct Written {
-    /// Where, from the layer's root.
+    /// Where, from the layer's root, without links: those may be others later.
     pub(crate) path: Vec<u8>,
     pub(crate) inode: u64,
 }
@@ -78,18 +88,21 @@ impl<'a> LayerWriter<'a> {
             return self.dress_directory(&root, entry, b"").map(|()| None);
         };
         let parent_path = parents.join(&b'/');
-        let parent = self.parent(&parent_path, &entry.path)?;
+        let Parent { fd: parent, real, .. } = self.parent(&parent_path, &entry.path)?;
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             self.whiteout(&parent, parents.is_empty(), name, hidden, &entry.path)?;
-            let hidden = [parent_path.as_slice(), b"/", hidden].concat();
-            self.whiteouts.push(&hidden, &times(0, 0))?;
+            self.whiteouts.push(&join(&real, hidden), &times(0, 0))?;
             return Ok(None);
         }
         match &entry.kind {
             Kind::File(file) => {
+                let path = join(&real, name);
+                if path.len() >= MAX_PATH {
+                    return Err(Fault::malformed(&entry.path, "lies deeper than anybody can name"));
+                }
                 let inode = self.file(&parent, name, entry, file, data)?;
                 let has_content = !file.segments.is_empty();
-                return Ok(has_content.then(|| Written { path: components.join(&b'/'), inode }));
+                return Ok(has_content.then_some(Written { path, inode }));
             }
             Kind::Directory => self.directory(&parent, name, entry, components.join(&b'/')),
             Kind::Symlink(target) => {
@@ -270,20 +283,28 @@ impl<'a> LayerWriter<'a> {
     // --- paths ---
 
     /// The directory an entry is in; made, as the layers below have it, where it is missing.
-    fn parent(&mut self, path: &[u8], entry: &[u8]) -> Result<Rc<OwnedFd>, Fault> {
-        if let Some((known, fd)) = &self.parent
-            && known == path
+    fn parent(&mut self, path: &[u8], entry: &[u8]) -> Result<Parent, Fault> {
+        if let Some(known) = &self.parent
+            && *known.path == *path
         {
-            return Ok(Rc::clone(fd));
+            return Ok(known.clone());
         }
-        let fd = match open_beneath(&self.root, path) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(path, entry)?,
-            Err(error) => return Err(Fault::write("open the directory of", entry)(error)),
+        // Mostly there is no link on the way, and the path is the real one.
+        let (fd, real) = match open_with(&self.root, path, ResolveFlags::NO_SYMLINKS) {
+            Ok(fd) => (fd, path.to_vec()),
+            Err(_) => {
+                let fd = match open_beneath(&self.root, path) {
+                    Ok(fd) => fd,
+                    Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(path, entry)?,
+                    Err(error) => return Err(Fault::write("open the directory of", entry)(error)),
+                };
+                let real = self.place(&fd).map_err(Fault::write("find the directory of", entry))?;
+                (fd, real.join(&b'/'))
+            }
         };
-        let fd = Rc::new(fd);
-        self.parent = Some((path.to_vec(), Rc::clone(&fd)));
-        Ok(fd)
+        let parent = Parent { path: path.into(), real: real.into(), fd: Rc::new(fd) };
+        self.parent = Some(parent.clone());
+        Ok(parent)
     }
 
     /// Walks to a directory, making what is missing. What the layers below have at a missing place
@@ -446,14 +467,17 @@ impl<'a> LayerWriter<'a> {
 
 /// A directory of the layer, for use as the start of further lookups.
 pub(super) fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    open_with(root, path, ResolveFlags::empty())
+}
+
+fn open_with(root: &OwnedFd, path: &[u8], resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
-    openat2(
-        root,
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV,
-    )
+    let always = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    openat2(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), always | resolve)
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
 /// The components of a path taken as within the root: `..` at the top stays there.

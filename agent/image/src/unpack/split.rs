@@ -31,9 +31,9 @@ const MOST_LITERAL: usize = 64 << 10;
 /// Headers are so much alike that more gains nothing, and it is memory of each layer that is being made.
 const WINDOW_LOG: u32 = 17;
 /// The most segments and the longest path of a file: what an archive can have of each (`MAX_SPECIAL` of digits and
-/// separators, `MAX_PATH`).
+/// separators, and what the kernel can name).
 const MOST_SEGMENTS: u32 = 1 << 20;
-const MOST_PATH: u32 = 4096;
+const MOST_PATH: u32 = 8192;
 
 static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -316,8 +316,8 @@ impl Content {
                 opened => return opened,
             }
         }
-        // Links on the way are those the entry was written through.
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        // It was found without links.
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         openat2(diff.as_fd(), self.path.as_slice(), flags, Mode::empty(), resolve)
     }
 

@@ -77,8 +77,11 @@ impl LayerWriter<'_> {
     /// Removes a whiteout that hides nothing. In a directory that only one layer has, or that is opaque, overlayfs does
     /// not take it for a mark: it would be listed, and not be found.
     pub(super) fn drop_idle(&mut self, path: &[u8]) -> Result<(), Fault> {
-        let slash = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        let (parent, name) = (&path[..slash], &path[slash + 1..]);
+        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], path),
+        };
+        let mut place: Vec<Vec<u8>> = components(parent);
         let parent = match open_beneath(&self.root, parent) {
             Ok(parent) => parent,
             // A later entry put something else there.
@@ -90,11 +93,6 @@ impl LayerWriter<'_> {
             Ok(_) | Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(Fault::write("look at", path)(error)),
         }
-        // Deeper than the kernel can name: then it stays.
-        let Some(mut place) = self.place(&parent).map_err(Fault::write("look at the directory of", path))?
-        else {
-            return Ok(());
-        };
         if !self.is_below_opaque(&place).map_err(Fault::write("look at the directories of", path))? {
             place.push(name.to_vec());
             if !matches!(self.lowers.look_up(&place, path)?, Below::Nothing) {
@@ -104,16 +102,12 @@ impl LayerWriter<'_> {
         unlinkat(&parent, name, AtFlags::empty()).map_err(Fault::write("remove", path))
     }
 
-    /// The names that lead from the layer's root to a directory, without links.
-    fn place(&self, directory: &OwnedFd) -> Result<Option<Vec<Vec<u8>>>, Errno> {
+    /// The names that lead from the layer's root to a directory, without links. One that is deeper than the kernel can
+    /// name, which takes links to make, has none.
+    pub(super) fn place(&self, directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
         let path = |fd: &OwnedFd| readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
-        let (root, directory) = match (path(&self.root), path(directory)) {
-            (Ok(root), Ok(directory)) => (root, directory),
-            (Err(Errno::NAMETOOLONG), _) | (_, Err(Errno::NAMETOOLONG)) => return Ok(None),
-            (Err(error), _) | (_, Err(error)) => return Err(error),
-        };
-        let below = directory.as_bytes().strip_prefix(root.as_bytes()).unwrap_or_default();
-        Ok(Some(below.split(|b| *b == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()))
+        let (root, directory) = (path(&self.root)?, path(directory)?);
+        Ok(components(directory.as_bytes().strip_prefix(root.as_bytes()).unwrap_or_default()))
     }
 
     fn is_below_opaque(&self, place: &[Vec<u8>]) -> Result<bool, Errno> {
@@ -126,4 +120,8 @@ impl LayerWriter<'_> {
         }
         Ok(false)
     }
+}
+
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|b| *b == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }

@@ -87,6 +87,29 @@ fn every_byte_of_a_layer_comes_back() {
 }
 
 #[test]
+fn a_file_written_through_a_link_that_went_comes_back() {
+    let f = Fixture::new();
+    let tar = Tar::new()
+        .dir("usr/lib", 0o755)
+        .symlink("lib", "usr/lib")
+        .file("lib/a", "through the link")
+        .dir("lib", 0o755)
+        .file("lib/a", "not through the link")
+        .symlink("out", "/")
+        .file("out/.wh.x", "")
+        .file("out/top", "x")
+        .file("out", "a file");
+    Remote::new(&[tar.build()]).pull(&f.store, "app");
+    assert_eq!(f.store.verify_whole().unwrap(), Vec::<String>::new());
+    let m = f.mount("app");
+    assert_eq!(
+        (m.read("usr/lib/a"), m.read("lib/a")),
+        ("through the link".into(), "not through the link".into())
+    );
+    assert!(m.has("top") && !m.has(".wh.x"));
+}
+
+#[test]
 fn archives_hold_several_images_and_come_in_again() {
     let f = Fixture::new();
     let base = odd();

@@ -10,5 +10,6 @@ mod export;
 mod file_systems;
 mod incoming;
 mod layers;
+mod mutations;
 mod rootfs;
 mod support;
