@@ -78,7 +78,7 @@ pub enum Error {
         until: Option<SystemTime>,
     },
     /// Another status than one that brings what was asked for.
-    #[error("has answered with status {status}{said}")]
+    #[error("has answered with status {status}{said}{}", Wait(retry_after))]
     Status {
         /// The status.
         status: StatusCode,
@@ -182,6 +182,9 @@ struct Failures<'a>(&'a [(String, Error)]);
 
 /// An error, and what to do about it.
 struct Advised<'a>(&'a FetchError);
+
+/// How long not to try again.
+struct Wait<'a>(&'a Option<Duration>);
 
 /// When to try again.
 struct Until<'a>(&'a Option<SystemTime>);
@@ -289,6 +292,17 @@ impl fmt::Display for Failures<'_> {
 impl fmt::Display for Advised<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.0, advice(self.0))
+    }
+}
+
+// === impl Wait ===
+
+impl fmt::Display for Wait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(wait) => write!(f, ", and asks not to be asked again for {} s", wait.as_secs()),
+            None => Ok(()),
+        }
     }
 }
 

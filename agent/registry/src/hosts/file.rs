@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use coracle_fetch::{Address, Identity, RequestHeaders, Trust};
+use coracle_model::go_duration;
 use hyper::HeaderMap;
 use toml_edit::{Array, DocumentMut, Item, TableLike, Value};
 
-use super::duration;
 use super::{Capabilities, DOCKER_HUB, Scheme};
 
 /// The hosts of a file.
@@ -106,7 +106,7 @@ impl Configured {
                 "override_path" => override_path = boolean(item, here)?,
                 "dial_timeout" => {
                     let text = string(item, here)?;
-                    let time = duration::parse(text).filter(|time| !time.is_zero());
+                    let time = go_duration(text).filter(|time| !time.is_zero());
                     dial_timeout =
                         Some(time.ok_or_else(|| format!("{name}: {text:?} is no duration such as \"3s\""))?);
                 }

@@ -1,6 +1,5 @@
 //! Who is asked for a registry's images.
 
-mod duration;
 mod file;
 mod known;
 

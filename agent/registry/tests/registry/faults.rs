@@ -198,6 +198,14 @@ async fn who_asks_for_much_time_is_left_alone() {
     }
 }
 
+#[tokio::test]
+async fn who_is_being_mended_is_not_asked_before_its_time() {
+    let registry = registry(|_, _| Reply::status("503 Service Unavailable").with("Retry-After", "120"));
+    let error = text_of(&registry).await;
+    assert!(error.ends_with("503 Service Unavailable, and asks not to be asked again for 120 s"), "{error}");
+    assert_eq!(registry.asked().len(), 1);
+}
+
 fn date_in(seconds: u64) -> String {
     httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
 }
