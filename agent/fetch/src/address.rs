@@ -9,6 +9,7 @@ use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 
 use crate::Error;
+use crate::reference::resolve;
 
 /// An absolute `http` or `https` URL.
 ///
@@ -133,7 +134,7 @@ impl Address {
         } else if reference.starts_with("//") {
             Self::parse(&format!("{}:{reference}", self.scheme()))
         } else {
-            Self::parse(&format!("{}{}", self.origin(), self.resolve(reference)))
+            Self::parse(&format!("{}{}", self.origin(), resolve(&self.target, reference)))
         };
         let to = to.map_err(|error| format!("but not to where one can be: {error}"))?;
         if self.https && !to.https {
@@ -141,22 +142,6 @@ impl Address {
             return Err(format!("from https to http ({to}), which is not followed"));
         }
         Ok(Self { credentials: None, ..to })
-    }
-
-    /// A path, or less than that, from where this address is.
-    fn resolve(&self, reference: &str) -> String {
-        let path = self.target.split('?').next().unwrap_or_default();
-        if reference.is_empty() {
-            return self.target.clone();
-        }
-        if reference.starts_with('/') {
-            return without_dots(reference);
-        }
-        if reference.starts_with('?') {
-            return format!("{path}{reference}");
-        }
-        let directory = &path[..path.rfind('/').map_or(0, |at| at + 1)];
-        without_dots(&format!("{directory}{reference}"))
     }
 
     fn scheme(&self) -> &'static str {
@@ -208,27 +193,6 @@ fn has_scheme(reference: &str) -> bool {
     let mut letters = scheme.bytes();
     letters.next().is_some_and(|first| first.is_ascii_alphabetic())
         && letters.all(|letter| letter.is_ascii_alphanumeric() || b"+-.".contains(&letter))
-}
-
-/// Takes `.` and `..` out of a path; a query stays as it is.
-fn without_dots(reference: &str) -> String {
-    let (path, query) = reference.split_at(reference.find('?').unwrap_or(reference.len()));
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        if !matches!(segment, "." | "..") {
-            kept.push(segment);
-            continue;
-        }
-        if segment == ".." {
-            kept.pop();
-        }
-        // A directory keeps its slash.
-        if segments.peek().is_none() {
-            kept.push("");
-        }
-    }
-    format!("/{}{query}", kept.join("/"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Connections: to the host itself or by a proxy, in TLS or without.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::thread;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
@@ -11,7 +9,6 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::exchange::{driven, empty};
@@ -81,7 +78,7 @@ async fn tunnel(to_proxy: Stream, proxy: &Proxy, address: &Address) -> Result<St
 async fn tcp(address: &Address) -> Result<TcpStream, Error> {
     let (host, port) = (address.host(), address.port());
     let lookup = |source| Error::Lookup { host: host.to_owned(), source };
-    let all = lookup_host(host, port).await.map_err(lookup)?;
+    let all = crate::lookup::lookup(host, port).await.map_err(lookup)?;
     let mut first_error = None;
     let mut left = all.len();
     for address in all {
@@ -99,19 +96,4 @@ async fn tcp(address: &Address) -> Result<TcpStream, Error> {
         }
     }
     Err(first_error.unwrap_or_else(|| lookup(io::Error::other("it has no address"))))
-}
-
-/// The addresses of a host. A resolver may not answer for a minute, so that it gets a thread of its own and not
-/// one of those that do the agent's work; few connections are made at a time, so there are few.
-async fn lookup_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = host.parse() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let (sender, receiver) = oneshot::channel();
-    let host = host.to_owned();
-    thread::Builder::new().name("lookup".to_owned()).spawn(move || {
-        // Whoever asked may have given up.
-        let _ = sender.send((&*host, port).to_socket_addrs().map(Iterator::collect));
-    })?;
-    receiver.await.unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")))
 }

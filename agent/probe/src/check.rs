@@ -4,7 +4,6 @@ mod dial;
 mod exec;
 mod grpc;
 mod http;
-mod lookup;
 mod tcp;
 
 use std::time::Duration;

@@ -39,7 +39,7 @@ pub(crate) async fn connect<N: Node>(
     }
     let lookup = |source| Error::Lookup { host: host.to_owned(), source };
     let mut first_error = None;
-    for address in super::lookup::lookup(host, port).await.map_err(lookup)? {
+    for address in coracle_fetch::lookup(host, port).await.map_err(lookup)? {
         match connect_to(node, target, Endpoint::Network(address)).await {
             Ok(stream) => return Ok(stream),
             Err(error) => first_error = first_error.or(Some(error)),

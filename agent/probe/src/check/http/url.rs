@@ -1,5 +1,7 @@
 //! The addresses of requests, and where a redirect leads (RFC 3986, section 5).
 
+use coracle_fetch::resolve;
+
 use crate::check::dial;
 
 /// The address of a request.
@@ -60,7 +62,7 @@ impl Url {
             None => (self.https, location),
         };
         let Some(rest) = rest.strip_prefix("//") else {
-            let url = Self { target: target(&self.resolve(location)), ..self.clone() };
+            let url = Self { target: target(&resolve(&self.target, location)), ..self.clone() };
             return Redirect::Same { url, relative: true };
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -86,22 +88,6 @@ impl Url {
             _ => Redirect::Other,
         }
     }
-
-    /// A path, or less than that, from where this address is.
-    fn resolve(&self, reference: &str) -> String {
-        let path = self.target.split('?').next().unwrap_or_default();
-        if reference.starts_with('/') {
-            return without_dots(reference);
-        }
-        if reference.is_empty() || reference.starts_with('#') {
-            return self.target.clone();
-        }
-        if reference.starts_with('?') {
-            return format!("{path}{reference}");
-        }
-        let directory = &path[..path.rfind('/').map_or(0, |at| at + 1)];
-        without_dots(&format!("{directory}{reference}"))
-    }
 }
 
 impl std::fmt::Display for Url {
@@ -122,28 +108,6 @@ fn scheme(reference: &str) -> Option<(&str, &str)> {
 
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// Takes `.` and `..` out of a path; a query stays as it is.
-fn without_dots(reference: &str) -> String {
-    let (path, query) = reference.split_at(reference.find(['?', '#']).unwrap_or(reference.len()));
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                // A directory keeps its slash.
-                if segments.peek().is_none() {
-                    kept.push("");
-                }
-            }
-            _ => kept.push(segment),
-        }
-    }
-    format!("/{}{query}", kept.join("/"))
 }
 
 /// A path and query as a request may have them: no fragment, a slash first, and escaped what must be.

@@ -9,12 +9,18 @@ use std::thread;
 use tokio::sync::oneshot;
 
 /// The most names that are looked up at once, those that nobody waits for any more among them: a resolver that
-/// does not answer is asked for longer than a probe waits.
+/// does not answer is asked for longer than a probe or a pull waits.
 const MOST: usize = 128;
 
 /// Looks a name up as the node does, which may block: on a thread of its own, so that names that hang keep no
-/// other work of the agent, nor each other, from being done.
-pub(super) async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// other work of the agent, nor each other, from being done. An address is its own.
+///
+/// # Errors
+/// The resolver's, or that it is asked for too much already.
+pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
     static RUNNING: AtomicUsize = AtomicUsize::new(0);
     let running = Running::one_of(&RUNNING)?;
     let (sender, receiver) = oneshot::channel();
