@@ -1,7 +1,7 @@
 //! The moment an image appears in the store.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ impl Incoming {
         }
 
         let lock = store.lock(FlockOperation::LockExclusive)?;
-        let (new_layers, known_layers) = self.place_layers(&mut state)?;
+        let (new_layers, known_layers) = self.place_layers(&mut state, &work)?;
         for (digest, path) in &blobs {
             let place = store.blob_path(digest);
             fs::rename(path, &place).map_err(ImageError::store("create", &place))?;
@@ -84,24 +84,32 @@ impl Incoming {
     }
 
     /// Moves the layers to where the store has them. How many were new, and how many were there.
-    fn place_layers(&self, state: &mut State) -> Result<(usize, usize), ImageError> {
+    fn place_layers(&self, state: &mut State, work: &Temporary) -> Result<(usize, usize), ImageError> {
         let (mut new, mut known) = (0, 0);
         for slot in &mut state.slots {
             let Slot::Have(held) = slot else { continue };
             let place = self.store.layer_path(&held.layer.chain_id);
-            if place.exists() {
+            if held.stored || self.store.hold_stored(&held.layer.chain_id)?.is_some() {
                 // Ours, or what another image brought meanwhile; nobody removes what we hold.
                 known += 1;
-            } else {
-                fs::rename(&held.path, &place).map_err(ImageError::store("create", &place))?;
-                new += 1;
-                held.stored = true;
+                continue;
             }
+            // What was damaged, or was not found to be whole, gives way.
+            let damaged = work.path.join(format!("damaged-{}", held.layer.chain_id.hex()));
+            match fs::rename(&place, &damaged) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ImageError::store("replace", &place)(error));
+                }
+                _ => {}
+            }
+            fs::rename(&held.path, &place).map_err(ImageError::store("create", &place))?;
+            new += 1;
+            held.stored = true;
         }
         Ok((new, known))
     }
 }
 
-fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     File::create_new(path)?.write_all(content)
 }

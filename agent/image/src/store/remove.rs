@@ -42,7 +42,14 @@ impl Store {
     ) -> Result<Removed, ImageError> {
         let trash = self.temporary()?;
         let lock = self.lock(FlockOperation::LockExclusive)?;
-        let image = self.find(text)?;
+        let image = match self.find(text) {
+            Err(ImageError::Record { path, problem }) => {
+                return self
+                    .remove_damaged(text, in_use, &trash)?
+                    .ok_or(ImageError::Record { path, problem });
+            }
+            found => found?,
+        };
         let mut all_names = self.names()?;
         let names: Vec<ImageName> = image.repo_tags.iter().chain(&image.repo_digests).cloned().collect();
         // Found by name, unless the text is (also) the beginning of its identifier.
@@ -64,6 +71,32 @@ impl Store {
         drop(lock);
         trash.remove()?;
         Ok(Removed::Deleted { id: image.id, names, freed })
+    }
+
+    /// Removes an image whose documents cannot be read; `None` when it is another's that cannot.
+    fn remove_damaged(
+        &self,
+        text: &str,
+        in_use: impl Fn(&Digest) -> Option<String>,
+        trash: &Temporary,
+    ) -> Result<Option<Removed>, ImageError> {
+        let mut names = self.names()?;
+        let by_name = text.parse::<ImageName>().ok().and_then(|name| names.get(&name.key()).copied());
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let mut by_id = self.ids()?.into_iter().filter(|id| id.hex().starts_with(digits));
+        let Some(id) = by_name.or_else(|| by_id.next().filter(|_| by_id.next().is_none())) else {
+            return Ok(None);
+        };
+        if let Some(user) = in_use(&id).or(self.leased(&id)?) {
+            return Err(ImageError::InUse { image: text.to_owned(), user });
+        }
+        let gone = names.iter().filter(|(_, of)| **of == id).map(|(name, _)| name.clone()).collect();
+        names.retain(|_, of| *of != id);
+        self.write_names(&names)?;
+        self.unlink(&self.image_path(&id))?;
+        self.unlink(&self.blob_path(&id))?;
+        let freed = self.delete_unreferenced(trash)?.bytes;
+        Ok(Some(Removed::Deleted { id, names: gone, freed }))
     }
 
     /// Takes an image out of the store, with what only it has; how many bytes of disk that is. The caller holds the

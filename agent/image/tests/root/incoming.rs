@@ -257,3 +257,37 @@ fn pins_and_names_stay_with_an_image_that_comes_again() {
     let digest = format!("x@{}", image.id).parse().unwrap();
     assert!(f.store.tag("app", &digest).unwrap_err().to_string().contains("give a tag"));
 }
+
+#[test]
+fn what_is_damaged_can_be_removed_or_comes_again() {
+    let f = Fixture::new();
+    let remote = three();
+    remote.pull(&f.store, "app");
+    let image = f.image("app");
+    let layer = |n: usize| f.path("images/layers").join(image.layers[n].chain_id.hex());
+    fs::remove_dir_all(layer(0).join("diff")).unwrap();
+    fs::remove_file(layer(1).join("layer.json")).unwrap();
+    assert_eq!(f.store.verify().unwrap().len(), 2);
+    let incoming = remote.begin(&f.store);
+    assert_eq!(incoming.layers().iter().map(|layer| layer.have).collect::<Vec<_>>(), [false, false, true]);
+    (0..2).for_each(|index| remote.unpack(&incoming, index).unwrap());
+    let imported = incoming.commit(&["app".parse().unwrap()], None).unwrap();
+    assert_eq!((imported.new_layers, imported.known_layers), (2, 1));
+    drop(incoming);
+    f.assert_sound();
+    assert_eq!(f.store.verify_whole().unwrap(), Vec::<String>::new());
+
+    for damaged in ["images", "blobs/sha256"] {
+        let name = if damaged == "images" { format!("{}.json", image.id.hex()) } else { image.id.hex() };
+        fs::write(f.path("images").join(damaged).join(name), "{").unwrap();
+        let error = f.store.find("app").unwrap_err().to_string();
+        assert!(error.contains("remove the image and import it again"), "{error}");
+        match damaged {
+            "images" => f.store.remove("app", |_| None).unwrap(),
+            _ => f.store.remove(&image.id.hex()[..10], |_| None).unwrap(),
+        };
+        assert_eq!(names(&f.path("images/layers")), Vec::<String>::new());
+        f.assert_sound();
+        remote.pull(&f.store, "app");
+    }
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on fails.
 
 mod archives;
+mod builders;
 mod collect;
 mod crash;
 mod export;
