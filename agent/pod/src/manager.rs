@@ -230,9 +230,12 @@ impl<P: Ports> Pods<P> {
         self.shared.lock().by_key.values().for_each(|slot| slot.inbox.notify());
     }
 
-    /// The images of the node changed: what waits for one tries again at once.
-    pub fn images_changed(&self) {
-        self.shared.lock().by_key.values().for_each(|slot| slot.inbox.retry_images());
+    /// An image came that the pod waits for: it tries again at once.
+    pub fn image_came(&self, uid: &PodUid) {
+        let slots = self.shared.lock();
+        if let Some(slot) = slots.keys.get(uid).and_then(|key| slots.by_key.get(key)) {
+            slot.inbox.retry_images();
+        }
     }
 
     /// ConfigMaps or Secrets the pod is made of changed: what waits for them is tried again at once, and its

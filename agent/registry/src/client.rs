@@ -64,6 +64,15 @@ impl Client {
         })))
     }
 
+    /// Who is asked for the images of a registry, in order, as the configuration is now. None of them is asked.
+    ///
+    /// # Errors
+    /// [`Error::HostsFile`] when what is configured cannot be used.
+    pub async fn hosts(&self, registry: &str) -> Result<Vec<String>, Error> {
+        let hosts = self.0.hosts.of(registry).await?;
+        Ok(hosts.iter().map(|host| host.authority().to_owned()).collect())
+    }
+
     /// The digest that a name stands for now, without fetching anything; `None` when the registry does not say. A name
     /// that has a digest stands for that one, if the registry has it and lets this credential see it.
     ///

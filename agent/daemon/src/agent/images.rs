@@ -1,6 +1,7 @@
 //! The node's images: where they come from, and which of them go.
 
 mod archives;
+mod arrivals;
 mod collector;
 mod holders;
 mod words;
@@ -19,6 +20,7 @@ use coracle_pull::{PullError, Pulled, Puller, Stage};
 use tokio::time::sleep;
 
 pub(super) use self::archives::Archives;
+pub(super) use self::arrivals::follow as follow_arrivals;
 pub(super) use self::collector::{Collecting, Collector};
 use self::words::go_duration;
 use super::ports::{Configuration, EventPort};

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use super::addresses::NodeAddresses;
 use super::event::NodeEvents;
 use super::facts::NodeFacts;
-use super::images::{Archives, Collecting, Collector, NodeImages};
+use super::images::{Archives, Collecting, Collector, NodeImages, follow_arrivals};
 use super::lock::lock;
 use super::network::PodNetwork;
 use super::node::AgentNode;
@@ -131,6 +131,7 @@ impl Agent {
         tokio::spawn(forward(found, pods.clone()));
         tokio::spawn(follow_host(addresses, network.clone(), pods.clone()));
         tokio::spawn(tell_who_drops(config.network.clone()));
+        tokio::spawn(follow_arrivals(Arc::clone(&store), pods.clone()));
         // Another node's images are its own to import and to collect.
         if images == config.root_dir {
             tokio::spawn(import_archives(config, Arc::clone(&store), Arc::clone(&node_events), imported));

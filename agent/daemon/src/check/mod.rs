@@ -2,6 +2,7 @@
 //! which is removed again.
 
 mod host;
+mod images;
 mod kernel;
 mod network;
 mod storage;
@@ -42,7 +43,15 @@ pub(crate) enum Severity {
 
 /// Everything that is checked, in the order it is best read.
 pub(crate) fn run(config: &Config) -> Vec<Finding> {
-    [kernel::check(), host::cgroups(), storage::check(config), network::check(config), host::check()].concat()
+    [
+        kernel::check(),
+        host::cgroups(),
+        storage::check(config),
+        network::check(config),
+        images::check(config),
+        host::check(),
+    ]
+    .concat()
 }
 
 // === impl Finding ===

@@ -342,7 +342,7 @@ async fn a_missing_image_is_shown_and_tried_again() {
         ("Failed", "Error: ImagePullBackOff"),
     ];
     assert_eq!(told, [failed, failed].concat());
-    node.pods.images_changed();
+    node.pods.image_came(&uid("a"));
     sleep(SETTLE).await;
     assert_eq!(node.see().status.phase, PodPhase::Running, "an import is noticed at once");
 }

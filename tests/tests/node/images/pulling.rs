@@ -111,6 +111,27 @@ fn an_image_that_is_not_there_is_said_and_waited_for() {
 }
 
 #[test]
+fn an_image_that_is_imported_is_noticed_by_whoever_waits_for_it() {
+    needs_root!();
+    let node = Node::start();
+    let name = "localhost/later:1";
+    node.run(&of("never", name, "Never"));
+    node.run(&of("pulls", name, "IfNotPresent"));
+    node.wait_pod("never", "to say so", |pod| waiting(pod).0 == "ErrImageNeverPull");
+    node.wait_pod("pulls", "to back off", |pod| waiting(pod).0 == "ImagePullBackOff");
+    // After the third attempt the next is further away than a test waits for anything.
+    let attempts =
+        |pod: &str| node.agent_log().matches(&format!("a step of the pod failed pod=default/{pod} ")).count();
+    for count in [2, 3] {
+        wait_until("the next attempt", SOON, || ["never", "pulls"].iter().all(|pod| attempts(pod) == count));
+    }
+    node.import("busybox", name);
+    node.wait_running("never");
+    node.wait_running("pulls");
+    node.finish();
+}
+
+#[test]
 fn what_is_no_name_is_refused() {
     needs_root!();
     let node = Node::start();

@@ -149,7 +149,7 @@ impl Collector {
         }
     }
 
-    /// Looks how full the disk is, and removes what is to go. Blocks.
+    /// Looks how full the disk is, and removes what is to go: in any case what no image has, and what is stale. Blocks.
     fn look(&self, full: bool) -> Result<Looked, ImageError> {
         archives::unpin_gone(&self.store)?;
         let wanted_by = self.wanted_by()?;
@@ -163,9 +163,6 @@ impl Collector {
             (true, 0) => u64::MAX,
             (true, bytes) => bytes,
         };
-        if wanted == 0 && self.config.maximum_age.is_none() {
-            return Ok(Looked { more: self.is_any_collectable()?, ..Looked::default() });
-        }
         if wanted > 0 {
             let percent = disk.used_percent();
             tracing::info!(percent, "the disk of the images fills up; those least recently used go");
