@@ -1,9 +1,11 @@
 //! Images of pods: from registries, archives and the node's own store; and which of them go.
 
+mod credentials;
 mod killed;
 mod pulling;
 mod registries;
 mod room;
+mod volumes;
 
 use std::net::SocketAddr;
 use std::time::Instant;
