@@ -76,6 +76,9 @@ impl Agent {
         }
         let kubepods = Kubepods::new(host, &config.cgroup_parent)?;
         let store = Arc::new(Store::open(images.join("images"))?);
+        let checked = Arc::clone(&store);
+        // Whoever reads the log learns of it before a pod does; nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || report_damage(&checked)));
         let dirs = PodDirs::new(&config.root_dir);
         let volumes = Arc::new(Volumes::new(&config.root_dir));
         let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone())?;
@@ -397,5 +400,18 @@ fn directory_names(dir: &Path) -> Vec<PodUid> {
 async fn forward(mut changes: mpsc::UnboundedReceiver<PodUid>, pods: Pods<NodePorts>) {
     while let Some(uid) = changes.recv().await {
         pods.notify(&uid);
+    }
+}
+
+fn report_damage(store: &Store) {
+    match store.verify() {
+        Ok(problems) => {
+            for problem in problems {
+                tracing::warn!(
+                    "the image store is damaged: {problem}; remove the image and pull or import it again"
+                );
+            }
+        }
+        Err(error) => tracing::warn!("the image store cannot be verified: {error}"),
     }
 }

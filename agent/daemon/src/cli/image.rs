@@ -12,6 +12,7 @@ mod rm;
 mod size;
 mod tag;
 mod users;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,7 @@ enum ImageCommand {
     Rm(rm::Remove),
     Prune(prune::Prune),
     Df(df::Df),
+    Verify(verify::Verify),
 }
 
 // === impl Image ===
@@ -58,6 +60,7 @@ impl Image {
             ImageCommand::Rm(remove) => remove.execute(&store, &client()),
             ImageCommand::Prune(prune) => prune.execute(&store, &client()),
             ImageCommand::Df(df) => df.execute(&store, &client()),
+            ImageCommand::Verify(verify) => verify.execute(&store),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::fs::FlockOperation;
+
 use super::{Layer, Store, read_record};
 use crate::{Digest, ImageError};
 
@@ -12,6 +14,8 @@ impl Store {
     ///
     /// [`ImageError::Store`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, ImageError> {
+        // Nobody removes what an image has between a look at it and a look at what it has.
+        let _lock = self.lock(FlockOperation::LockShared)?;
         let mut problems = Vec::new();
         for id in self.ids()? {
             match self.get(&id) {

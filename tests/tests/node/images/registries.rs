@@ -261,6 +261,15 @@ fn images_are_pulled_told_of_and_exported_by_hand() {
     assert_eq!(manifest["config"]["digest"], id, "skopeo reads the same image");
     let df = node.coracle_ok(&["image", "df"]);
     assert!(df.contains("on their way:       0B") && df.contains("layers of none:     0B"), "{df}");
+    assert_eq!(node.coracle_ok(&["image", "verify"]), "all images are whole\n");
+    let layers = fs::read_dir(node.path("root/images/layers")).unwrap();
+    for layer in layers {
+        fs::remove_file(layer.unwrap().path().join("split")).unwrap();
+    }
+    let damaged = node.coracle(&["image", "verify"]);
+    assert_eq!(damaged.code, 1, "{}", damaged.stdout);
+    assert!(damaged.stdout.contains("kept no description of its archive"), "{}", damaged.stdout);
+    assert_eq!(node.coracle_ok(&["image", "verify", "--quick"]), "all images are whole\n");
     node.coracle_ok(&["image", "rm", &name]);
     assert_eq!(node.coracle_ok(&["image", "rm", "localhost/mine:2"]).matches("deleted").count(), 1);
     node.coracle_ok(&["image", "import", &file]);
