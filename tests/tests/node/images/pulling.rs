@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_tests::manifests::{idle, pod, with};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_status};
-use coracle_tests::registry::Content;
+use coracle_tests::registry::{Content, Registry};
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
 
@@ -208,5 +208,73 @@ fn a_pod_that_waits_for_a_pull_can_go_at_once() {
     *stalls.lock().unwrap() = false;
     node.start_agent();
     node.wait_running("web");
+    node.finish();
+}
+
+/// A registry of `slow/app:1` and `fast/app:1`; the blobs of the first come once the gate is open.
+fn of_two_speeds(node: &Node, gate: &Arc<Mutex<()>>) -> Registry {
+    let mut content = Content::default();
+    for repository in ["slow/app", "fast/app"] {
+        let descriptor = content.image(&busybox(repository));
+        content.tag(repository, "1", &descriptor);
+    }
+    let passing = Arc::clone(gate);
+    serve(node, move |request| {
+        if request.is_blob() && request.path().contains("/slow/") {
+            drop(passing.lock().unwrap());
+        }
+        content.answer(request)
+    })
+}
+
+#[test]
+fn a_pull_that_hangs_delays_no_other() {
+    needs_root!();
+    let node = Node::start();
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let registry = of_two_speeds(&node, &gate);
+    node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
+    wait_until("the slow pull to begin", SOON, || blobs(&registry) > 0);
+    node.run(&of("fast", &format!("{REGISTRY}/fast/app:1"), "IfNotPresent"));
+    node.wait_running("fast");
+    drop(closed);
+    node.wait_running("slow");
+    node.finish();
+}
+
+#[test]
+fn pulls_that_are_serialized_wait_for_each_other_and_say_so() {
+    needs_root!();
+    let node = Node::start_with("serializeImagePulls: true\n");
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let registry = of_two_speeds(&node, &gate);
+    node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
+    wait_until("the slow pull to begin", SOON, || blobs(&registry) > 0);
+    let image = format!("{REGISTRY}/fast/app:1");
+    node.run(&of("fast", &image, "IfNotPresent"));
+    wait_event(&node, "pod/fast", "Pulling", &format!("Image \"{image}\" waits for its turn to be pulled"));
+    assert!(!registry.lines().iter().any(|line| line.contains("/fast/")), "{:?}", registry.lines());
+    // A pod that waits for its turn can go, and one that pulls makes room for the next.
+    node.remove("slow");
+    node.wait_gone("slow");
+    node.wait_running("fast");
+    drop(closed);
+    node.finish();
+}
+
+#[test]
+fn a_run_pulls_what_it_needs() {
+    needs_root!();
+    let node = Node::start();
+    let content = content(&busybox("read from the image"));
+    let _registry = serve(&node, move |request| content.answer(request));
+    let container = with(with(idle("c"), "image", json!(app())), "command", json!(["cat", "/mark"]));
+    let once = with(pod("once", vec![container]), "spec.restartPolicy", json!("Never"));
+    let file = node.path("once.json");
+    std::fs::write(&file, once.to_string()).unwrap();
+    let printed = node.coracle_ok(&["run", "-f", file.to_str().unwrap()]);
+    assert!(printed.contains("read from the image"), "{printed}");
     node.finish();
 }

@@ -11,7 +11,7 @@ use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
 
 use super::pulling::of;
-use super::{REGISTRY, busybox_archive, serve, wait_event, waiting};
+use super::{REGISTRY, busybox_archive, events, serve, wait_event, waiting};
 
 const MIB: usize = 1 << 20;
 
@@ -102,6 +102,8 @@ fn a_full_disk_is_cleared_of_what_nobody_uses_and_else_the_pull_says_so() {
     node.run(&of("second", &name(1), "IfNotPresent"));
     node.wait_running("second");
     assert_eq!(names(&node), ["app:1"]);
+    let failed = events(&node, "pod/second").into_iter().find(|(reason, _)| reason == "Failed");
+    assert_eq!(failed, None, "room is made before anybody is told that there is none");
 
     node.run(&of("third", &name(2), "IfNotPresent"));
     let seen = node.wait_pod("third", "to fail", |pod| waiting(pod).0 == "ErrImagePull");
