@@ -265,19 +265,24 @@ impl Page {
         self.line(0, "Volumes:");
         for volume in volumes {
             self.line(2, &format!("{}:", volume.name));
-            let fields = match (&volume.host_path, &volume.empty_dir) {
+            let fields = match (&volume.host_path, &volume.empty_dir, &volume.image) {
                 _ if configuration::is_source(volume) => configuration::volume(volume),
-                (Some(path), _) => vec![
+                (Some(path), ..) => vec![
                     ("Type", "HostPath (bare host directory volume)".to_owned()),
                     ("Path", path.path.clone()),
                     ("HostPathType", path.r#type.clone()),
                 ],
-                (None, Some(directory)) => vec![
+                (None, Some(directory), _) => vec![
                     ("Type", "EmptyDir (a temporary directory that shares a pod's lifetime)".to_owned()),
                     ("Medium", directory.medium.clone()),
                     ("SizeLimit", directory.size_limit.clone().unwrap_or_else(|| "<unset>".to_owned())),
                 ],
-                (None, None) => vec![("Type", "<unknown>".to_owned())],
+                (None, None, Some(image)) => vec![
+                    ("Type", "Image (a container image or OCI artifact)".to_owned()),
+                    ("Reference", image.reference.clone()),
+                    ("PullPolicy", image.pull_policy.clone()),
+                ],
+                (None, None, None) => vec![("Type", "<unknown>".to_owned())],
             };
             self.fields(4, 15, &fields);
         }
@@ -374,6 +379,7 @@ mod tests {
                 "volumes": [
                     {"name": "data", "hostPath": {"path": "/srv/data", "type": "Directory"}},
                     {"name": "tmp", "emptyDir": {}},
+                    {"name": "model", "image": {"reference": "reg.example/model:1", "pullPolicy": "IfNotPresent"}},
                     {"name": "conf", "configMap": {"name": "settings", "optional": true}},
                     {"name": "login", "secret": {"secretName": "login"}},
                     {"name": "pod", "downwardAPI": {"items": [

@@ -254,6 +254,8 @@ objects! {
         host_path: Option<HostPath>,
         /// Of the pod.
         empty_dir: Option<EmptyDir>,
+        /// An image.
+        image: Option<ImageVolume>,
         /// Of a ConfigMap.
         config_map: Option<ObjectRef>,
         /// Of a Secret.
@@ -320,6 +322,14 @@ objects! {
         medium: String,
         /// The most it holds.
         size_limit: Option<String>,
+    }
+
+    /// `image` of a volume.
+    ImageVolume {
+        /// Its name.
+        reference: String,
+        /// When it is pulled.
+        pull_policy: String,
     }
 
     /// `podIPs[]`.
