@@ -100,7 +100,9 @@ impl PullError {
 /// Whether nobody has answered, or only that it cannot now.
 fn is_unavailable(error: &RegistryError) -> bool {
     match error {
-        RegistryError::Fetch(_) | RegistryError::Stalled(_) | RegistryError::Trickle { .. } => true,
+        // One that is not believed is there, and will not be otherwise in a while.
+        RegistryError::Fetch(error) => error.certificate().is_none(),
+        RegistryError::Stalled(_) | RegistryError::Trickle { .. } => true,
         RegistryError::Status { status, .. } => status.is_server_error(),
         RegistryError::Token { source, .. } => is_unavailable(source),
         RegistryError::Hosts { failures, .. } => failures.iter().all(|(_, error)| is_unavailable(error)),

@@ -1,11 +1,14 @@
 //! Pulls for pods: what they bring, and what is said of them.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_tests::manifests::{idle, pod, with};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_status};
+use coracle_tests::processes;
 use coracle_tests::registry::{Content, Registry};
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
@@ -276,5 +279,42 @@ fn a_run_pulls_what_it_needs() {
     std::fs::write(&file, once.to_string()).unwrap();
     let printed = node.coracle_ok(&["run", "-f", file.to_str().unwrap()]);
     assert!(printed.contains("read from the image"), "{printed}");
+    node.finish();
+}
+
+#[test]
+fn a_pull_by_hand_that_is_interrupted_goes_on_where_it_was() {
+    needs_root!();
+    let node = Node::start();
+    let image = busybox("one");
+    let last = coracle_tests::registry::Descriptor::of("", &image.layers[1]).digest;
+    let content = content(&image);
+    let stalls = Arc::new(Mutex::new(true));
+    let stalling = Arc::clone(&stalls);
+    let registry = serve(&node, move |request| {
+        let reply = content.answer(request);
+        match request.path().ends_with(&last) && *stalling.lock().unwrap() {
+            true => reply.sent(|bytes| coracle_tests::registry::Body::Stalled(bytes, 10)),
+            false => reply,
+        }
+    });
+    let mut command = node.command(&["image", "pull", &app()]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    // The first layer is here, and the second will not come.
+    told.find(|line| line.ends_with(": complete")).expect("the first layer comes");
+    wait_until("the second layer to be asked for", SOON, || blobs(&registry) == 3);
+    let all = processes::descendants(child.id().cast_signed());
+    let pull = all.into_iter().find(|pid| processes::command_line(*pid).contains(" image pull ")).unwrap();
+    processes::signal(pull, rustix::process::Signal::INT);
+    let rest: Vec<_> = told.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.last().is_some_and(|line| line.starts_with("interrupted; ")), "{rest:?}");
+    assert!(!node.coracle_ok(&["image", "ls", "--output", "name"]).contains(&app()));
+
+    *stalls.lock().unwrap() = false;
+    let pulled = node.coracle_ok(&["image", "pull", &app()]);
+    assert!(pulled.starts_with(&format!("pulled {} (", app())), "{pulled}");
+    assert_eq!(blobs(&registry), 5, "the configuration and the layer that was missing");
     node.finish();
 }

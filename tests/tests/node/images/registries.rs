@@ -80,7 +80,7 @@ fn a_private_registry_is_for_those_who_show_its_credentials() {
     let node = Node::start_on(machine, &configuration, Vec::new());
 
     node.run(&of("untrusting", &image, "IfNotPresent"));
-    let seen = node.wait_pod("untrusting", "to fail", |pod| !waiting(pod).1.is_empty());
+    let seen = node.wait_pod("untrusting", "to fail", |pod| waiting(pod).0 == "ErrImagePull");
     let (_, message) = waiting(&seen);
     assert!(message.contains("name its root as `ca` in the hosts.toml"), "{message}");
     node.remove("untrusting");

@@ -142,7 +142,11 @@ impl Pull {
             }
         };
         let (pulled, ()) = tokio::join!(pull.ended(), shown);
-        let pulled = pulled.map_err(|error| anyhow::anyhow!("cannot pull {}: {error}", name.familiar()))?;
+        let pulled = pulled.map_err(|error| {
+            let room = "; coracle image prune --all removes the images that nobody uses";
+            let remedy = if error.is_disk_full() { room } else { "" };
+            anyhow::anyhow!("cannot pull {}: {error}{remedy}", name.familiar())
+        })?;
         let (id, out) = (pulled.image.id, &mut io::stdout());
         if self.quiet {
             writeln!(out, "{id}")?;
