@@ -145,8 +145,8 @@ pub(super) fn disk_usage(path: &Path) -> Result<u64, ImageError> {
             Some(name) => {
                 let child = openat(&directory, name.as_slice(), FLAGS, Mode::empty());
                 match child {
-                    // Somebody removes it meanwhile.
-                    Err(Errno::NOENT) => continue,
+                    // Somebody removes or replaces it meanwhile.
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                     child => child.map_err(failed)?,
                 }
             }
@@ -159,7 +159,10 @@ pub(super) fn disk_usage(path: &Path) -> Result<u64, ImageError> {
                 continue;
             }
         };
-        pending.push(list(&next, &mut total).map_err(failed)?);
+        pending.push(match list(&next, &mut total) {
+            Err(Errno::NOENT) => Vec::new(),
+            names => names.map_err(failed)?,
+        });
         directory = next;
     }
     Ok(total)
