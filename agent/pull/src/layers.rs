@@ -128,7 +128,14 @@ impl Fetch<'_> {
             }
             // The stream that broke off is why the thread has failed.
             (_, Err(error)) => Err(Fault::Registry(error)),
-            (Some(Err(error)), Ok(())) => Err(self.store(error)),
+            (Some(Err(error)), Ok(())) => {
+                // What is no archive is most often not what was asked for either.
+                use ImageError::{Layer, LayerSource, Mismatch};
+                if matches!(&error, Mismatch { .. } | Layer { .. } | LayerSource { .. }) {
+                    self.parts.client.was_wrong(layer.digest);
+                }
+                Err(self.store(error))
+            }
             (None, Ok(())) => Err(Fault::Other(PullError::Ended("a thread that unpacks a layer".to_owned()))),
         }
     }

@@ -135,7 +135,10 @@ impl Blob {
             let request = Request { method: Method::GET, repository, path: &path, headers, credential };
             let opened = self.client.asker().ask(&host, &request).await;
             match opened.and_then(|response| Source::of(response, self.given, &self.descriptor)) {
-                Ok(source) => self.source = Some(source),
+                Ok(source) => {
+                    self.client.senders().sends(self.descriptor.digest, host.authority());
+                    self.source = Some(source);
+                }
                 Err(error) => self.rounds.failed(error),
             }
         }

@@ -18,6 +18,7 @@ use crate::hosts::{Host, Hosts};
 use crate::platform::Platform;
 use crate::rounds::Rounds;
 use crate::settings::{Limits, Settings};
+use crate::wrong::Senders;
 
 /// How large a document may be: what registries take at least, and most at most.
 const MOST_OF_DOCUMENT: u64 = 4 << 20;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     hosts: Hosts,
     limits: Limits,
     platform: Platform,
+    senders: Senders,
 }
 
 /// A document, and what it was said to be.
@@ -61,6 +63,7 @@ impl Client {
             hosts: Hosts::new(hosts_dirs),
             limits,
             platform,
+            senders: Senders::default(),
         })))
     }
 
@@ -153,7 +156,18 @@ impl Client {
         }
         match Digest::of(&bytes) {
             actual if actual == expected => Ok(bytes),
-            actual => Err(Error::Digest { expected, actual }),
+            actual => {
+                self.was_wrong(expected);
+                Err(Error::Digest { expected, actual })
+            }
+        }
+    }
+
+    /// Whoever asked for a blob has found that it has another digest, or is of no use. The hosts it is from are asked for
+    /// it after all others from now on.
+    pub fn was_wrong(&self, digest: Digest) {
+        for host in self.0.senders.was_wrong(digest) {
+            tracing::warn!(%digest, host, "a host has sent a blob that is of no use; others are asked for it first");
         }
     }
 
@@ -167,7 +181,8 @@ impl Client {
         descriptor: &Descriptor,
         credential: &Credential,
     ) -> Result<Blob, Error> {
-        let hosts = self.0.hosts_of(name, Need { pull: true, resolve: false }).await?;
+        let mut hosts = self.0.hosts_of(name, Need { pull: true, resolve: false }).await?;
+        hosts.sort_by_key(|host| self.0.senders.is_wrong(descriptor.digest, host.authority()));
         let what = format!("blob {} of {}", descriptor.digest, name.repository());
         let rounds = Rounds::new(what, hosts, self.0.limits);
         let repository = name.path().to_owned();
@@ -193,6 +208,10 @@ struct Need {
 impl Inner {
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    pub(crate) fn senders(&self) -> &Senders {
+        &self.senders
     }
 
     pub(crate) fn asker(&self) -> &Asker {

@@ -25,6 +25,7 @@ mod hosts;
 mod platform;
 mod rounds;
 mod settings;
+mod wrong;
 
 pub use coracle_fetch::Proxies;
 

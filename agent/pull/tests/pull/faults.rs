@@ -14,7 +14,7 @@ fn registry(script: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -
     let second = image.manifest["layers"][1]["digest"].as_str().unwrap().to_owned();
     Registry::start(move |request| {
         let reply = content.answer(request);
-        if request.target.ends_with(&second) { script(request, reply) } else { reply }
+        if request.path().ends_with(&second) { script(request, reply) } else { reply }
     })
 }
 
@@ -30,6 +30,32 @@ async fn a_layer_with_another_digest() {
     });
     let error = Place::new().error_of(&app(&registry)).await;
     assert!(error.contains("digest") || error.contains("corrupt"), "{error}");
+}
+
+#[tokio::test]
+async fn a_mirror_that_sends_layers_wrong_is_asked_for_them_last() {
+    needs_root!();
+    for garbage in [false, true] {
+        let mirror = registry(move |_, reply| {
+            reply.sent(|mut bytes| {
+                if garbage {
+                    bytes.fill(0);
+                }
+                bytes[1 << 19] ^= 1;
+                Body::Whole(bytes)
+            })
+        });
+        let server = registry(|_, reply| reply);
+        let hosts = tempfile::tempdir().unwrap();
+        std::fs::create_dir(hosts.path().join("example.org")).unwrap();
+        let text = format!("server = {:?}\n[host.{:?}]\n", server.url(), mirror.url());
+        std::fs::write(hosts.path().join("example.org/hosts.toml"), text).unwrap();
+        let place = Place::with_hosts(vec![hosts.path().to_owned()]);
+        let name = app(&mirror).replace(&mirror.host(), "example.org");
+        place.error_of(&name).await;
+        place.pull(&name).await.unwrap();
+        assert_eq!(server.asked().len(), 1, "{:?}", server.lines());
+    }
 }
 
 #[tokio::test]

@@ -45,11 +45,16 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::with_hosts(Vec::new())
+    }
+
+    /// One that asks the hosts of these directories.
+    fn with_hosts(hosts_dirs: Vec<PathBuf>) -> Self {
         // Beside the build: a temporary directory may be in memory, or on overlayfs.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let store = Store::open(directory.path().join("images")).unwrap();
         let client = Client::new(Settings {
-            hosts_dirs: Vec::new(),
+            hosts_dirs,
             proxies: Proxies::from_variables(|_| None).unwrap(),
             user_agent: "coracle/test".to_owned(),
             limits: LIMITS,

@@ -201,6 +201,34 @@ async fn who_could_not_be_reached_is_asked_last_for_a_while() {
 }
 
 #[tokio::test]
+async fn who_sends_a_blob_wrong_is_asked_for_it_last() {
+    let all = content();
+    let mirror = Registry::start(move |request| match request.is_blob() {
+        true => all.answer(request).sent(|bytes| Body::Whole(vec![0; bytes.len()])),
+        false => all.answer(request),
+    });
+    let server = Registry::with(content());
+    let hosts = format!("server = \"{}\"\n[host.\"{}\"]\n", server.url(), mirror.url());
+    let directory = configured("example.org", &hosts);
+    let client = with(Some(directory.path()), LIMITS);
+    let image = name("example.org/library/nginx");
+    let manifest = client.manifest(&image, ANYBODY).await.unwrap();
+    let error = client.document(&image, &manifest.config, ANYBODY).await.unwrap_err().to_string();
+    assert!(error.contains("another digest than was asked for"), "{error}");
+    client.document(&image, &manifest.config, ANYBODY).await.unwrap();
+
+    let layer = &manifest.layers[0];
+    for wrong in [true, true, false] {
+        let bytes = super::read(client.blob(&image, layer, ANYBODY).await.unwrap()).await.unwrap();
+        assert_eq!(bytes.iter().all(|byte| *byte == 0), wrong);
+        // Not before whoever hashes it has said so.
+        if mirror.lines().iter().filter(|line| line.contains(&layer.digest.to_string())).count() == 2 {
+            client.was_wrong(layer.digest);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_blob_goes_on_with_another_host() {
     let mut all = Content::default();
     let blob = all.blob("", vec![7; 1_000_000]);
