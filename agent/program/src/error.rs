@@ -7,10 +7,10 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// What goes to its standard input cannot be put into memory.
-    #[error("cannot prepare its input: {0}")]
+    #[error("cannot be given its input: {0}")]
     Input(io::Error),
     /// It cannot be executed.
-    #[error("cannot execute it: {0}")]
+    #[error("cannot be executed: {0}")]
     Execute(io::Error),
     /// It took too long.
     #[error("has not answered after {:.1} s, and was ended", after.as_secs_f32())]
@@ -42,7 +42,7 @@ pub enum ProgramError {
     #[error("was told to end, and does not: {0}")]
     DoesNotEnd(io::Error),
     /// How it ended cannot be learnt.
-    #[error("cannot wait for it: {0}")]
+    #[error("cannot be waited for: {0}")]
     Wait(io::Error),
 }
 
