@@ -189,17 +189,24 @@ fn a_credential_provider_is_asked_for_its_registry() {
 #[test]
 fn records_of_images_go_with_them() {
     needs_root!();
-    let node = Node::start();
+    let mut node = Node::start();
     let _registry = guarded(&node, content(&busybox("one")));
     secret(&node, "right", PASSWORD);
     node.run(&of("web", "IfNotPresent", &["right"]));
     node.wait_running("web");
-    let files = |of: &str| fs::read_dir(node.path("root/image_manager").join(of)).unwrap().count();
+    let records = node.path("root/image_manager");
+    let files = |of: &str| fs::read_dir(records.join(of)).unwrap().count();
     wait_until("the pull's record to go", SOON, || files("pulling") == 0);
     assert_eq!(files("pulled"), 1);
-    for entry in fs::read_dir(node.path("root/image_manager/pulled")).unwrap() {
+    for entry in fs::read_dir(records.join("pulled")).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         assert!(text.contains("\"name\":\"right\"") && !text.contains(PASSWORD), "{text}");
     }
+    node.remove("web");
+    node.wait_gone("web");
+    node.coracle_ok(&["image", "rm", &format!("{REGISTRY}/team/app:1")]);
+    node.stop_agent();
+    node.start_agent();
+    assert_eq!(files("pulled"), 0);
     node.finish();
 }
