@@ -15,13 +15,14 @@ use super::short;
 /// The archive is an OCI image layout and what `docker save` writes in one: docker, podman, skopeo and `coracle image
 /// import` read it. Images have the same identifiers there.
 #[derive(Debug, Args)]
+#[command(override_usage = "coracle image export [OPTIONS] <IMAGE>... <FILE>")]
 #[command(after_help = "Examples:
   coracle image export nginx:1.27 nginx.tar
   coracle image export --compress zstd nginx:1.27 redis:8 images.tar
   coracle image export nginx:1.27 - | ssh other coracle image import /dev/stdin")]
 pub(super) struct Export {
     /// Names, or beginnings of identifiers, and where to write last; - is standard output
-    #[arg(value_name = "IMAGE... FILE", required = true, num_args = 2..)]
+    #[arg(value_names = ["IMAGE", "FILE"], required = true, num_args = 2..)]
     words: Vec<String>,
     /// What to write
     #[arg(long, value_enum, default_value_t = Format::Archive)]
