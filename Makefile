@@ -32,7 +32,7 @@ run: ## Build everything and run a pod: examples/two-containers.yaml
 .PHONY: test
 test: ## Set up and pass every test; root tests run as root, those that cgroup v2 matters to also in a VM
 	@scripts/install-missing build test
-	scripts/test
+	CORACLE_TEST_MUTATIONS=$(or $(MUTATION_SECONDS),120) scripts/test
 	@$(MAKE) --no-print-directory test-vm FILTER='$(VM_FILTER)'
 	@$(MAKE) --no-print-directory soak
 
