@@ -23,7 +23,7 @@ use crate::unpack::{Fault, Limits, Lowers, unpack_stream};
 use crate::{Digest, ImageDocument, ImageError, Store};
 
 use held::Acquired;
-pub(crate) use held::{HeldLayer, may_be_taken_up, open_locked};
+pub(crate) use held::{HeldLayer, is_at, may_be_taken_up, open_locked};
 pub(crate) use make::{LayerFailure, write_layer};
 
 /// overlayfs stacks this many lower directories (`OVL_MAX_STACK`).
@@ -207,16 +207,27 @@ impl Incoming {
             Acquired::Have(held) => held,
             Acquired::Ours(making) => {
                 let lower = |above| self.lower(index, above);
-                making.make(name, self.limits, Lowers::new(index, &lower), layer.diff_id, |sink| {
-                    let streamed = unpack_stream(open()?, blob.map(|(_, size)| size), sink)?;
-                    if let Some((expected, _)) = blob
-                        && expected != streamed.blob
-                    {
-                        let found = streamed.blob;
-                        return Err(ImageError::Mismatch { what: name.to_owned(), expected, found }.into());
-                    }
-                    Ok((streamed.diff_id, streamed.archive_size))
-                })?
+                let made =
+                    making.make(name, self.limits, Lowers::new(index, &lower), layer.diff_id, |sink| {
+                        let streamed = unpack_stream(open()?, blob.map(|(_, size)| size), sink)?;
+                        if let Some((expected, _)) = blob
+                            && expected != streamed.blob
+                        {
+                            let found = streamed.blob;
+                            return Err(
+                                ImageError::Mismatch { what: name.to_owned(), expected, found }.into()
+                            );
+                        }
+                        Ok((streamed.diff_id, streamed.archive_size))
+                    })?;
+                match made {
+                    Some(held) => held,
+                    // Somebody has counted on it the moment it was finished, and committed it already.
+                    None => self
+                        .store
+                        .hold_stored(&layer.chain_id)?
+                        .ok_or(ImageError::Incomplete { id: self.id, layer: layer.diff_id })?,
+                }
             }
         };
         working.done(held);

@@ -1,9 +1,9 @@
 //! Layers' directories under a lock.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::make::Making;
-use crate::store::{Layer, Temporary, boot_id, make_directory, open_directory, read_record, retry_flock};
+use crate::store::{Layer, Temporary, boot_id, open_directory, read_record, retry_flock};
 use crate::{Digest, ImageError, Store};
 
 /// What nobody goes on with is of no use to anybody after this long.
@@ -83,7 +83,13 @@ impl Store {
         let lock = {
             // Nobody takes it for abandoned between its creation and its lock.
             let _lock = self.lock(FlockOperation::LockShared)?;
-            make_directory(&path, 0o700)?;
+            match DirBuilder::new().mode(0o700).create(&path) {
+                // Whoever has made that one may remove it at any time, which is looked at next.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(ImageError::store("create", &path)(error));
+                }
+                _ => {}
+            }
             open_locked(&path, FlockOperation::NonBlockingLockExclusive)?
         };
         let Some(lock) = lock else {
@@ -149,7 +155,12 @@ fn finished(path: &Path, lock: File) -> Result<Option<HeldLayer>, ImageError> {
     if !flushed && boot != boot_id()? {
         return Ok(None);
     }
-    let diff = Arc::new(open_directory(&path.join("diff"))?);
+    let diff = match open_directory(&path.join("diff")) {
+        Ok(diff) => Arc::new(diff),
+        // Whoever counts on it with us has committed it since its record was read.
+        Err(ImageError::Store { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     Ok(Some(HeldLayer { layer, diff, path: path.to_owned(), stored: false, flushed, lock }))
 }
 
@@ -183,7 +194,7 @@ pub(crate) fn open_locked(path: &Path, operation: FlockOperation) -> Result<Opti
 }
 
 /// Whether an open directory is still the one at its path.
-fn is_at(file: &File, path: &Path) -> Result<bool, ImageError> {
+pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, ImageError> {
     let failed = ImageError::store("look at", path);
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(held), Ok(now)) => Ok((held.dev(), held.ino()) == (now.dev(), now.ino())),

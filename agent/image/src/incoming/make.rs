@@ -27,7 +27,8 @@ pub(crate) struct Making {
 }
 
 impl Making {
-    /// Makes the layer. `unpack` answers with the DiffID and the archive's size. Nothing is left of one that fails.
+    /// Makes the layer; `None` when it has gone to the store already. `unpack` answers with the DiffID and the archive's
+    /// size. Nothing is left of one that fails.
     pub(super) fn make(
         self,
         name: &str,
@@ -35,7 +36,7 @@ impl Making {
         lowers: Lowers<'_>,
         expected: Digest,
         unpack: impl FnOnce(Sink<'_>) -> Result<(Digest, u64), LayerFailure>,
-    ) -> Result<HeldLayer, ImageError> {
+    ) -> Result<Option<HeldLayer>, ImageError> {
         let made = (|| {
             let (found, size) = write_layer(&self.path, name, limits, lowers, unpack)?;
             if found != expected {
@@ -50,7 +51,7 @@ impl Making {
         })
     }
 
-    fn finish(&self, layer: Layer) -> Result<HeldLayer, ImageError> {
+    fn finish(&self, layer: Layer) -> Result<Option<HeldLayer>, ImageError> {
         write_finished(&self.path, &Finished { layer: layer.clone(), boot: boot_id()?, flushed: false })?;
         let held = HeldLayer {
             layer,
@@ -60,11 +61,7 @@ impl Making {
             flushed: false,
             lock: self.lock.try_clone().map_err(ImageError::store("open", &self.path))?,
         };
-        if !held.share()? {
-            let gone = std::io::ErrorKind::NotFound.into();
-            return Err(ImageError::store("keep", &self.path)(gone));
-        }
-        Ok(held)
+        Ok(held.share()?.then_some(held))
     }
 }
 
@@ -78,10 +75,11 @@ impl Incoming {
             _ => return Ok(()),
         };
         flush(&self.store)?;
-        // Another image with this layer may have been committed meanwhile, and it is not here any more.
-        if path.exists() {
-            let finished = Finished { layer, boot: boot_id()?, flushed: true };
-            write_finished(&path, &finished)?;
+        let finished = Finished { layer, boot: boot_id()?, flushed: true };
+        match write_finished(&path, &finished) {
+            // Another image with this layer has been committed meanwhile, and it is not here any more.
+            Err(ImageError::Store { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            written => written?,
         }
         if let Slot::Have(held) = &mut self.state().slots[index] {
             held.flushed = true;

@@ -13,7 +13,7 @@ use super::remove::Deleted;
 use super::usage::disk_usage;
 use super::{Store, file_names, make_directory, open_directory, retry_flock};
 use crate::ImageError;
-use crate::incoming::may_be_taken_up;
+use crate::incoming::{is_at, may_be_taken_up};
 
 impl Store {
     /// A directory to work in. What dead processes left is removed on the way.
@@ -56,6 +56,8 @@ impl Store {
                     abandoned.push((name, file));
                 }
             } else if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                // Else somebody has removed it while it was looked at, and what has its name now is in use.
+                && is_at(&file, &entry)?
                 && (!name.starts_with("layer-") || is_stale(&entry))
             {
                 abandoned.push((name, file));

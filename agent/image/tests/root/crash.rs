@@ -82,10 +82,10 @@ fn killed_pulls_go_on() {
     let store = f.path("images");
     let spawn = || {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::pulling_child"])
+            .args(["--exact", "crash::pulling_child", "--nocapture"])
             .env(PULL, &store)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap()
     };
@@ -96,11 +96,12 @@ fn killed_pulls_go_on() {
     let (mut finished, mut cut, mut taken_up) = (0, 0, 0);
     for round in 0..40u32 {
         // Two at a time every fourth round: the one that lives waits for what the other has begun, and takes it over.
-        let mut second = (round % 4 == 0).then(spawn);
+        let second = (round % 4 == 0).then(spawn);
         let mut child = spawn();
         moments.kill(&mut child);
-        if let Some(second) = &mut second {
-            assert!(second.wait().unwrap().success(), "round {round}");
+        if let Some(second) = second {
+            let output = second.wait_with_output().unwrap();
+            assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
         }
         assert_eq!(f.store.verify().unwrap(), Vec::<String>::new(), "round {round}");
         if let Some(image) = f.store.list().unwrap().first() {
