@@ -261,9 +261,18 @@ impl<R: BufRead> TarReader<R> {
 
     fn skip_rest(&mut self) -> Result<(), Fault> {
         self.skip(self.remaining)?;
-        let mut padding = [0; BLOCK];
-        self.input.read_exact(&mut padding[..self.padding as usize]).map_err(truncated)?;
-        self.padding = 0;
+        while self.padding > 0 {
+            let available = self.input.fill_buf().map_err(Fault::Read)?.len();
+            if available == 0 {
+                // As in Go: a writer that was not closed, such as umoci's, fills up no last block.
+                self.ended = true;
+                break;
+            }
+            // Less than a block.
+            let step = available.min(self.padding as usize);
+            self.input.consume(step);
+            self.padding -= step as u64;
+        }
         Ok(())
     }
 

@@ -391,6 +391,10 @@ fn images_of_skopeo_and_umoci() {
         run("umoci", &["repack", "--image", "l:app", "b"]);
         fs::remove_dir_all(f.path("b")).unwrap();
     }
+    // An archive that ends within the last block of its last file.
+    fs::create_dir(f.path("more")).unwrap();
+    fs::write(f.path("more/file"), "three").unwrap();
+    run("umoci", &["insert", "--image", "l:app", "more", "/more"]);
     run("umoci", &["config", "--image", "l:app", "--config.user", "7:8", "--config.cmd", "sh"]);
     run("skopeo", &["copy", "-q", "oci:l:app", "docker-archive:docker.tar:example.com/d:1"]);
     run("skopeo", &["copy", "-q", "oci:l:app", "oci-archive:oci.tar:example.com/o:1"]);
@@ -403,12 +407,14 @@ fn images_of_skopeo_and_umoci() {
         let m = f.mount(name);
         assert_eq!(
             (names(&m.path), names(&m.path.join("dir"))),
-            (vec!["dir".to_owned()], vec!["two".to_owned()])
+            (vec!["dir".to_owned(), "more".to_owned()], vec!["two".to_owned()])
         );
+        assert_eq!(fs::read_to_string(m.path.join("more/file")).unwrap(), "three");
         let image = f.image(name);
         assert_eq!(image.document.config.user, "7:8");
         ids.push(image.id);
     }
     assert!(ids.iter().all(|id| *id == ids[0]), "one image, three archives: {ids:?}");
+    assert_eq!(f.store.verify_whole().unwrap(), Vec::<String>::new(), "also that one comes again as it was");
     f.assert_sound();
 }
