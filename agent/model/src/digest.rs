@@ -35,12 +35,9 @@ impl Digest {
 
     /// The 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        use fmt::Write;
         let mut text = String::with_capacity(64);
-        for byte in self.0 {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
+        // Writing to a String cannot fail.
+        let _ = crate::hex::write(&self.0, &mut text);
         text
     }
 
@@ -58,20 +55,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
         let invalid = || InvalidDigest(text.chars().take(100).collect());
-        let digits = text.strip_prefix("sha256:").ok_or_else(invalid)?.as_bytes();
-        if digits.len() != 64 {
-            return Err(invalid());
-        }
-        let nibble = |digit: u8| match digit {
-            b'0'..=b'9' => Ok(digit - b'0'),
-            b'a'..=b'f' => Ok(digit - b'a' + 10),
-            _ => Err(invalid()),
-        };
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Ok(Self(bytes))
+        let digits = text.strip_prefix("sha256:").ok_or_else(invalid)?;
+        crate::hex::parse(digits).map(Self).ok_or_else(invalid)
     }
 }
 

@@ -97,21 +97,7 @@ impl FromStr for ContainerId {
     type Err = InvalidContainerId;
 
     fn from_str(text: &str) -> Result<Self, InvalidContainerId> {
-        let invalid = || InvalidContainerId(text.to_owned());
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return Err(invalid());
-        }
-        let nibble = |digit: u8| match digit {
-            b'0'..=b'9' => Ok(digit - b'0'),
-            b'a'..=b'f' => Ok(digit - b'a' + 10),
-            _ => Err(invalid()),
-        };
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Ok(Self(bytes))
+        crate::hex::parse(text).map(Self).ok_or_else(|| InvalidContainerId(text.to_owned()))
     }
 }
 
@@ -131,7 +117,7 @@ impl From<ContainerId> for String {
 
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        crate::hex::write(&self.0, f)
     }
 }
 

@@ -15,6 +15,7 @@ mod env_file;
 mod environment;
 mod event;
 mod expand;
+mod hex;
 mod host_port;
 mod id;
 mod image_name;
