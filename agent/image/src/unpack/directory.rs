@@ -235,11 +235,7 @@ impl BufRead for FileReader<'_, '_> {
 
 impl Read for FileReader<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(out.len());
-        out[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        super::read_buffered(self, out)
     }
 }
 

@@ -15,6 +15,8 @@ mod stream;
 mod tar;
 mod whiteout;
 
+use std::io::{self, BufRead};
+
 pub(crate) use budget::Budget;
 pub use budget::Limits;
 pub(crate) use directory::copy_directory;
@@ -25,3 +27,12 @@ pub(crate) use lower::Lowers;
 pub(crate) use split::{AssembleError, SplitWriter, assemble};
 pub(crate) use stream::{Sink, unpack_stream};
 pub(crate) use tar::TarReader;
+
+/// `Read::read` of what is buffered anyway.
+fn read_buffered(input: &mut impl BufRead, out: &mut [u8]) -> io::Result<usize> {
+    let available = input.fill_buf()?;
+    let count = available.len().min(out.len());
+    out[..count].copy_from_slice(&available[..count]);
+    input.consume(count);
+    Ok(count)
+}

@@ -200,11 +200,7 @@ impl<R: BufRead> BufRead for Tee<'_, R> {
 
 impl<R: BufRead> Read for Tee<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(out.len());
-        out[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        super::read_buffered(self, out)
     }
 }
 

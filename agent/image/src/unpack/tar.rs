@@ -328,11 +328,7 @@ impl<R: BufRead> BufRead for TarReader<R> {
 
 impl<R: BufRead> Read for TarReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(out.len());
-        out[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        super::read_buffered(self, out)
     }
 }
 
