@@ -158,8 +158,13 @@ impl Descriptor {
 impl Image {
     /// An image of layers that are given as tar archives and compressed with gzip.
     pub fn of(archives: &[Vec<u8>], config: &Value) -> Self {
-        let layers: Vec<_> = archives.iter().map(|archive| gzip(archive)).collect();
+        let layers = archives.iter().map(|archive| gzip(archive)).collect();
         let diff_ids: Vec<_> = archives.iter().map(|archive| Descriptor::of("", archive).digest).collect();
+        Self::of_layers(layers, &diff_ids, config)
+    }
+
+    /// An image of layers that are compressed with gzip, and the digests of what they hold.
+    pub fn of_layers(layers: Vec<Vec<u8>>, diff_ids: &[String], config: &Value) -> Self {
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",

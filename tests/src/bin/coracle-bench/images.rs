@@ -13,9 +13,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use coracle_tests::docker_registry::DockerRegistry;
+
 use crate::{quantile, row};
 use content::Content;
-use peers::{Containerd, Registry, Tool};
+use peers::{Containerd, Tool};
 
 /// Set in the process that has namespaces of its own.
 pub(crate) const INSIDE: &str = "CORACLE_BENCH_INSIDE";
@@ -37,17 +39,20 @@ pub(crate) fn run() {
     if env::var_os(INSIDE).is_none() {
         let this = env::current_exe().expect("a program knows its own path");
         let mut inside = Command::new("unshare");
-        inside.args(["--net", "--mount", "--propagation", "private"]).arg(this).arg("images");
-        let status = inside.env(INSIDE, "1").status().expect("util-linux's unshare is installed");
+        inside.args(["--net", "--mount", "--propagation", "private"]).arg(&this).arg("images");
+        // Beside the build, because a temporary directory may be in memory.
+        let beside = this.parent().expect("a program lies in a directory");
+        let status = inside
+            .env(INSIDE, "1")
+            .env("TMPDIR", beside)
+            .status()
+            .expect("util-linux's unshare is installed");
         assert!(status.success(), "the benchmark of images: {status}");
         return;
     }
     command(Command::new("ip").args(["link", "set", "lo", "up"]));
-    // Beside the build, because a temporary directory may be in memory.
-    let parent = env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
-    let work =
-        tempfile::tempdir_in(parent.expect("a program lies in a directory")).expect("a directory to work in");
-    let registry = Registry::start(work.path());
+    let work = tempfile::tempdir().expect("a directory to work in");
+    let registry = DockerRegistry::start();
     let containerd = Containerd::start(work.path());
     for content in Content::ALL {
         let layers = content.push(work.path(), &registry);
@@ -56,7 +61,7 @@ pub(crate) fn run() {
         for _ in 0..ROUNDS {
             for (tool, costs) in tools.iter().zip(&mut costs) {
                 command(&mut Command::new("sync"));
-                costs.push(tool.pull(work.path(), &registry.image(content.name())));
+                costs.push(tool.pull(work.path(), &format!("{}/{}:1", registry.host(), content.name())));
             }
         }
         println!(

@@ -1,14 +1,14 @@
 //! Images to pull, of what this machine has in its own directories.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use coracle_tests::docker_registry::DockerRegistry;
+use coracle_tests::registry::{Descriptor, Image};
 use serde_json::json;
 
 use super::command;
-use super::peers::Registry;
 
 const MB: u64 = 1_000_000;
 
@@ -58,8 +58,8 @@ impl Content {
         format!("{} MB compressed with gzip, {} MB unpacked", size / MB, layers.unpacked / MB)
     }
 
-    /// Makes the image and pushes it with skopeo.
-    pub(super) fn push(self, work: &Path, registry: &Registry) -> Layers {
+    /// Makes the image and pushes it.
+    pub(super) fn push(self, work: &Path, registry: &DockerRegistry) -> Layers {
         let directory = work.join("content");
         fs::create_dir_all(&directory).expect("a directory for content");
         let mut archives = Vec::new();
@@ -75,17 +75,15 @@ impl Content {
                     .arg("."),
             );
             fs::remove_dir_all(&tree).expect("the tree goes");
-            unpacked += fs::metadata(&tar).expect("tar has written it").len();
-            diff_ids.push(sha256(&tar));
+            let archive = fs::read(&tar).expect("tar has written it");
+            unpacked += archive.len() as u64;
+            diff_ids.push(Descriptor::of("", &archive).digest);
             command(Command::new("gzip").arg("-6").arg(&tar));
             archives.push(tar.with_extension("tar.gz"));
         }
-        let layers = Layers { directory, archives, unpacked };
-        layers.write_layout(&diff_ids);
-        let layout = format!("oci:{}:1", layers.layout().display());
-        let target = format!("docker://{}", registry.image(self.name()));
-        command(Command::new("skopeo").args(["copy", "--dest-tls-verify=false", &layout, &target]));
-        layers
+        let layers = archives.iter().map(|path| fs::read(path).expect("gzip has written it")).collect();
+        registry.push(self.name(), "1", &Image::of_layers(layers, &diff_ids, &json!({})));
+        Layers { directory, archives, unpacked }
     }
 
     /// Directories, each what is to be a layer.
@@ -126,58 +124,10 @@ impl Content {
 // === impl Layers ===
 
 impl Layers {
-    fn layout(&self) -> PathBuf {
-        self.directory.join("layout")
-    }
-
-    /// An OCI image layout of the layers.
-    fn write_layout(&self, diff_ids: &[String]) {
-        let blobs = self.layout().join("blobs/sha256");
-        fs::create_dir_all(&blobs).expect("a layout");
-        let add = |bytes: Vec<u8>, kind: &str| {
-            let path = self.directory.join("document");
-            File::create(&path).and_then(|mut file| file.write_all(&bytes)).expect("a document");
-            let digest = sha256(&path);
-            fs::rename(&path, blobs.join(&digest)).expect("a blob");
-            json!({"mediaType": format!("application/vnd.oci.image.{kind}+json"), "digest": format!("sha256:{digest}"),
-                "size": bytes.len()})
-        };
-        let layers: Vec<_> = self
-            .archives
-            .iter()
-            .map(|archive| {
-                let digest = sha256(archive);
-                fs::hard_link(archive, blobs.join(&digest)).expect("a blob");
-                let size = fs::metadata(archive).expect("a layer").len();
-                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-                    "digest": format!("sha256:{digest}"), "size": size})
-            })
-            .collect();
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        let diff_ids: Vec<_> = diff_ids.iter().map(|digest| format!("sha256:{digest}")).collect();
-        let config = json!({"architecture": architecture, "os": "linux", "config": {},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = add(config.to_string().into_bytes(), "config.v1");
-        let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": config, "layers": layers});
-        let mut manifest = add(manifest.to_string().into_bytes(), "manifest.v1");
-        manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "1"});
-        let index = json!({"schemaVersion": 2, "manifests": [manifest]});
-        fs::write(self.layout().join("index.json"), index.to_string()).expect("an index");
-        fs::write(self.layout().join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#)
-            .expect("a layout's mark");
-    }
-
     /// Removes all of it.
     pub(super) fn remove(self) {
         fs::remove_dir_all(&self.directory).expect("content goes");
     }
-}
-
-fn sha256(path: &Path) -> String {
-    let output = Command::new("sha256sum").arg(path).output().expect("coreutils are installed");
-    let text = String::from_utf8(output.stdout).expect("hexadecimal digits");
-    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Regular files of `/usr`, one after another: as compressible as what images hold.

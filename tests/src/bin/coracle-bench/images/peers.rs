@@ -1,22 +1,15 @@
 //! Who pulls, and who serves.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use coracle_tests::node::binary;
 use coracle_tests::processes::memory_kb;
+use coracle_tests::wait::{SOON, wait_until};
 
 use super::content::Layers;
 use super::{Cost, command, measured};
-
-/// Nobody else is in the network namespace.
-const REGISTRY: &str = "127.0.0.1:5000";
-
-/// Debian's registry.
-pub(super) struct Registry(Child);
 
 /// Debian's containerd, without its Kubernetes part.
 pub(super) struct Containerd {
@@ -32,37 +25,6 @@ pub(super) enum Tool<'a> {
     Ctr(&'a Containerd),
     /// The layers, which are on disk already, one after another.
     Tar(&'a Layers),
-}
-
-// === impl Registry ===
-
-impl Registry {
-    pub(super) fn start(work: &Path) -> Self {
-        let storage = work.join("registry");
-        fs::create_dir(&storage).expect("a directory for the registry");
-        let config = work.join("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: \
-             {}}}}}\nhttp: {{addr: {REGISTRY}}}\n",
-            storage.display()
-        );
-        fs::write(&config, text).expect("the registry's configuration");
-        let mut program = Command::new("docker-registry");
-        program.arg("serve").arg(&config);
-        let registry = Self(quiet(&mut program).spawn().expect("Debian's docker-registry is installed"));
-        wait("the registry", || TcpStream::connect(REGISTRY).is_ok());
-        registry
-    }
-
-    pub(super) fn image(&self, name: &str) -> String {
-        format!("{REGISTRY}/{name}:1")
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        end(&mut self.0);
-    }
 }
 
 // === impl Containerd ===
@@ -89,7 +51,7 @@ impl Containerd {
             let mut version = containerd.ctr();
             quiet(version.arg("version")).status().is_ok_and(|status| status.success())
         };
-        wait("containerd", ready);
+        wait_until("containerd to start", SOON, ready);
         containerd
     }
 
@@ -106,7 +68,8 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        end(&mut self.process);
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -170,17 +133,4 @@ fn clean(work: &Path, directories: &[&str], cost: Cost) -> Cost {
 
 fn quiet(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
-}
-
-fn end(process: &mut Child) {
-    let _ = process.kill();
-    let _ = process.wait();
-}
-
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} does not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
