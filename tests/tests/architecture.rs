@@ -26,7 +26,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("k8s-openapi", &["manifest", "server"], "only these know Kubernetes' wire types"),
     ("cgroups-rs", &["cgroup"], "its absolute-path trap is handled there"),
     ("anyhow", &["daemon", "tests"], "libraries have typed errors"),
-    ("zbus", &["shutdown", "tests"], "only logind is spoken with by D-Bus"),
+    ("zbus", &["shutdown", "systemd", "tests"], "only logind and systemd are spoken with by D-Bus"),
     (
         "tokio",
         &[
@@ -44,6 +44,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
             "sandbox",
             "server",
             "shutdown",
+            "systemd",
             "volume",
         ],
         "the others need no runtime",

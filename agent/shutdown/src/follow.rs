@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use coracle_systemd::{connect, is_absent};
 use futures_util::StreamExt;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::sleep;
@@ -19,7 +20,7 @@ use zbus::Connection;
 
 use crate::drop_in;
 use crate::error::{LogindError, call};
-use crate::login1::{ManagerProxy, SystemdProxy, connect, is_absent, manager};
+use crate::login1::{ManagerProxy, manager};
 
 /// How long a bus that is gone is left alone, at first and at last.
 const FIRST: Duration = Duration::from_secs(1);
@@ -179,8 +180,9 @@ impl Follower {
         let path = drop_in::path(directory);
         drop_in::write(directory, self.needed)
             .map_err(|error| LogindError::DropIn { path: path.clone(), error })?;
-        let systemd =
-            SystemdProxy::new(connection).await.map_err(call("have logind read its configuration"))?;
+        let systemd = coracle_systemd::ManagerProxy::new(connection)
+            .await
+            .map_err(call("have logind read its configuration"))?;
         systemd
             .kill_unit("systemd-logind.service", "all", rustix::process::Signal::HUP.as_raw())
             .await
