@@ -7,6 +7,7 @@ mod images;
 mod manifest_url;
 mod network;
 mod shutdown;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 pub(crate) use images::{CollectionConfig, ImagesConfig};
 pub(crate) use manifest_url::ManifestUrl;
 pub(crate) use network::NetworkConfig;
+pub(crate) use words::{CgroupDriver, PodsOnStop};
 
 /// Read when it is there and `--config` names no other.
 pub(crate) const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/config.yaml";
@@ -41,6 +43,10 @@ pub(crate) struct Config {
     pub(crate) manifest_url: Option<ManifestUrl>,
     /// The cgroup `kubepods` is made under, as a path from the hierarchy's root: `/` is the root itself.
     pub(crate) cgroup_parent: PathBuf,
+    /// Who makes the pods' cgroups.
+    pub(crate) cgroup_driver: CgroupDriver,
+    /// What becomes of the pods when the service is stopped.
+    pub(crate) pods_on_stop: PodsOnStop,
     /// The node's name in what users see.
     pub(crate) node_name: Name,
     /// The most processes a pod may have; `None` leaves it to the host.
@@ -140,6 +146,8 @@ struct File {
     static_pod_url_header: Option<BTreeMap<String, Vec<String>>>,
     http_check_frequency: Option<String>,
     cgroup_root: Option<PathBuf>,
+    cgroup_driver: Option<String>,
+    pods_on_stop: Option<String>,
     node_name: Option<String>,
     pod_pids_limit: Option<i64>,
     container_log_max_size: Option<String>,
@@ -192,6 +200,8 @@ pub(crate) enum ConfigError {
     Syntax { path: PathBuf, position: String, message: String },
     #[error("{origin}: Invalid value: {value:?}: {message}")]
     Value { origin: String, value: String, message: String },
+    #[error("{origin}: Unsupported value: {value:?}: supported values: {supported}")]
+    Unsupported { origin: String, value: String, supported: String },
     #[error("{0}: {1}")]
     Header(String, coracle_fetch::Error),
     #[error("the host name {0:?} cannot be a node's name ({1}); set --node-name or nodeName")]
@@ -275,6 +285,8 @@ impl Config {
                 (None, Some(path)) => cgroup(&path, origin("cgroupRoot"))?,
                 (None, None) => PathBuf::from("/"),
             },
+            cgroup_driver: words::read(file.cgroup_driver.as_deref(), || origin("cgroupDriver"))?,
+            pods_on_stop: words::read(file.pods_on_stop.as_deref(), || origin("podsOnStop"))?,
             node_name: match (&flags.node_name, file.node_name) {
                 (Some(name), _) => node_name(name, "--node-name".to_owned())?,
                 (None, Some(name)) => node_name(&name, origin("nodeName"))?,
@@ -423,6 +435,8 @@ mod tests {
             assert_eq!(config.manifest_dir, Path::new("/etc/coracle/manifests"));
             assert_eq!(config.manifest_url, None);
             assert_eq!(config.cgroup_parent, Path::new("/"));
+            assert_eq!(config.cgroup_driver, CgroupDriver::Cgroupfs);
+            assert_eq!(config.pods_on_stop, PodsOnStop::Leave);
             assert_eq!(config.pod_pids_limit, None);
             assert_eq!((config.container_log_max_size, config.container_log_max_files), (10 << 20, 5));
             assert_eq!(config.seccomp_profile_root, Path::new("/var/lib/coracle/seccomp"));
@@ -439,12 +453,15 @@ mod tests {
     fn the_file_overrides_defaults_and_flags_override_the_file() {
         let text = "rootDir: /a\nstaticPodPath: /m\npodLogsDir: /l\ncgroupRoot: /x/\nnodeName: one\n\
                     podPidsLimit: 100\ncontainerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 2\nseccompDefault: false\n\
-                    clusterDNS: [10.96.0.10, fd00::a]\nclusterDomain: cluster.local\nresolvConf: /r\n";
+                    clusterDNS: [10.96.0.10, fd00::a]\nclusterDomain: cluster.local\nresolvConf: /r\n\
+                    cgroupDriver: systemd\npodsOnStop: end\n";
         let config = load(text, &Overrides::default()).unwrap();
         assert_eq!(config.root_dir, Path::new("/a"));
         assert_eq!(config.manifest_dir, Path::new("/m"));
         assert_eq!(config.log_dir, Path::new("/l"));
         assert_eq!(config.cgroup_parent, Path::new("/x"));
+        assert_eq!(config.cgroup_driver, CgroupDriver::Systemd);
+        assert_eq!(config.pods_on_stop, PodsOnStop::End);
         assert_eq!(config.node_name, *"one");
         assert_eq!(config.pod_pids_limit, Some(100));
         assert_eq!((config.container_log_max_size, config.container_log_max_files), (1 << 20, 2));
@@ -475,6 +492,14 @@ mod tests {
             ("rootDir: [\n", "/etc/c.yaml:"),
             ("rootDir: a\n", "/etc/c.yaml: rootDir: Invalid value: \"a\": must be an absolute path"),
             ("cgroupRoot: /a/../b\n", "/etc/c.yaml: cgroupRoot: Invalid value"),
+            (
+                "cgroupDriver: none\n",
+                "/etc/c.yaml: cgroupDriver: Unsupported value: \"none\": supported values: \"cgroupfs\", \"systemd\"",
+            ),
+            (
+                "podsOnStop: kill\n",
+                "podsOnStop: Unsupported value: \"kill\": supported values: \"leave\", \"end\"",
+            ),
             ("podPidsLimit: 0\n", "/etc/c.yaml: podPidsLimit: Invalid value: \"0\": must be positive"),
             (
                 "containerLogMaxFiles: 1\n",

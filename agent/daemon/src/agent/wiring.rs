@@ -29,7 +29,7 @@ use super::node::AgentNode;
 use super::ports::{Configuration, EventPort, NameSettings, NodePorts, Parts, PodDirs};
 use super::thread::on_own_thread;
 use crate::check::{Finding, dropped_by_others};
-use crate::config::{Config, NetworkConfig};
+use crate::config::{CgroupDriver, Config, NetworkConfig, PodsOnStop};
 
 /// A node at work: its pods, and the socket to ask for them.
 pub(crate) struct Agent {
@@ -70,6 +70,7 @@ impl Agent {
         let lock = lock(&config.run_dir).await?;
         // With the images elsewhere nothing else makes it.
         private_dir(&config.root_dir)?;
+        not_yet(config)?;
         let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
         for weakness in host.missing() {
             tracing::warn!("{}: {}; {}", weakness.lacks, weakness.effect, weakness.remedy);
@@ -263,6 +264,17 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         cluster_domain: config.cluster_domain.clone(),
         seccomp_default: config.seccomp_default,
     }
+}
+
+/// Refuses what the configuration can say and the node cannot do.
+fn not_yet(config: &Config) -> anyhow::Result<()> {
+    if config.cgroup_driver == CgroupDriver::Systemd {
+        bail!("cgroupDriver: not supported yet: \"systemd\"; set it to \"cgroupfs\" or leave it out");
+    }
+    if config.pods_on_stop == PodsOnStop::End {
+        bail!("podsOnStop: not supported yet: \"end\"; set it to \"leave\" or leave it out");
+    }
+    Ok(())
 }
 
 /// Makes a directory, and those above it, that nobody else may look into.
