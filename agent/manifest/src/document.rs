@@ -1,10 +1,7 @@
 //! Documents of a file: which kinds there are, and what a list holds.
 
+use coracle_document::{Fault, Faults, FieldPath, Node, Segment, Value, quote};
 use coracle_model::ConfigKind;
-
-use crate::error::{Fault, Faults, quote};
-use crate::node::{Node, Value};
-use crate::path::{FieldPath, Segment};
 
 /// One object's document.
 pub(crate) struct Document<'a> {
@@ -148,7 +145,7 @@ fn name_kind(item: &mut Node<'_>, kind: Kind) {
     if let Value::Map(entries) = &mut item.value {
         for (field, text) in missing {
             let node = Node { value: Value::Text(text.into()), at };
-            entries.push(crate::node::Entry { key: field.into(), key_at: at, node });
+            entries.push(coracle_document::Entry { key: field.into(), key_at: at, node });
         }
     }
 }

@@ -1,12 +1,11 @@
 //! A `v1 EphemeralContainer`, as it is asked for of a pod that is there.
 
+use coracle_document::{Fault, Faults, FieldPath, Location, Path, Segment, deserialize, read_json};
 use coracle_model::{EphemeralContainer, Pod};
 use k8s_openapi::api::core::v1;
 
-use crate::error::{Fault, Faults, ManifestError};
-use crate::node::Location;
-use crate::path::{FieldPath, Path, Segment};
-use crate::{MAX_BYTES, de, diagnostics, json, pod, text};
+use crate::error::ManifestError;
+use crate::{MAX_BYTES, pod};
 
 /// Decodes a `v1 EphemeralContainer` in JSON that is to be added to `pod`: the API server's defaults, its checks
 /// and its words, with paths from the pod on.
@@ -31,7 +30,7 @@ pub fn decode_ephemeral(source: &str, bytes: &[u8], pod: &Pod) -> Result<Ephemer
     }
     match decoded {
         Some(container) if faults.is_empty() => Ok(container),
-        _ => Err(ManifestError::Invalid(diagnostics(source, faults))),
+        _ => Err(ManifestError::Invalid(faults.in_file(source))),
     }
 }
 
@@ -41,14 +40,12 @@ fn read(bytes: &[u8], pod: &Pod, faults: &mut Faults) -> Result<Option<Ephemeral
         at: Some(Location::START),
         message: message.to_owned(),
     };
-    let mut roots = json::read(text(bytes)?, faults)?.into_iter();
+    let mut roots = read_json(bytes, faults)?.into_iter();
     let (Some(mut root), None) = (roots.next(), roots.next()) else {
         return Err(refuse("must be one object in JSON"));
     };
-    let Some(wire) = de::read::<v1::EphemeralContainer>(&mut root, faults) else { return Ok(None) };
+    let Some(wire) = deserialize::<v1::EphemeralContainer>(&mut root, faults) else { return Ok(None) };
     let converted = pod::convert_ephemeral(*wire, pod, &Path::ROOT, faults);
-    for fault in &mut faults.0 {
-        fault.at.get_or_insert_with(|| root.locate(&fault.path));
-    }
+    faults.locate(&root);
     Ok(converted)
 }

@@ -6,8 +6,8 @@
 //! by name, and what only a scheduler or control plane acts on is kept in [`coracle_model::Pod::object`].
 //!
 //! ```text
-//! bytes -> yaml | json -> node (tree with places) -> document (kinds, lists)
-//!       -> de (wire types, unknown fields) -> pod | config (defaults, checks, model)
+//! bytes -> yaml | json -> coracle_document -> document (kinds, lists)
+//!       -> wire types -> pod | config (defaults, checks, model)
 //! ```
 //!
 //! **Invariant:** the work and the memory a manifest costs are bounded by [`MAX_BYTES`], [`MAX_DEPTH`]
@@ -16,46 +16,30 @@
 //! Secret.
 
 mod config;
-mod de;
 mod document;
 pub mod encode;
 mod ephemeral;
 mod error;
 mod file;
-mod json;
 mod metadata;
-mod node;
-mod path;
 mod pod;
-mod scalar;
 mod syntax;
 mod uid;
-mod yaml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use coracle_document::{Fault, Faults, FieldPath, Path, Segment, deserialize};
 use coracle_model::{ConfigKey, ConfigKind, ConfigObject, Pod, PodKey, PodUid};
 use k8s_openapi::api::core::v1;
 
 pub use ephemeral::decode_ephemeral;
-pub use error::{Diagnostic, ManifestError};
+pub use error::ManifestError;
 pub use file::{decode_file, read_file};
 
 use document::{Document, Kind};
-use error::{Fault, Faults};
-use node::Location;
-use path::{FieldPath, Segment};
 
-/// The most bytes a manifest may have: 4 MiB. The API server takes 3 MiB for one object; a list of all
-/// pods a node can hold stays below 2 MiB.
-pub const MAX_BYTES: u64 = 4 * 1024 * 1024;
-
-/// How deep lists and mappings may be nested. A pod needs 12 levels.
-pub const MAX_DEPTH: usize = 64;
-
-/// The most values a manifest may hold, those that aliases repeat among them. A pod has about 100.
-pub const MAX_NODES: usize = 200_000;
+pub use coracle_document::{Diagnostic, MAX_BYTES, MAX_DEPTH, MAX_NODES};
 
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
@@ -107,26 +91,7 @@ pub fn decode_from(origin: Origin, source: &str, bytes: &[u8]) -> Result<Decoded
         decoder.faults.add(fault);
     }
     let Decoder { faults, decoded, .. } = decoder;
-    if faults.is_empty() { Ok(decoded) } else { Err(ManifestError::Invalid(diagnostics(source, faults))) }
-}
-
-fn diagnostics(source: &str, faults: Faults) -> Vec<Diagnostic> {
-    let mut diagnostics: Vec<_> = faults
-        .0
-        .into_iter()
-        .map(|fault| {
-            let at = fault.at.unwrap_or(Location::START);
-            Diagnostic {
-                source: source.to_owned(),
-                line: at.line,
-                column: at.column,
-                path: fault.path.to_string(),
-                message: fault.message,
-            }
-        })
-        .collect();
-    diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-    diagnostics
+    if faults.is_empty() { Ok(decoded) } else { Err(ManifestError::Invalid(faults.in_file(source))) }
 }
 
 /// One reading of one manifest.
@@ -158,10 +123,8 @@ impl Origin {
 
 impl Decoder<'_> {
     fn decode(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        let text = text(bytes)?;
         let faults = &mut self.faults;
-        let roots =
-            if json::looks_like(text) { read_braced(text, faults)? } else { yaml::read(text, faults)? };
+        let roots = coracle_document::read(bytes, faults)?;
         self.decoded.documents = roots.len();
         for document in document::split(roots, faults) {
             match document.kind {
@@ -175,7 +138,7 @@ impl Decoder<'_> {
     fn pod(&mut self, mut document: Document<'_>) {
         let (source, origin) = (self.source, self.origin);
         let read = |document: &mut Document<'_>, faults: &mut Faults| {
-            let mut object = de::read::<v1::Pod>(&mut document.node, faults)?;
+            let mut object = deserialize::<v1::Pod>(&mut document.node, faults)?;
             let parts = pod::convert(&mut object, faults);
             finish_pod((source, origin), document, &mut object, parts?, faults)
         };
@@ -234,41 +197,6 @@ impl Decoder<'_> {
     }
 }
 
-/// The input as text without a byte order mark.
-fn text(bytes: &[u8]) -> Result<&str, Fault> {
-    let refuse =
-        |at, message: &str| Fault { path: FieldPath::default(), at: Some(at), message: message.to_owned() };
-    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes {
-        return Err(refuse(Location::START, "the text is UTF-16; a manifest must be UTF-8"));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let before = std::str::from_utf8(valid).unwrap_or_default();
-        refuse(Location::of_offset(before, before.len()), "not valid UTF-8")
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // YAML 1.2, 5.1: the characters a document may not hold.
-    let control = |c: char| {
-        (c < ' ' && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{7f}'..='\u{9f}') && c != '\u{85}'
-    };
-    match text.find(control) {
-        Some(offset) => Err(refuse(Location::of_offset(text, offset), "a control character is not allowed")),
-        None => Ok(text),
-    }
-}
-
-/// A text that begins with a brace is JSON, or YAML in flow style (KYAML among it).
-fn read_braced<'a>(text: &'a str, faults: &mut Faults) -> Result<Vec<node::Node<'a>>, Fault> {
-    let mut json_faults = Faults::default();
-    match json::read(text, &mut json_faults) {
-        Ok(roots) => {
-            json_faults.0.into_iter().for_each(|fault| faults.add(fault));
-            Ok(roots)
-        }
-        Err(fault) => yaml::read(text, faults).map_err(|_| fault),
-    }
-}
-
 /// Gives a pod its UID and what the node adds to it.
 fn finish_pod(
     (source, origin): (&str, Origin),
@@ -281,7 +209,7 @@ fn finish_pod(
     let key = PodKey { namespace, name };
     let identity = uid::Identity::of(source, &key, &document.node);
     let refuse = |faults: &mut Faults, error: &dyn fmt::Display| {
-        faults.push(&path::Path::ROOT, format!("the pod cannot be written as JSON: {error}"));
+        faults.push(&Path::ROOT, format!("the pod cannot be written as JSON: {error}"));
     };
     let uid = match parts.uid {
         Some(uid) => uid,

@@ -1,12 +1,11 @@
 //! `metadata`, as every kind of object has it.
 
+use coracle_document::{Faults, Path};
 use std::collections::BTreeMap;
 
 use coracle_model::Name;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 /// Kubernetes' bound on all annotations of an object together.

@@ -1,11 +1,10 @@
 //! UIDs of pods that no API server has given one.
 
+use coracle_document::Node;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use coracle_model::{PodKey, PodUid};
-
-use crate::node::Node;
 
 /// What identifies one version of one document.
 pub(crate) struct Identity {

@@ -1,5 +1,6 @@
 //! The values of a ConfigMap or Secret.
 
+use coracle_document::{Entry, Faults, Location, Node, Path, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,9 +9,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 
-use crate::error::{Faults, REDACTED};
-use crate::node::{Entry, Location, Node, Value};
-use crate::path::Path;
+use crate::error::REDACTED;
 use crate::syntax;
 
 /// By key, each with the place of its key in the file.

@@ -6,17 +6,14 @@
 mod data;
 mod secret;
 
+use coracle_document::{Faults, Node, Path, deserialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_model::{ConfigKey, ConfigKind, ConfigObject};
 use k8s_openapi::api::core::v1;
 
-use crate::de;
-use crate::error::Faults;
 use crate::metadata::{self, Metadata};
-use crate::node::Node;
-use crate::path::Path;
 use data::{Encoding, Section};
 
 /// The most bytes the values of one object may have together: 1 MiB, as in Kubernetes.
@@ -33,7 +30,7 @@ pub(crate) fn read(kind: ConfigKind, tree: &mut Node<'_>, faults: &mut Faults) -
 fn config_map(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> {
     let mut section = |field, encoding| Section { field, encoding, secret: false }.take(tree, faults);
     let (data, binary) = (section("data", Encoding::Plain), section("binaryData", Encoding::Base64));
-    let object = de::read::<v1::ConfigMap>(tree, faults);
+    let object = deserialize::<v1::ConfigMap>(tree, faults);
     if let (Some(data), Some(binary)) = (&data, &binary) {
         for (key, (_, at)) in data.iter().filter(|(key, _)| binary.contains_key(*key)) {
             let path = Path::ROOT.child("data");
@@ -53,7 +50,7 @@ fn config_map(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> 
 fn secret(tree: &mut Node<'_>, faults: &mut Faults) -> Option<ConfigObject> {
     let mut section = |field, encoding| Section { field, encoding, secret: true }.take(tree, faults);
     let (data, text) = (section("data", Encoding::Base64), section("stringData", Encoding::Plain));
-    let object = de::read::<v1::Secret>(tree, faults);
+    let object = deserialize::<v1::Secret>(tree, faults);
     // What stands under stringData counts.
     let data = data.zip(text).map(|(data, text)| data.into_iter().chain(text).collect());
     if data.as_ref().is_some_and(|data| size(data) > MAX_BYTES) {

@@ -1,12 +1,12 @@
 //! What a Secret's `type` asks of its data.
 
+use coracle_document::{Faults, Path};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 
-use crate::error::{Faults, REDACTED};
-use crate::path::Path;
+use crate::error::REDACTED;
 
 const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 

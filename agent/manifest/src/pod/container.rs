@@ -1,5 +1,6 @@
 //! `spec.containers` and `spec.initContainers`.
 
+use coracle_document::{Faults, Path};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -14,8 +15,6 @@ use super::{
     check_nul, collect, environment, filled, lifecycle, mount, or_default, port, probe, resources, restart,
     security, word,
 };
-use crate::error::Faults;
-use crate::path::Path;
 
 /// What a container's checks need to know of its pod.
 pub(super) struct Place<'a> {

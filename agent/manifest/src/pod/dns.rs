@@ -1,13 +1,12 @@
 //! How a pod is named, and how it resolves names.
 
+use coracle_document::{Faults, Path};
 use std::net::IpAddr;
 
 use coracle_model::{DnsConfig, DnsOption, DnsPolicy, HostAlias, Name, PodDns, validate_subdomain};
 use k8s_openapi::api::core::v1;
 
 use super::word;
-use crate::error::Faults;
-use crate::path::Path;
 
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;

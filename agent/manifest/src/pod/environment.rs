@@ -1,5 +1,6 @@
 //! `env` and `envFrom` of a container.
 
+use coracle_document::{Faults, Path};
 use coracle_model::{ConfigKind, EnvFrom, EnvValue, EnvVar, FileKeySelector, KeySelector, Name};
 use k8s_openapi::api::core::v1;
 
@@ -7,8 +8,6 @@ use super::container::Place;
 use super::selector::{self, Place as Told};
 use super::volume::VolumeKind;
 use super::{check_nul, collect};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 pub(super) fn convert(

@@ -1,5 +1,6 @@
 //! One entry of `spec.ephemeralContainers`, for a pod that is there.
 
+use coracle_document::{Faults, Path};
 use std::collections::{HashMap, HashSet};
 
 use coracle_model::{Container, EphemeralContainer, Name, Pod};
@@ -8,8 +9,6 @@ use k8s_openapi::api::core::v1;
 use super::container::{self, Place};
 use super::filled;
 use super::volume::VolumeKind;
-use crate::error::Faults;
-use crate::path::Path;
 
 /// In the API server's words: what is about a container that serves, which this one does not.
 const FORBIDDEN: &str = "cannot be set for an Ephemeral Container";

@@ -1,5 +1,6 @@
 //! What a probe or a lifecycle hook does.
 
+use coracle_document::{Faults, Path};
 use std::time::Duration;
 
 use coracle_model::{Grpc, Handler, HttpGet, PortRef, Scheme, TcpSocket};
@@ -8,8 +9,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::port::port_number;
 use super::{check_nul, collect, or_default, word};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 /// The fields of a probe or hook that say what it does. A hook has no `grpc`, a probe no `sleep`.

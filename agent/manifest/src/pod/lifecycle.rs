@@ -1,12 +1,11 @@
 //! `lifecycle`.
 
+use coracle_document::{Faults, Path};
 use coracle_model::{Handler, Lifecycle, Signal};
 use k8s_openapi::api::core::v1;
 
 use super::container::Place;
 use super::handler;
-use crate::error::Faults;
-use crate::path::Path;
 
 /// `None` when one of its parts has a fault.
 pub(super) fn convert(

@@ -1,11 +1,10 @@
 //! `metadata` of a pod.
 
+use coracle_document::{Faults, Path};
 use coracle_model::{BANDWIDTH_ANNOTATIONS, PodUid, parse_bandwidth};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::error::Faults;
 use crate::metadata::{self, Metadata};
-use crate::path::Path;
 
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 

@@ -23,12 +23,11 @@ mod selector;
 mod spec;
 mod volume;
 
+use coracle_document::{Faults, Path};
 use coracle_model::{PodSpec, PodUid};
 use k8s_openapi::api::core::v1;
 
-use crate::error::Faults;
 use crate::metadata::Metadata;
-use crate::path::Path;
 
 pub(crate) use ephemeral::convert as convert_ephemeral;
 

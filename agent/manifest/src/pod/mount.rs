@@ -1,5 +1,6 @@
 //! `volumeMounts` of a container.
 
+use coracle_document::{Faults, Path};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -9,8 +10,6 @@ use k8s_openapi::api::core::v1;
 use super::container::Place;
 use super::volume::VolumeKind;
 use super::{check_nul, collect, filled, word};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 pub(super) fn convert_all(

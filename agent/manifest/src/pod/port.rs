@@ -1,5 +1,6 @@
 //! `ports` of a container.
 
+use coracle_document::{Faults, Path};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -8,8 +9,6 @@ use k8s_openapi::api::core::v1;
 
 use super::container::Place;
 use super::{collect, or_default, word};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 /// Checks and defaults `ports`.

@@ -1,7 +1,6 @@
 //! `spec.priority` and `spec.priorityClassName`.
 
-use crate::error::Faults;
-use crate::path::Path;
+use coracle_document::{Faults, Path};
 
 /// The two classes every cluster has. Others are objects of an API server.
 const CLASSES: [(&str, i32); 2] =

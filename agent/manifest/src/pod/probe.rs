@@ -1,13 +1,12 @@
 //! `startupProbe`, `livenessProbe` and `readinessProbe`.
 
+use coracle_document::{Faults, Path};
 use std::time::Duration;
 
 use coracle_model::{Probe, ProbeKind, Probes};
 use k8s_openapi::api::core::v1;
 
 use super::handler;
-use crate::error::Faults;
-use crate::path::Path;
 
 /// `None` when one of them has a fault.
 pub(super) fn convert_all(

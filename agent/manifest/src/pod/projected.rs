@@ -1,5 +1,6 @@
 //! Volumes whose files the node writes: `configMap`, `secret`, `downwardAPI` and `projected`.
 
+use coracle_document::{Faults, Path};
 use std::collections::HashSet;
 
 use coracle_model::{
@@ -10,8 +11,6 @@ use k8s_openapi::api::core::v1;
 use super::environment::object_name;
 use super::selector::{self, Place};
 use super::{check_nul, collect};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 const DEFAULT_MODE: i32 = 0o644;

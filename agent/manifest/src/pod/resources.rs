@@ -1,5 +1,6 @@
 //! `containers[].resources`.
 
+use coracle_document::{Faults, Path};
 use std::collections::BTreeMap;
 
 use coracle_model::{Quantity, ResourceList, Resources};
@@ -7,8 +8,6 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::filled;
-use crate::error::Faults;
-use crate::path::Path;
 
 /// Checks, and gives a resource with a limit but no request the limit as its request.
 pub(super) fn convert(

@@ -1,11 +1,10 @@
 //! `restartPolicy` and `restartPolicyRules` of a container.
 
+use coracle_document::{Faults, Path};
 use coracle_model::{RestartAction, RestartPolicy, RestartRule};
 use k8s_openapi::api::core::v1;
 
 use super::{collect, word};
-use crate::error::Faults;
-use crate::path::Path;
 
 const MOST_RULES: usize = 20;
 const MOST_CODES: usize = 255;

@@ -1,5 +1,6 @@
 //! Security contexts of the pod and its containers.
 
+use coracle_document::{Faults, Path};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,8 +11,6 @@ use coracle_model::{
 use k8s_openapi::api::core::v1;
 
 use super::{check_nul, filled, word};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 const NO_SELINUX: &str = "SELinux labels";

@@ -1,13 +1,12 @@
 //! `fieldRef` and `resourceFieldRef`: what a pod is told of itself.
 
+use coracle_document::{Faults, Path};
 use std::collections::HashSet;
 
 use coracle_model::{Name, PodField, Quantity, ResourceField};
 use k8s_openapi::api::core::v1;
 
 use super::or_default;
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 /// Where the answer goes: not everything may be told everywhere.

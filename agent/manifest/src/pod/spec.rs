@@ -1,5 +1,6 @@
 //! `spec`.
 
+use coracle_document::{Faults, Path};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -7,8 +8,6 @@ use coracle_model::{HostNamespaces, Name, PodSecurity, PodSpec, RestartPolicy, v
 use k8s_openapi::api::core::v1;
 
 use super::{container, dns, filled, or_default, priority, security, volume, word};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 pub(super) fn convert(spec: &mut v1::PodSpec, path: &Path<'_>, faults: &mut Faults) -> Option<PodSpec> {

@@ -1,5 +1,6 @@
 //! `spec.volumes`.
 
+use coracle_document::{Faults, Path};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -7,8 +8,6 @@ use coracle_model::{EmptyDirMedium, HostPathType, Name, Quantity, Volume, Volume
 use k8s_openapi::api::core::v1;
 
 use super::{check_nul, collect, container, projected as files, word};
-use crate::error::Faults;
-use crate::path::Path;
 use crate::syntax;
 
 const REMOVED: &str = "no longer supported: Kubernetes removed or deprecated this kind of volume";

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-use crate::error::{Fault, Faults, quote};
+use crate::fault::{Fault, Faults, quote};
 use crate::node::{Entry, Location, Node, Value, to_u32};
 use crate::path::Path;
 use crate::scalar;

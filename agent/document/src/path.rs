@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Segment {
+pub enum Segment {
     /// A field of an object: `.name`.
     Field(String),
     /// An element of a list: `[0]`.
@@ -15,7 +15,7 @@ pub(crate) enum Segment {
 
 /// A path built on the stack while descending; it costs nothing until an error needs it.
 #[derive(Clone, Copy)]
-pub(crate) struct Path<'a> {
+pub struct Path<'a> {
     parent: Option<&'a Path<'a>>,
     step: Step<'a>,
 }
@@ -30,27 +30,31 @@ enum Step<'a> {
 
 /// A path of its own, kept with an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FieldPath(pub(crate) Vec<Segment>);
+pub struct FieldPath(pub Vec<Segment>);
 
 // === impl Path ===
 
 impl<'a> Path<'a> {
     /// The document itself.
-    pub(crate) const ROOT: Path<'static> = Path { parent: None, step: Step::Root };
+    pub const ROOT: Path<'static> = Path { parent: None, step: Step::Root };
 
-    pub(crate) fn child(&'a self, name: &'a str) -> Path<'a> {
+    /// The path of a field.
+    pub fn child(&'a self, name: &'a str) -> Path<'a> {
         Path { parent: Some(self), step: Step::Field(name) }
     }
 
-    pub(crate) fn index(&'a self, index: usize) -> Path<'a> {
+    /// The path of an element.
+    pub fn index(&'a self, index: usize) -> Path<'a> {
         Path { parent: Some(self), step: Step::Index(index) }
     }
 
-    pub(crate) fn key(&'a self, key: &'a str) -> Path<'a> {
+    /// The path of an entry of a map with free keys.
+    pub fn key(&'a self, key: &'a str) -> Path<'a> {
         Path { parent: Some(self), step: Step::Key(key) }
     }
 
-    pub(crate) fn to_path(self) -> FieldPath {
+    /// The path to keep.
+    pub fn to_path(self) -> FieldPath {
         let mut segments = Vec::new();
         let mut at = Some(&self);
         while let Some(path) = at {

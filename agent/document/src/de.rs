@@ -9,12 +9,12 @@ use std::fmt;
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Visitor};
 
-use crate::error::{Fault, Faults};
+use crate::fault::{Fault, Faults};
 use crate::node::{Node, Value};
 use crate::path::{FieldPath, Segment};
 
 /// An object, when all its fields have the types they need. The tree is spoiled when they have not.
-pub(crate) fn read<T: DeserializeOwned>(tree: &mut Node<'_>, faults: &mut Faults) -> Option<Box<T>> {
+pub fn deserialize<T: DeserializeOwned>(tree: &mut Node<'_>, faults: &mut Faults) -> Option<Box<T>> {
     let mut replaced: Vec<FieldPath> = Vec::new();
     for _ in 0..ROUNDS {
         let unknown = RefCell::new(Vec::new());
@@ -165,7 +165,7 @@ impl<'t, 'a> Reader<'t, 'a> {
 }
 
 /// The known field a misspelt one most likely means.
-fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
+pub fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     if let Some(same) = known.iter().find(|field| field.eq_ignore_ascii_case(name)) {
         return Some(same);
     }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::error::{Fault, Faults, quote};
+use crate::fault::{Fault, Faults, quote};
 use crate::node::{Entry, Location, Node, Value, to_u32};
 use crate::path::Path;
 use crate::{MAX_DEPTH, MAX_NODES};

@@ -2,34 +2,43 @@
 
 use std::borrow::Cow;
 
-use crate::error::quote;
+use crate::fault::quote;
 use crate::path::{FieldPath, Segment};
 
 /// Line and column, both from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Location {
-    pub(crate) line: u32,
-    pub(crate) column: u32,
+pub struct Location {
+    /// From 1.
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
 }
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Node<'a> {
-    pub(crate) value: Value<'a>,
-    pub(crate) at: Location,
+pub struct Node<'a> {
+    /// The value.
+    pub value: Value<'a>,
+    /// Where it begins.
+    pub at: Location,
 }
 
 /// What JSON can say; texts are borrowed from the input where it holds them as they are.
 #[derive(Clone, Debug)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// Nothing.
     Null,
+    /// A boolean, of YAML 1.1 too.
     Bool(bool),
+    /// A whole number.
     Int(i64),
     /// Only above `i64::MAX`.
     UInt(u64),
     /// Finite.
     Float(f64),
+    /// Text.
     Text(Cow<'a, str>),
+    /// A list.
     List(Vec<Node<'a>>),
     /// In the file's order; keys are unique.
     Map(Vec<Entry<'a>>),
@@ -37,19 +46,23 @@ pub(crate) enum Value<'a> {
 
 /// One entry of a map.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry<'a> {
-    pub(crate) key: Cow<'a, str>,
-    pub(crate) key_at: Location,
-    pub(crate) node: Node<'a>,
+pub struct Entry<'a> {
+    /// The key.
+    pub key: Cow<'a, str>,
+    /// Where the key is.
+    pub key_at: Location,
+    /// The value.
+    pub node: Node<'a>,
 }
 
 // === impl Location ===
 
 impl Location {
-    pub(crate) const START: Self = Self { line: 1, column: 1 };
+    /// Where every text begins.
+    pub const START: Self = Self { line: 1, column: 1 };
 
     /// The place of a byte of `text`.
-    pub(crate) fn of_offset(text: &str, offset: usize) -> Self {
+    pub fn of_offset(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -66,7 +79,7 @@ pub(crate) fn to_u32(number: usize) -> u32 {
 
 impl<'a> Node<'a> {
     /// The entries of a map, or nothing.
-    pub(crate) fn entries(&self) -> &[Entry<'a>] {
+    pub fn entries(&self) -> &[Entry<'a>] {
         match &self.value {
             Value::Map(entries) => entries,
             _ => &[],
@@ -74,12 +87,12 @@ impl<'a> Node<'a> {
     }
 
     /// The value under a key of a map.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node<'a>> {
+    pub fn get(&self, key: &str) -> Option<&Node<'a>> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
     /// The text under a key of a map.
-    pub(crate) fn get_text(&self, key: &str) -> Option<&str> {
+    pub fn get_text(&self, key: &str) -> Option<&str> {
         match self.get(key)?.value {
             Value::Text(ref text) => Some(text),
             _ => None,
@@ -88,7 +101,7 @@ impl<'a> Node<'a> {
 
     /// Where a path leads: the place of its value, or of the deepest part of it that is there. A field
     /// that holds a list or map is better found at its key.
-    pub(crate) fn locate(&self, path: &FieldPath) -> Location {
+    pub fn locate(&self, path: &FieldPath) -> Location {
         let (mut node, mut at) = (self, self.at);
         for segment in &path.0 {
             let next = match (segment, &node.value) {
@@ -111,7 +124,7 @@ impl<'a> Node<'a> {
     }
 
     /// The node a path leads to.
-    pub(crate) fn find_mut(&mut self, path: &[Segment]) -> Option<&mut Node<'a>> {
+    pub fn find_mut(&mut self, path: &[Segment]) -> Option<&mut Node<'a>> {
         let mut node = self;
         for segment in path {
             node = match (segment, &mut node.value) {
@@ -126,7 +139,7 @@ impl<'a> Node<'a> {
     }
 
     /// The value in short, for a message.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.value {
             Value::Null => "null".to_owned(),
             Value::Bool(value) => value.to_string(),
@@ -140,7 +153,7 @@ impl<'a> Node<'a> {
     }
 
     /// Appends a form that depends on nothing but the values: JSON, keys sorted, nulls left out.
-    pub(crate) fn write_canonical(&self, out: &mut String) {
+    pub fn write_canonical(&self, out: &mut String) {
         match &self.value {
             Value::Null => out.push_str("null"),
             Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
