@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use zbus::Connection;
+use zbus::connection::Builder;
+use zbus::{Connection, DBusError};
 
 /// What calls may take. The bus answers at once for whom it does not know.
-const LIMIT: Duration = Duration::from_secs(25);
+pub(crate) const LIMIT: Duration = Duration::from_secs(25);
 
 /// What the bus, or systemd when it is to start somebody for it, says where there is none.
 const ABSENT: [&str; 5] = [
@@ -21,8 +22,16 @@ const ABSENT: [&str; 5] = [
 /// # Errors
 /// When there is no bus, or it does not answer.
 pub async fn connect() -> zbus::Result<Connection> {
-    let connecting = zbus::connection::Builder::system()?.method_timeout(LIMIT).build();
-    match tokio::time::timeout(LIMIT, connecting).await {
+    connect_to(None, LIMIT).await
+}
+
+/// As [`connect`], to a bus at another address, with another limit for its calls.
+pub(crate) async fn connect_to(address: Option<&str>, limit: Duration) -> zbus::Result<Connection> {
+    let builder = match address {
+        Some(address) => Builder::address(address)?,
+        None => Builder::system()?,
+    };
+    match tokio::time::timeout(limit, builder.method_timeout(limit).build()).await {
         Ok(connected) => connected,
         Err(_) => Err(zbus::Error::InputOutput(
             std::io::Error::new(std::io::ErrorKind::TimedOut, "the bus does not answer").into(),
@@ -32,15 +41,29 @@ pub async fn connect() -> zbus::Result<Connection> {
 
 /// Whether nobody has the name on the bus, and nobody can be started for it.
 pub fn is_absent(error: &zbus::Error) -> bool {
+    answer(error).is_some_and(|answer| ABSENT.contains(&answer.name.as_str()))
+}
+
+/// An error that somebody on the bus, or the bus, answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) name: String,
+    pub(crate) message: String,
+}
+
+/// The answer that an error is, if it is one.
+pub(crate) fn answer(error: &zbus::Error) -> Option<Answer> {
     match error {
-        zbus::Error::MethodError(name, ..) => ABSENT.contains(&name.as_str()),
+        zbus::Error::MethodError(name, message, _) => {
+            Some(Answer { name: name.to_string(), message: message.clone().unwrap_or_default() })
+        }
         zbus::Error::FDO(error) => match &**error {
-            zbus::fdo::Error::ServiceUnknown(_)
-            | zbus::fdo::Error::NameHasNoOwner(_)
-            | zbus::fdo::Error::SpawnServiceNotFound(_) => true,
-            zbus::fdo::Error::ZBus(error) => is_absent(error),
-            _ => false,
+            zbus::fdo::Error::ZBus(error) => answer(error),
+            error => {
+                let message = error.description().unwrap_or_default().to_owned();
+                Some(Answer { name: error.name().to_string(), message })
+            }
         },
-        _ => false,
+        _ => None,
     }
 }
