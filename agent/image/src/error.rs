@@ -86,6 +86,9 @@ pub enum ImageError {
         /// Why: the source's own error, where it is that.
         source: io::Error,
     },
+    /// A layer cannot be used, though its digest is what was promised: whoever made the image made it so.
+    #[error("{0}; its digest is right, so it was published like that: build the image anew, or use another")]
+    Published(Box<ImageError>),
     /// An image's configuration cannot be used.
     #[error("the configuration of image {id} cannot be used: {problem}")]
     Document {

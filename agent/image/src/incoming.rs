@@ -173,7 +173,8 @@ impl Incoming {
     /// # Errors
     ///
     /// [`ImageError::Mismatch`], [`ImageError::Layer`], [`ImageError::Unpack`], [`ImageError::DiskFull`] for the layer,
-    /// of which then nothing is left; it may be tried again. [`ImageError::Source`] when `source` fails.
+    /// of which then nothing is left; it may be tried again. [`ImageError::Published`] where trying again is in vain.
+    /// [`ImageError::LayerSource`] when `source` fails, or has more or fewer bytes than it should have.
     /// [`ImageError::Aborted`] when another layer it waits for has failed, or after [`Incoming::abort`].
     pub fn unpack(
         &self,
@@ -209,14 +210,23 @@ impl Incoming {
                 let lower = |above| self.lower(index, above);
                 let made =
                     making.make(name, self.limits, Lowers::new(index, &lower), layer.diff_id, |sink| {
-                        let streamed = unpack_stream(open()?, blob.map(|(_, size)| size), sink)?;
-                        if let Some((expected, _)) = blob
+                        let (promised, size) = blob.unzip();
+                        let streamed = unpack_stream(open()?, size, sink)
+                            .map_err(|failure| LayerFailure::of(failure, name, promised))?;
+                        if let Some(expected) = promised
                             && expected != streamed.blob
                         {
                             let found = streamed.blob;
                             return Err(
                                 ImageError::Mismatch { what: name.to_owned(), expected, found }.into()
                             );
+                        }
+                        if promised.is_some() && streamed.diff_id != layer.diff_id {
+                            let problem = format!(
+                                "its archive has digest {}, and the image's configuration says {}",
+                                streamed.diff_id, layer.diff_id
+                            );
+                            return Err(LayerFailure::Published(Fault::Malformed(problem)));
                         }
                         Ok((streamed.diff_id, streamed.archive_size))
                     })?;

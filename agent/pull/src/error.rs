@@ -23,6 +23,16 @@ pub enum PullError {
         /// Why.
         source: ImageError,
     },
+    /// A layer that has come is of no use.
+    #[error("{name}: {source}{}", SentBy(hosts, source))]
+    Layer {
+        /// The image.
+        name: ImageName,
+        /// Why not.
+        source: ImageError,
+        /// Who has sent it.
+        hosts: Vec<String>,
+    },
     /// Manifest and configuration do not belong together.
     #[error("{name}: its manifest has {layers} layers and its configuration {diff_ids}: it is damaged")]
     Layers {
@@ -56,6 +66,9 @@ pub enum PullError {
     #[error("the pull has ended unexpectedly: {0}")]
     Ended(String),
 }
+
+/// Who has sent a layer that is of no use, and what to do.
+struct SentBy<'a>(&'a [String], &'a ImageError);
 
 /// What one set of credentials has come to.
 #[derive(Debug)]
@@ -107,6 +120,25 @@ fn is_unavailable(error: &RegistryError) -> bool {
         RegistryError::Token { source, .. } => is_unavailable(source),
         RegistryError::Hosts { failures, .. } => failures.iter().all(|(_, error)| is_unavailable(error)),
         _ => false,
+    }
+}
+
+// === impl SentBy ===
+
+impl std::fmt::Display for SentBy<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", as sent by {}", self.0.join(" and "))?;
+        match self.1 {
+            // It says itself whose fault it is.
+            ImageError::Published(_) => Ok(()),
+            _ => f.write_str(
+                " (which, or a proxy before it, has a fault: others are asked for this layer first from now on; see to \
+                 it, or name another in the registry's hosts.toml)",
+            ),
+        }
     }
 }
 

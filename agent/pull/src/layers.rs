@@ -128,14 +128,7 @@ impl Fetch<'_> {
             }
             // The stream that broke off is why the thread has failed.
             (_, Err(error)) => Err(Fault::Registry(error)),
-            (Some(Err(error)), Ok(())) => {
-                // What is no archive is most often not what was asked for either.
-                use ImageError::{Layer, LayerSource, Mismatch};
-                if matches!(&error, Mismatch { .. } | Layer { .. } | LayerSource { .. }) {
-                    self.parts.client.was_wrong(layer.digest);
-                }
-                Err(self.store(error))
-            }
+            (Some(Err(error)), Ok(())) => Err(self.unpacked(&layer, error)),
             (None, Ok(())) => Err(Fault::Other(PullError::Ended("a thread that unpacks a layer".to_owned()))),
         }
     }
@@ -176,6 +169,19 @@ impl Fetch<'_> {
                 change(layer);
             }
         });
+    }
+
+    /// What an error of whoever unpacks a layer means for the pull.
+    fn unpacked(&self, layer: &Descriptor, source: ImageError) -> Fault {
+        use ImageError::{Layer, LayerSource, Mismatch, Published};
+        let client = &self.parts.client;
+        let hosts = match &source {
+            Published(_) => client.sent_by(layer.digest),
+            // What is no archive is most often not what was asked for either.
+            Mismatch { .. } | Layer { .. } | LayerSource { .. } => client.was_wrong(layer.digest),
+            _ => return self.store(source),
+        };
+        Fault::Other(PullError::Layer { name: self.name.clone(), source, hosts })
     }
 
     fn store(&self, source: ImageError) -> Fault {

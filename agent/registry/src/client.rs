@@ -164,11 +164,18 @@ impl Client {
     }
 
     /// Whoever asked for a blob has found that it has another digest, or is of no use. The hosts it is from are asked for
-    /// it after all others from now on.
-    pub fn was_wrong(&self, digest: Digest) {
-        for host in self.0.senders.was_wrong(digest) {
+    /// it after all others from now on; which they are.
+    pub fn was_wrong(&self, digest: Digest) -> Vec<String> {
+        let hosts = self.0.senders.was_wrong(digest);
+        for host in &hosts {
             tracing::warn!(%digest, host, "a host has sent a blob that is of no use; others are asked for it first");
         }
+        hosts.into_iter().collect()
+    }
+
+    /// The hosts that a blob has come from.
+    pub fn sent_by(&self, digest: Digest) -> Vec<String> {
+        self.0.senders.of(digest).into_iter().collect()
     }
 
     /// A blob, as a stream.

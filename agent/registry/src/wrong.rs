@@ -27,6 +27,11 @@ impl Senders {
         note(&self.senders, digest, [host.to_owned()]);
     }
 
+    /// The hosts that have sent some of a blob, as far as it is not known to be wrong.
+    pub(crate) fn of(&self, digest: Digest) -> BTreeSet<String> {
+        lock(&self.senders).get(&digest).cloned().unwrap_or_default()
+    }
+
     /// A blob was wrong; the hosts it is from.
     pub(crate) fn was_wrong(&self, digest: Digest) -> BTreeSet<String> {
         let hosts = lock(&self.senders).remove(&digest).unwrap_or_default();

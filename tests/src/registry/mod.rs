@@ -9,7 +9,7 @@ mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -56,6 +56,7 @@ struct Shared {
     asked: Mutex<Vec<Request>>,
     requests: AtomicUsize,
     connections: AtomicUsize,
+    sent: AtomicU64,
     ended: AtomicBool,
     tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
 }
@@ -102,6 +103,7 @@ impl Registry {
             asked: Mutex::default(),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             tls,
         });
@@ -138,6 +140,11 @@ impl Registry {
     /// How many connections were made so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes it could send so far, heads and all, on all connections.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::SeqCst)
     }
 }
 
@@ -225,11 +232,30 @@ impl Shared {
             let request = Request { method, target, head, body, number, connection };
             lock(&self.asked).push(request.clone());
             let reply = (self.script)(&request);
+            let mut stream = Counting { stream: &mut stream, sent: &self.sent };
             if !reply.write(&mut stream, request.method == "HEAD", &self.ended)? {
                 return Ok(());
             }
         }
         Ok(())
+    }
+}
+
+/// Counts what is sent.
+struct Counting<'a, S> {
+    stream: &'a mut S,
+    sent: &'a AtomicU64,
+}
+
+impl<S: Write> Write for Counting<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.stream.write(bytes)?;
+        self.sent.fetch_add(count as u64, Ordering::SeqCst);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) fn import_tar(
 ) -> Result<Imported, ImageError> {
     import(store, path, options, |_, sink| {
         let file = File::open(path).map_err(ImageError::source("open", path))?;
-        let streamed = unpack_stream(file, None, sink)?;
+        let streamed =
+            unpack_stream(file, None, sink).map_err(|failure| LayerFailure::from(failure.fault))?;
         Ok((streamed.diff_id, streamed.archive_size))
     })
 }

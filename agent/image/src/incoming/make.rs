@@ -11,7 +11,7 @@ use rustix::fs::syncfs;
 use super::held::{Finished, HeldLayer, remove};
 use super::{Incoming, Slot};
 use crate::store::{Layer, boot_id, open_directory};
-use crate::unpack::{Budget, Fault, LayerWriter, Limits, Lowers, Sink, SplitWriter};
+use crate::unpack::{Budget, Failure, Fault, LayerWriter, Limits, Lowers, Sink, SplitWriter};
 use crate::{Digest, ImageError, Store};
 
 /// Layers from this size on are flushed while others come, and so survive a loss of power. Smaller ones are quicker made
@@ -105,6 +105,7 @@ pub(crate) fn write_layer(
         .map_err(ImageError::store("create", &diff))?;
     let fail = |failure: LayerFailure| match failure {
         LayerFailure::Fault(fault) => explain(name, &diff, fault),
+        LayerFailure::Published(fault) => ImageError::Published(Box::new(explain(name, &diff, fault))),
         LayerFailure::Image(error) => error,
     };
     let disk = open_directory(path)?;
@@ -135,7 +136,25 @@ fn write_finished(path: &Path, finished: &Finished) -> Result<(), ImageError> {
 /// Why a layer could not be made.
 pub(crate) enum LayerFailure {
     Fault(Fault),
+    /// With what is what it was promised to be.
+    Published(Fault),
     Image(ImageError),
+}
+
+impl LayerFailure {
+    /// What a failure to unpack means, where the layer's digest was promised.
+    pub(super) fn of(failure: Failure, name: &str, promised: Option<Digest>) -> Self {
+        let Failure { fault, blob } = failure;
+        match (promised, blob) {
+            (Some(expected), Some(found)) if fault.is_of_the_layer() => {
+                if expected == found {
+                    return Self::Published(fault);
+                }
+                ImageError::Mismatch { what: name.to_owned(), expected, found }.into()
+            }
+            _ => Self::Fault(fault),
+        }
+    }
 }
 
 impl From<Fault> for LayerFailure {

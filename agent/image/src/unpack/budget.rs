@@ -1,5 +1,6 @@
 //! What one import may use of the disk.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::fstatvfs;
@@ -66,10 +67,12 @@ impl<'a> Budget<'a> {
             if stat.f_files > 0
                 && stat.f_favail < (stat.f_files / 100).max(ENTRIES_BETWEEN_LOOKS.min(stat.f_files / 4))
             {
-                return Err(Fault::Malformed(format!(
+                let problem = format!(
                     "the store's file system has only {} of {} inodes left",
                     stat.f_favail, stat.f_files
-                )));
+                );
+                let full = io::Error::new(io::ErrorKind::StorageFull, problem);
+                return Err(Fault::write("make files below", b".")(full));
             }
             self.entries_to_look = ENTRIES_BETWEEN_LOOKS;
         }

@@ -90,6 +90,11 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
+    /// Whether it lies in what the layer is, not in where it goes.
+    pub(crate) fn is_of_the_layer(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::Malformed(_))
+    }
+
     pub(crate) fn write<E: Into<io::Error>>(
         step: &'static str,
         path: &[u8],

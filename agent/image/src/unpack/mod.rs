@@ -25,7 +25,7 @@ pub(crate) use format::Peeked;
 pub(crate) use layer::LayerWriter;
 pub(crate) use lower::Lowers;
 pub(crate) use split::{AssembleError, SplitWriter, assemble};
-pub(crate) use stream::{Sink, unpack_stream};
+pub(crate) use stream::{Failure, Sink, unpack_stream};
 pub(crate) use tar::TarReader;
 
 /// `Read::read` of what is buffered anyway.

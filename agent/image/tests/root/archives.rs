@@ -220,7 +220,7 @@ fn hostile_documents() {
         let one = manifest["layers"][0].clone();
         manifest["layers"] = json!([one, one, one]);
     });
-    check("a layer in another's place", &layout, &index, "was promised");
+    check("a layer in another's place", &layout, &index, "and the image's configuration says");
     let (mut layout, index) = good();
     for content in layout.blobs.values_mut().filter(|content| content.starts_with(&[0x1f, 0x8b])) {
         // The gzip header's time: it decompresses as before.
@@ -256,7 +256,7 @@ fn hostile_documents() {
     wrong.diff_ids[2] = Digest::of(b"other").to_string();
     wrong.write(&f.path("layout"));
     let error = f.import(&f.path("layout"), "x").unwrap_err().to_string();
-    assert!(error.contains("was promised"), "a DiffID: {error}");
+    assert!(error.contains("and the image's configuration says"), "a DiffID: {error}");
     layers().write(&f.path("layout"));
     let config = RootfsConfig { cmd: vec!["x".into()], ..Default::default() };
     let options = ImportOptions { name: Some("x".parse().unwrap()), config, ..Default::default() };

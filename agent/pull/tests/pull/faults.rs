@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use coracle_tests::needs_root;
 use coracle_tests::registry::{Body, Registry, Reply, Request, tar_of};
 
-use super::{Place, app, claiming, gzip, layer, noise, of_layers};
+use super::{HASTY, LIMITS, Place, app, claiming, gzip, layer, noise, of_layers};
 
 /// A registry of an image with two layers, the second of a megabyte, whose answers for that one a script replaces.
 fn registry(script: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> Registry {
@@ -29,7 +29,23 @@ async fn a_layer_with_another_digest() {
         })
     });
     let error = Place::new().error_of(&app(&registry)).await;
-    assert!(error.contains("digest") || error.contains("corrupt"), "{error}");
+    assert!(error.contains("has digest sha256:"), "{error}");
+    assert!(error.contains(&format!("as sent by {}", registry.host())), "{error}");
+}
+
+#[tokio::test]
+async fn a_layer_that_makes_no_sense_from_its_first_byte_on() {
+    needs_root!();
+    // What it is instead, and not what is wrong with that, is what helps.
+    let registry = registry(|_, reply| {
+        reply.sent(|mut bytes| {
+            bytes.fill(b' ');
+            Body::Whole(bytes)
+        })
+    });
+    let error = Place::new().error_of(&app(&registry)).await;
+    assert!(error.contains("has digest sha256:"), "{error}");
+    assert!(error.contains(&format!("as sent by {}", registry.host())), "{error}");
 }
 
 #[tokio::test]
@@ -50,7 +66,7 @@ async fn a_mirror_that_sends_layers_wrong_is_asked_for_them_last() {
         std::fs::create_dir(hosts.path().join("example.org")).unwrap();
         let text = format!("server = {:?}\n[host.{:?}]\n", server.url(), mirror.url());
         std::fs::write(hosts.path().join("example.org/hosts.toml"), text).unwrap();
-        let place = Place::with_hosts(vec![hosts.path().to_owned()]);
+        let place = Place::with(vec![hosts.path().to_owned()], LIMITS);
         let name = app(&mirror).replace(&mirror.host(), "example.org");
         place.error_of(&name).await;
         place.pull(&name).await.unwrap();
@@ -64,7 +80,8 @@ async fn a_layer_that_is_another_than_the_configuration_says() {
     let (sent, claimed) = (layer("a", b"sent"), tar_of(&[("a", b"claimed")]));
     let registry = Registry::with(claiming(&[sent], &[claimed]));
     let error = Place::new().error_of(&app(&registry)).await;
-    assert!(error.contains("has digest sha256:"), "{error}");
+    assert!(error.contains("has digest sha256:") && error.contains("published like that"), "{error}");
+    assert!(error.contains(&registry.host()), "{error}");
 }
 
 #[tokio::test]
@@ -94,7 +111,26 @@ async fn a_layer_that_never_ends() {
     needs_root!();
     let registry = registry(|_, reply| reply.body(Body::Endless));
     let error = Place::new().error_of(&app(&registry)).await;
-    assert!(error.contains("bytes"), "{error}");
+    assert!(error.contains(&registry.host()) && error.contains("sends more than the"), "{error}");
+    // A megabyte, and what sockets hold.
+    assert!(registry.sent() < 32 << 20, "it could send {} bytes", registry.sent());
+}
+
+#[tokio::test]
+async fn a_layer_that_makes_no_sense_and_that_nobody_has_the_time_to_read() {
+    needs_root!();
+    let (mut image, mut content) = of_layers(&[tar_of(&[("small", b"text")])]);
+    let layer = image.manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    image.manifest["layers"][0]["size"] = serde_json::json!(1_u64 << 40);
+    let descriptor = content.image(&image);
+    content.tag("app", "latest", &descriptor);
+    let registry = Registry::start(move |request| {
+        let reply = content.answer(request);
+        if request.path().ends_with(&layer) { reply.body(Body::Endless) } else { reply }
+    });
+    let error = Place::new().error_of(&app(&registry)).await;
+    assert!(error.contains(&format!("as sent by {}", registry.host())), "{error}");
+    assert!(registry.sent() < 64 << 20, "it could send {} bytes", registry.sent());
 }
 
 #[tokio::test]
@@ -104,7 +140,7 @@ async fn a_layer_that_trickles_or_stops() {
     for body in [trickle as fn(Vec<u8>) -> Body, |bytes| Body::Stalled(bytes, 1000)] {
         let begin = Instant::now();
         let registry = registry(move |_, reply| reply.sent(body));
-        let error = Place::new().error_of(&app(&registry)).await;
+        let error = Place::with(Vec::new(), HASTY).error_of(&app(&registry)).await;
         assert!(error.contains(&registry.host()), "{error}");
         assert!(begin.elapsed() < Duration::from_secs(30), "it took {:?}", begin.elapsed());
     }

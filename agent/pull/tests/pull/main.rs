@@ -16,16 +16,17 @@ use coracle_image::Store;
 use coracle_pull::{PullError, PullLimits, Pulled, Puller};
 use coracle_registry::{Client, Credential, Limits, Platform, Proxies, Settings};
 use coracle_tests::registry::{Content, Descriptor, Image, Registry, gzip};
+use coracle_tests::wait::SOON;
 use serde_json::json;
 
-/// Little patience, so that what must end does so while somebody looks.
+/// Patience with a loaded machine, without long waits between attempts.
 const LIMITS: Limits = Limits {
-    connect: Duration::from_secs(5),
-    answer: Duration::from_secs(5),
-    document: Duration::from_secs(5),
-    stall: Duration::from_secs(1),
+    connect: SOON,
+    answer: SOON,
+    document: SOON,
+    stall: SOON,
     least_rate: 10_000,
-    rate_time: Duration::from_secs(1),
+    rate_time: SOON,
     attempts: 3,
     progress: 64 << 10,
     back_off: Duration::from_millis(10),
@@ -33,8 +34,11 @@ const LIMITS: Limits = Limits {
     longest_retry_after: Duration::from_secs(2),
 };
 
+/// Little patience, for what must not be borne for long.
+const HASTY: Limits = Limits { stall: Duration::from_secs(1), rate_time: Duration::from_secs(1), ..LIMITS };
+
 /// Whatever is pulled, it ends before this.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(100);
 
 /// A store, and who pulls into it.
 struct Place {
@@ -45,11 +49,11 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self::with_hosts(Vec::new())
+        Self::with(Vec::new(), LIMITS)
     }
 
-    /// One that asks the hosts of these directories.
-    fn with_hosts(hosts_dirs: Vec<PathBuf>) -> Self {
+    /// One that asks the hosts of these directories, with so much patience.
+    fn with(hosts_dirs: Vec<PathBuf>, limits: Limits) -> Self {
         // Beside the build: a temporary directory may be in memory, or on overlayfs.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let store = Store::open(directory.path().join("images")).unwrap();
@@ -57,7 +61,7 @@ impl Place {
             hosts_dirs,
             proxies: Proxies::from_variables(|_| None).unwrap(),
             user_agent: "coracle/test".to_owned(),
-            limits: LIMITS,
+            limits,
             platform: Platform::host(),
         });
         let puller = Puller::new(store.clone(), client.unwrap(), PullLimits::default(), None);

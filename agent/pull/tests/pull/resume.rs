@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use coracle_tests::needs_root;
 use coracle_tests::registry::{Body, Registry, tar_of};
@@ -49,7 +48,7 @@ async fn a_pull_that_nobody_wants_ends_at_once() {
     let registry = Registry::start(move |request| {
         let reply = content.answer(request);
         if request.is_blob() && request.number > 2 {
-            return reply.sent(|bytes| Body::Trickle(bytes, 5000, Duration::from_millis(20)));
+            return reply.sent(|bytes| Body::Stalled(bytes, 500_000));
         }
         reply
     });

@@ -131,9 +131,15 @@ async fn who_stops_in_the_midst_is_asked_again() {
         0 => reply.sent(|bytes| Body::Stalled(bytes, 300_000)),
         _ => reply,
     });
-    let limits = Limits { stall: Duration::from_millis(200), ..LIMITS };
+    let limits = Limits { stall: Duration::from_secs(1), ..LIMITS };
     assert!(fetched(&registry, &blob, limits).await.unwrap() == bytes());
-    assert_eq!(registry.asked()[1].header("range"), Some("bytes=300000-"));
+    let asked = registry.asked();
+    let range = asked[1].header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+    // A loaded machine may have stopped earlier.
+    assert!(
+        range.and_then(|from| from.parse().ok()).is_some_and(|from: u32| (1..=300_000).contains(&from)),
+        "{range:?}"
+    );
 }
 
 #[tokio::test]
@@ -191,23 +197,15 @@ async fn a_connection_that_breaks_after_the_last_byte_has_brought_all() {
 #[tokio::test]
 async fn a_consumer_may_be_slow() {
     let (registry, blob) = registry(|_, reply| reply);
-    let limits = Limits {
-        least_rate: 100 << 20,
-        rate_time: Duration::from_millis(300),
-        stall: Duration::from_millis(300),
-        ..LIMITS
-    };
+    let second = Duration::from_secs(1);
+    let limits = Limits { least_rate: 100 << 20, rate_time: second, stall: second, ..LIMITS };
     let (client, name) = (with(None, limits), name(&format!("{}/app", registry.host())));
     let mut blob = client.blob(&name, &descriptor(&blob), ANYBODY).await.unwrap();
-    let mut count = 0;
-    let mut pauses = 0;
+    let mut count = blob.next().await.unwrap().unwrap().len();
+    // What is slow here is the consumer: a wait that is the point of the test.
+    tokio::time::sleep(second * 3 / 2).await;
     while let Some(part) = blob.next().await.unwrap() {
         count += part.len();
-        if pauses < 3 {
-            pauses += 1;
-            // What is slow here is the consumer: a wait that is the point of the test.
-            tokio::time::sleep(Duration::from_millis(400)).await;
-        }
     }
     assert_eq!((count, registry.asked().len()), (1_000_000, 1));
 }

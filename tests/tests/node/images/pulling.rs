@@ -175,13 +175,16 @@ fn one_pull_serves_all_pods_that_want_the_image() {
         all.filter(|events| events.iter().any(|(reason, _)| reason == "Pulling")).count()
     };
     wait_until("all pods to want it", SOON, || pulling() == PODS);
-    assert_eq!(blobs(&registry), 1, "the configuration is asked for once, and awaited");
+    wait_until("the configuration to be asked for", SOON, || blobs(&registry) > 0);
+    assert_eq!(blobs(&registry), 1, "it is asked for once, and awaited");
     drop(closed);
     for number in 0..PODS {
         node.wait_running(&format!("p{number}"));
     }
     assert_eq!(blobs(&registry), 3);
-    assert!(registry.lines().iter().filter(|line| line.starts_with("HEAD")).count() <= 2);
+    // Whoever says that it pulls and does so a moment too late asks whether the image is still the same.
+    let asked = registry.lines().iter().filter(|line| line.starts_with("HEAD")).count();
+    assert!(asked < PODS / 10, "{asked} of {PODS}");
     node.finish();
 }
 
@@ -204,8 +207,8 @@ fn a_pod_that_waits_for_a_pull_can_go_at_once() {
     node.remove("web");
     node.wait_gone("web");
 
-    node.run(&of("web", &app(), "IfNotPresent"));
     let before = blobs(&registry);
+    node.run(&of("web", &app(), "IfNotPresent"));
     wait_until("a blob to be asked for again", SOON, || blobs(&registry) > before);
     node.stop_agent();
     *stalls.lock().unwrap() = false;
