@@ -11,7 +11,7 @@ VM_FILTER := limits:: kill:: lifecycle:: restart:: shm:: network::pods_ network:
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9 -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: build
 build: ## Build the coracle binary for development
@@ -22,6 +22,11 @@ build: ## Build the coracle binary for development
 release: ## Build the coracle binary as it is installed
 	@scripts/install-missing build
 	cargo build --release --locked -p coracle
+
+.PHONY: deb rpm tarball
+deb rpm tarball: ## Make a package of the release build in target/packages: for Debian, for RPM, or static for any Linux
+	@scripts/install-missing build package
+	scripts/package $@ $(CARGO_TARGET_DIR)/packages
 
 .PHONY: run
 run: ## Build everything and run a pod: examples/two-containers.yaml

@@ -3,6 +3,7 @@
 mod abandoned;
 mod addresses;
 mod dial;
+mod dismantle;
 mod event;
 mod exec;
 mod facts;
@@ -24,9 +25,10 @@ use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use dismantle::dismantle;
 pub(crate) use serve::run;
 pub(crate) use signals::Signals;
-pub(crate) use wiring::Agent;
+pub(crate) use wiring::{Agent, Particulars};
 
 /// Threads for work that blocks: more containers than this are not prepared at the same time.
 const BLOCKING_THREADS: usize = 16;

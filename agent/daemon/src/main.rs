@@ -4,8 +4,10 @@ mod agent;
 mod check;
 mod cli;
 mod config;
+mod install;
 mod registry;
 mod run;
+mod uninstall;
 mod words;
 
 use std::io::{self, Write};

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::agent::{self, Agent, Signals};
+use crate::agent::{self, Agent, Particulars, Signals};
 use crate::cli::stream;
 use crate::config::Config;
 
@@ -40,7 +40,9 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
     let place = Place::new(config)?;
     let code = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let mut agent = Agent::start_with(&place.config, &config.root_dir, EventLog::in_memory()).await?;
+        let particulars =
+            Particulars { images: &config.root_dir, tends_images: false, events: EventLog::in_memory() };
+        let mut agent = Agent::start_with(&place.config, particulars).await?;
         let pods = agent.pods.clone();
         let client = Client::new(place.config.socket());
         let (finish, finished) = oneshot::channel::<()>();

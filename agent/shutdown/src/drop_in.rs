@@ -14,6 +14,26 @@ pub(crate) fn path(directory: &Path) -> PathBuf {
     directory.join(NAME)
 }
 
+/// Removes the drop-in, and its directory if nothing else is in it, from where logind looks for it. Whether there was one.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove_drop_in() -> io::Result<bool> {
+    remove(Path::new(DIRECTORY))
+}
+
+fn remove(directory: &Path) -> io::Result<bool> {
+    match fs::remove_file(path(directory)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+        _ => Ok(true),
+    }
+}
+
 /// Writes the drop-in: locks may delay a shutdown for so long. In one piece for whoever reads it.
 pub(crate) fn write(directory: &Path, delay: Duration) -> io::Result<()> {
     fs::create_dir_all(directory)?;

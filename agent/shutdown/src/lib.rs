@@ -9,6 +9,7 @@ mod follow;
 mod login1;
 mod periods;
 
+pub use drop_in::remove_drop_in;
 pub use error::LogindError;
 pub use follow::{Change, Inhibitor, follow};
 pub use periods::{GracePeriod, GracePeriods, Group, InvalidPeriods};

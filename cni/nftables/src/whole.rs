@@ -1,5 +1,6 @@
 //! Whether the table is as it has to be, and making it so.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use coracle_netlink::Batch;
@@ -15,7 +16,7 @@ use crate::owner::comment_in;
 use crate::schema::{CHAINS, Set, TABLE, TABLE_COMMENT, VERSION, rules};
 use crate::table::{ATTEMPTS, Commit, parse, turn};
 use crate::transaction::{Transaction, delete_table, get_chains, get_rules, get_sets, get_table};
-use crate::{Error, Nftables};
+use crate::{Error, Nftables, Owner, Part};
 
 /// How many elements go in a message, the length of whose list is told in 16 bits.
 const ELEMENTS: usize = 100;
@@ -53,6 +54,30 @@ impl Nftables {
             }
         }
         Err(Error::Busy { what: "make the table".into(), attempts: ATTEMPTS })
+    }
+
+    /// Removes the table, unless somebody has an entry in it: who has.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`], [`Error::Busy`].
+    pub fn remove_table(&mut self) -> Result<BTreeSet<Owner>, Error> {
+        let _turn = turn();
+        for _ in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            let mut owners = self.owners(Part::Masquerade)?;
+            owners.extend(self.owners(Part::Ports)?);
+            if !owners.is_empty() {
+                return Ok(owners);
+            }
+            let mut transaction = Transaction::new(Some(generation));
+            transaction.push("delete table inet coracle", 0, delete_table());
+            match self.commit(transaction)? {
+                Commit::Done | Commit::Absent => return Ok(owners),
+                // Somebody came in between.
+                Commit::Changed | Commit::Exists => thread::yield_now(),
+            }
+        }
+        Err(Error::Busy { what: "remove the table".into(), attempts: ATTEMPTS })
     }
 
     /// `false` when somebody came in between.

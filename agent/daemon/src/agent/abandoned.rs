@@ -33,6 +33,17 @@ pub(crate) async fn clear(config: &Config, host: &Arc<Host>) {
     }
 }
 
+/// The private nodes whose `coracle run` is at work, by its process number.
+pub(super) fn at_work(config: &Config) -> anyhow::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for pid in private_nodes(config) {
+        if !is_abandoned(&Place::of(config, pid), pid)? {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
 /// The process numbers by which private nodes are named, of those that left a directory.
 fn private_nodes(config: &Config) -> Vec<u32> {
     let beside = config.run_dir.file_name().and_then(|name| name.to_str()).map(|name| format!("{name}-run-"));

@@ -31,6 +31,16 @@ use super::thread::on_own_thread;
 use crate::check::{Finding, dropped_by_others};
 use crate::config::{CgroupDriver, Config, NetworkConfig, PodsOnStop};
 
+/// What is particular about a node.
+pub(crate) struct Particulars<'a> {
+    /// The root directory of the images.
+    pub(crate) images: &'a Path,
+    /// Whether they are its own to import and to collect.
+    pub(crate) tends_images: bool,
+    /// Where its events go.
+    pub(crate) events: EventLog,
+}
+
 /// A node at work: its pods, and the socket to ask for them.
 pub(crate) struct Agent {
     /// The pods.
@@ -62,11 +72,12 @@ impl Agent {
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
         super::clear_abandoned(config).await?;
         let events = EventLog::open(&config.root_dir.join("events"));
-        Self::start_with(config, &config.root_dir, events).await
+        Self::start_with(config, Particulars { images: &config.root_dir, tends_images: true, events }).await
     }
 
-    /// As [`Agent::start`], with the images of another root directory, and where its events go.
-    pub(crate) async fn start_with(config: &Config, images: &Path, events: EventLog) -> anyhow::Result<Self> {
+    /// As [`Agent::start`], with a node's particulars.
+    pub(crate) async fn start_with(config: &Config, particulars: Particulars<'_>) -> anyhow::Result<Self> {
+        let Particulars { images, tends_images, events } = particulars;
         let lock = lock(&config.run_dir).await?;
         // With the images elsewhere nothing else makes it.
         private_dir(&config.root_dir)?;
@@ -136,8 +147,7 @@ impl Agent {
         tokio::spawn(follow_host(addresses, network.clone(), pods.clone()));
         tokio::spawn(tell_who_drops(config.network.clone()));
         tokio::spawn(follow_arrivals(Arc::clone(&store), pods.clone()));
-        // Another node's images are its own to import and to collect.
-        if images == config.root_dir {
+        if tends_images {
             tokio::spawn(import_archives(config, Arc::clone(&store), Arc::clone(&node_events), imported));
             let collector = Collector {
                 store,

@@ -12,6 +12,7 @@ mod exec;
 mod follow;
 mod get;
 mod image;
+mod install;
 mod logs;
 mod port_forward;
 pub(crate) mod prefix;
@@ -22,6 +23,7 @@ mod summary;
 mod table;
 mod target;
 mod terminal;
+mod uninstall;
 mod version;
 
 use std::process::ExitCode;
@@ -70,6 +72,8 @@ enum Command {
     Debug(debug::Debug),
     Image(image::Image),
     Check(check::Check),
+    Install(install::Install),
+    Uninstall(uninstall::Uninstall),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   coracle completion bash > /etc/bash_completion.d/coracle")]
@@ -101,6 +105,8 @@ impl Cli {
             Command::Debug(debug) => block_on(debug.execute(&client()?)),
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),
+            Command::Install(install) => install.execute(),
+            Command::Uninstall(uninstall) => uninstall.execute(|| Ok(config()?)),
             Command::Completion { shell } => {
                 // Into memory first: the generator panics where a pipe closes.
                 let mut script = Vec::new();

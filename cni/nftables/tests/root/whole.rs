@@ -45,3 +45,18 @@ fn adding_makes_a_table_whole_that_lacks_a_set() {
         table.check(&owner("a"), &entries).unwrap();
     });
 }
+
+#[test]
+fn the_table_goes_when_nobody_has_anything_in_it() {
+    in_own_network(|| {
+        let mut table = Nftables::open().unwrap();
+        assert!(table.remove_table().unwrap().is_empty(), "there is none");
+        let entries = [port(None, 8080, Protocol::Tcp, "10.1.0.5", 80)];
+        table.add(&owner("a"), &entries).unwrap();
+        assert_eq!(table.remove_table().unwrap(), [owner("a")].into());
+        table.check(&owner("a"), &entries).unwrap();
+        table.remove(&owner("a"), &entries).unwrap();
+        assert!(table.remove_table().unwrap().is_empty());
+        assert_eq!(run("nft", &["list", "tables"]), "");
+    });
+}

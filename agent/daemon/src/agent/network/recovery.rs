@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coracle_linux::ReadinessFd;
 use coracle_model::{Pod, PodUid};
-use coracle_netlink::{LinkId, Protocol, Socket};
+use coracle_netlink::{Link, LinkId, Protocol, Socket};
 use coracle_network::{Attach, NetworkError};
 use coracle_nftables::{Change, Watch};
 use coracle_sandbox::{Runtime, SandboxStage};
@@ -110,14 +110,24 @@ impl PodNetwork {
         });
     }
 
-    /// Takes back whatever is on record, and removes the default network's bridge: of an agent that is gone for good.
+    /// Takes back whatever is on record, and removes the default network's bridge, unless others have interfaces on it:
+    /// of an agent that is gone for good.
     pub(crate) async fn remove(&self, bridge: &str) -> anyhow::Result<()> {
         let (network, bridge) = (self.clone(), bridge.to_owned());
         let removed = on_own_thread("network", move || {
             for (uid, attempt) in network.inner.driver.on_record() {
                 network.inner.driver.del(&uid, Some(attempt), false)?;
             }
-            Ok(Socket::open(Protocol::Route)?.remove_link(LinkId::Name(&bridge))?)
+            let mut socket = Socket::open(Protocol::Route)?;
+            let Some(found) = socket.link(LinkId::Name(&bridge))? else { return Ok(()) };
+            // Those of pods go with the namespaces that are ending.
+            let is_others =
+                |port: &Link| port.controller == Some(found.index) && !port.alias.starts_with("coracle:");
+            if let Some(port) = socket.links()?.iter().find(|link| is_others(link)) {
+                tracing::warn!(interface = %bridge, port = %port.name, "the pods' bridge stays: others use it");
+                return Ok(());
+            }
+            Ok(socket.remove_link(LinkId::Index(found.index))?)
         });
         removed.await?
     }

@@ -1,0 +1,147 @@
+//! `coracle install`: the program, what systemd is told of it, manual pages, completions and examples in their places.
+//!
+//! The packages are made of the same list of files: it stands in [`files`] alone.
+
+mod files;
+mod manual;
+mod place;
+mod record;
+mod systemd;
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+pub(crate) use files::{Content, Installed};
+pub(crate) use place::Place;
+pub(crate) use record::Record;
+pub(crate) use systemd::Systemd;
+
+/// The program that runs, also when another has been put in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Puts everything in its place and, unless told not to, starts the agent, or restarts the one that runs: its pods run
+/// on. Can be repeated; what an earlier version has installed and this one does not is removed.
+pub(crate) fn install(place: &Place, start: bool) -> anyhow::Result<()> {
+    let before = Record::load(place)?;
+    let files = files::all(place)?;
+    refuse_what_is_not_ours(place, &files, before.as_ref())?;
+
+    let mut record = before.clone().unwrap_or_default();
+    for file in &files {
+        record.expect(&file.path);
+    }
+    place.make_root()?;
+    // First, so that what is begun here can be finished, or taken back, by the next.
+    record.make_directory(place, place.record().parent().unwrap_or(Path::new("/")), 0o755)?;
+    record.save(place)?;
+    for (directory, mode) in place.directories() {
+        record.make_directory(place, &directory, mode)?;
+    }
+    for file in &files {
+        record.make_directory(place, file.path.parent().unwrap_or(Path::new("/")), 0o755)?;
+        put(place, file)?;
+    }
+    put_unless_there(place, &files::configuration())?;
+    let stale = record.forget_all_but(&files);
+    for path in &stale {
+        remove(&place.on_disk(path))?;
+    }
+    record.save(place)?;
+    println!(
+        "installed coracle {} in {}",
+        env!("CARGO_PKG_VERSION"),
+        place.on_disk(place.prefix()).display()
+    );
+
+    let Some(systemd) = Systemd::of(place)? else {
+        if !place.is_elsewhere() {
+            println!("systemd does not run here: start `coracle agent` in your own way");
+        }
+        return Ok(());
+    };
+    systemd.reload()?;
+    if start {
+        return systemd.start(before.is_none());
+    }
+    println!("start it with: systemctl enable --now coracle");
+    Ok(())
+}
+
+/// A file that somebody else has put where one of ours belongs stays there.
+fn refuse_what_is_not_ours(place: &Place, files: &[Installed], ours: Option<&Record>) -> anyhow::Result<()> {
+    let known = |path: &Path| ours.is_some_and(|record| record.has(path));
+    let foreign = |file: &&Installed| {
+        !known(&file.path) && place.on_disk(&file.path).symlink_metadata().is_ok() && !is_program(place, file)
+    };
+    if let Some(file) = files.iter().find(foreign) {
+        bail!(
+            "{} is there already, and not from `coracle install`: if a package has brought it, let the package manager \
+             upgrade it; else move it away, and try again",
+            place.on_disk(&file.path).display()
+        );
+    }
+    if let Some(unit) = place.units_elsewhere().into_iter().find(|unit| unit.exists()) {
+        bail!(
+            "coracle is installed already: there is {}. Remove that one first (`coracle uninstall --keep-data`, or by the \
+             package manager), and try again",
+            unit.display()
+        );
+    }
+    Ok(())
+}
+
+/// The program itself, put there by hand and now installing what belongs to it.
+fn is_program(place: &Place, file: &Installed) -> bool {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    let own = fs::metadata(OWN_PROGRAM).map(identity);
+    let there = fs::symlink_metadata(place.on_disk(&file.path)).map(identity);
+    matches!(file.content, Content::Program) && matches!((own, there), (Ok(own), Ok(there)) if own == there)
+}
+
+/// Puts a file in its place in one step: whoever opens it has the old one or the new one, whole.
+fn put(place: &Place, file: &Installed) -> anyhow::Result<()> {
+    let path = place.on_disk(&file.path);
+    let written = || {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".coracle-new");
+        let temporary = PathBuf::from(name);
+        remove_if_there(&temporary)?;
+        let mut new = File::options().write(true).create_new(true).open(&temporary)?;
+        match &file.content {
+            Content::Program => {
+                io::copy(&mut File::open(OWN_PROGRAM)?, &mut new)?;
+            }
+            Content::Text(text) => new.write_all(text)?,
+        }
+        new.set_permissions(fs::Permissions::from_mode(file.mode))?;
+        new.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    written().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a file that is the user's from then on, unless there is one.
+fn put_unless_there(place: &Place, file: &Installed) -> anyhow::Result<()> {
+    let path = place.on_disk(&file.path);
+    match path.symlink_metadata() {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => put(place, file),
+        Err(error) => Err(error).with_context(|| format!("cannot look for {}", path.display())),
+    }
+}
+
+/// Removes a file that is to be gone.
+pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
+    remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,103 @@
+//! What a node leaves on its host when its pods are gone.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use crate::config::{Config, DEFAULT_CONFIG_FILE};
+
+/// Where a node's own directory of persistent state is, unless it is configured elsewhere: all in it is Coracle's.
+const ROOT_DIR: &str = "/var/lib/coracle";
+
+/// What is made in a root directory, wherever it is.
+const IN_ROOT_DIR: [&str; 9] = [
+    "archives",
+    "archives.json",
+    "checkpoints",
+    "config.json",
+    "events",
+    "image_manager",
+    "images",
+    "pods",
+    "seccomp",
+];
+
+/// Removes what would not outlast a reboot, and what the node has set on its host.
+pub(super) fn remove_until_reboot(config: &Config) -> anyhow::Result<()> {
+    // The accepted ConfigMaps and Secrets, in memory.
+    let configs = config.run_dir.join("configs");
+    match rustix::mount::unmount(&configs, UnmountFlags::DETACH) {
+        Ok(()) | Err(Errno::NOENT | Errno::INVAL) => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot unmount {}", configs.display())),
+    }
+    remove_tree(&config.run_dir)?;
+    println!("removed {}", config.run_dir.display());
+    if coracle_shutdown::remove_drop_in().context("cannot remove the configuration of logind")? {
+        println!("removed the delay of the machine's shutdown from logind's configuration");
+    }
+    Ok(())
+}
+
+/// Removes images, configuration, manifests, and directories of logs that nobody else uses.
+pub(super) fn remove_data(config: &Config) -> anyhow::Result<()> {
+    if config.root_dir == Path::new(ROOT_DIR) {
+        remove_tree(&config.root_dir)?;
+    } else {
+        for name in IN_ROOT_DIR {
+            remove_tree(&config.root_dir.join(name))?;
+        }
+    }
+    if remove_if_empty(&config.root_dir)? {
+        println!("removed {}", config.root_dir.display());
+    } else {
+        println!("{} stays: it holds what is not coracle's", config.root_dir.display());
+    }
+    for directory in [&config.log_dir, &config.log_dir.with_file_name("containers")] {
+        if !remove_if_empty(directory)? {
+            println!("{} stays: it holds logs of others", directory.display());
+        }
+    }
+    let Some(etc) = Path::new(DEFAULT_CONFIG_FILE).parent() else { return Ok(()) };
+    remove_tree(etc)?;
+    println!("removed {}", etc.display());
+    Ok(())
+}
+
+/// Removes it with all that is in it. Follows no link, and leaves what is mounted there alone.
+fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{} is not removed: it is a root directory", path.display());
+    };
+    let removed = match File::open(parent) {
+        Ok(parent) => coracle_linux::remove_tree(parent.as_fd(), name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.raw_os_error() == Some(Errno::XDEV.raw_os_error()) => {
+            bail!("something is mounted in {}: unmount it, and try again", path.display())
+        }
+        // A file system of its own: it is empty now, and its mount is the administrator's.
+        Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(()),
+        removed => removed.with_context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+/// Whether it is gone.
+fn remove_if_empty(directory: &Path) -> anyhow::Result<bool> {
+    match fs::remove_dir(directory) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", directory.display())),
+    }
+}
