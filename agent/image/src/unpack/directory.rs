@@ -31,7 +31,9 @@ pub(crate) fn copy_directory(
     sink: Sink<'_>,
 ) -> Result<(Digest, u64), Fault> {
     let Sink { mut writer, split, .. } = sink;
-    let failed = |path: &[u8]| Fault::write::<Errno>("read", path);
+    fn failed(path: &[u8]) -> impl FnOnce(Errno) -> Fault {
+        Fault::write("read", path)
+    }
     let device = fstat(&source).map_err(failed(b"."))?.st_dev;
     let mut archive = CanonicalTar { hasher: Hasher::default(), length: 0, split };
     let mut seen = HashMap::<u64, Vec<u8>>::new();

@@ -95,12 +95,9 @@ impl Fault {
         matches!(self, Self::Read(_) | Self::Malformed(_))
     }
 
-    pub(crate) fn write<E: Into<io::Error>>(
-        step: &'static str,
-        path: &[u8],
-    ) -> impl FnOnce(E) -> Self + use<E> {
-        let entry = printable(path);
-        move |source| Self::Write { step, entry, source: source.into() }
+    pub(crate) fn write<E: Into<io::Error>>(step: &'static str, path: &[u8]) -> impl FnOnce(E) -> Self {
+        // What is shown of the path is made only when it is: this is passed with every system call.
+        move |source| Self::Write { step, entry: printable(path), source: source.into() }
     }
 
     pub(crate) fn malformed(path: &[u8], problem: &str) -> Self {
