@@ -1,11 +1,12 @@
 //! What it costs to have an image: pulled from a registry and unpacked, by us and by others.
 //!
 //! One registry (Debian's `docker-registry`) on the loopback of a network namespace of the benchmark's own serves all of
-//! them. They take turns, so that what else the machine does falls on all alike, and each begins with nothing of the
-//! image and with nothing left to write. What others leave to the kernel to write some time later, we have on disk when
+//! them. They take turns, so that what else the machine does falls on all alike, and each begins on a new file system, with
+//! nothing of the image and with nothing left to write. What others leave to the kernel to write some time later, we have on disk when
 //! we are done; how long that takes (`syncfs`) after each of them is therefore in a column of its own.
 
 mod content;
+mod disk;
 mod peers;
 
 use std::path::Path;
@@ -17,7 +18,7 @@ use coracle_tests::docker_registry::DockerRegistry;
 
 use crate::{quantile, row};
 use content::Content;
-use peers::{Containerd, Tool};
+use peers::Tool;
 
 /// Set in the process that has namespaces of its own.
 pub(crate) const INSIDE: &str = "CORACLE_BENCH_INSIDE";
@@ -53,10 +54,9 @@ pub(crate) fn run() {
     command(Command::new("ip").args(["link", "set", "lo", "up"]));
     let work = tempfile::tempdir().expect("a directory to work in");
     let registry = DockerRegistry::start();
-    let containerd = Containerd::start(work.path());
     for content in Content::ALL {
         let layers = content.push(work.path(), &registry);
-        let tools = [Tool::Coracle, Tool::SkopeoUmoci, Tool::Ctr(&containerd), Tool::Tar(&layers)];
+        let tools = [Tool::Coracle, Tool::SkopeoUmoci, Tool::Ctr, Tool::Tar(&layers)];
         let mut costs = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             for (tool, costs) in tools.iter().zip(&mut costs) {

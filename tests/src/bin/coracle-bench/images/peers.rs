@@ -9,10 +9,11 @@ use coracle_tests::processes::memory_kb;
 use coracle_tests::wait::{SOON, wait_until};
 
 use super::content::Layers;
-use super::{Cost, command, measured};
+use super::disk::Disk;
+use super::{Cost, measured};
 
 /// Debian's containerd, without its Kubernetes part.
-pub(super) struct Containerd {
+struct Containerd {
     process: Child,
     socket: PathBuf,
 }
@@ -22,7 +23,7 @@ pub(super) enum Tool<'a> {
     Coracle,
     /// A copy of the image, then unpacked.
     SkopeoUmoci,
-    Ctr(&'a Containerd),
+    Ctr,
     /// The layers, which are on disk already, one after another.
     Tar(&'a Layers),
 }
@@ -30,7 +31,7 @@ pub(super) enum Tool<'a> {
 // === impl Containerd ===
 
 impl Containerd {
-    pub(super) fn start(work: &Path) -> Self {
+    fn start(work: &Path) -> Self {
         let directory = work.join("containerd");
         fs::create_dir(&directory).expect("a directory for containerd");
         let socket = directory.join("containerd.sock");
@@ -80,25 +81,28 @@ impl Tool<'_> {
         match self {
             Self::Coracle => "`coracle image pull`",
             Self::SkopeoUmoci => "`skopeo copy` and `umoci unpack`",
-            Self::Ctr(_) => "`ctr images pull`",
+            Self::Ctr => "`ctr images pull`",
             Self::Tar(_) => "`zcat \\| tar x`, layers on disk",
         }
     }
 
-    /// Pulls and unpacks the image, and removes it again.
+    /// Pulls and unpacks the image, to a disk of its own in `work`.
     pub(super) fn pull(&self, work: &Path, image: &str) -> Cost {
+        let disk = Disk::new(work);
         match self {
             Self::Coracle => {
-                let script = format!("{} image pull --root-dir store --quiet {image}", binary().display());
-                clean(work, &["store"], measured(work, &script))
+                let binary = binary();
+                let script = format!("{} image pull --root-dir store --quiet {image}", binary.display());
+                measured(disk.path(), &script)
             }
             Self::SkopeoUmoci => {
                 let script = format!(
                     "skopeo copy -q --src-tls-verify=false docker://{image} oci:layout:1\numoci unpack --image layout:1 bundle"
                 );
-                clean(work, &["layout", "bundle"], measured(work, &script))
+                measured(disk.path(), &script)
             }
-            Self::Ctr(containerd) => {
+            Self::Ctr => {
+                let containerd = Containerd::start(disk.path());
                 // From here on counts what it has at most.
                 fs::write(format!("/proc/{}/clear_refs", containerd.process()), "5")
                     .expect("a kernel's file");
@@ -106,9 +110,8 @@ impl Tool<'_> {
                 let script = format!(
                     "ctr --address {socket} images pull --plain-http --snapshotter overlayfs {image} > pulled"
                 );
-                let cost = measured(work, &script);
+                let cost = measured(disk.path(), &script);
                 let memory = memory_kb(containerd.process(), "VmHWM").unwrap_or_default();
-                command(containerd.ctr().args(["images", "rm", "--sync", image]));
                 Cost { memory: cost.memory.max(memory), ..cost }
             }
             Self::Tar(layers) => {
@@ -118,17 +121,10 @@ impl Tool<'_> {
                     "mkdir tree\nfor layer in {}; do zcat $layer | tar -x -C tree; done",
                     archives.join(" ")
                 );
-                clean(work, &["tree"], measured(work, &script))
+                measured(disk.path(), &script)
             }
         }
     }
-}
-
-fn clean(work: &Path, directories: &[&str], cost: Cost) -> Cost {
-    for directory in directories {
-        fs::remove_dir_all(work.join(directory)).expect("what was unpacked goes");
-    }
-    cost
 }
 
 fn quiet(command: &mut Command) -> &mut Command {
