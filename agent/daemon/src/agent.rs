@@ -34,11 +34,11 @@ pub(crate) use wiring::{Agent, Particulars};
 const BLOCKING_THREADS: usize = 16;
 
 /// Arenas all of these threads and the asynchronous ones share, so that memory one has freed serves the others.
-const MALLOC_ARENAS: u16 = 2;
+pub(crate) const MALLOC_ARENAS: u16 = 2;
 
 /// The runtime everything of the agent runs in.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
-    coracle_linux::limit_malloc_arenas(MALLOC_ARENAS);
+    coracle_linux::keep_malloc_small(MALLOC_ARENAS);
     Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)

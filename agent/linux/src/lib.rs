@@ -21,7 +21,7 @@ mod signal;
 mod socket;
 mod spawn;
 
-pub use allocator::limit_malloc_arenas;
+pub use allocator::keep_malloc_small;
 pub use clone::{Cloned, OwnThreads, clone_sibling};
 pub use descriptor::{close_on_exec_from, take_inherited};
 pub use execute::execve;

@@ -1,7 +1,6 @@
 //! How a layer, or an archive, is compressed, by its first bytes; and what it takes to decompress it.
 
 use std::io::{self, BufReader, Chain, Cursor, Read};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const BUFFER: usize = 256 << 10;
 /// As much as says how much memory a zstd frame needs.
@@ -9,12 +8,9 @@ const MOST_PREFIX: usize = 18;
 /// The window every zstd decoder has to support (RFC 8878), and what encoders use unless they are told otherwise.
 const COMMON_WINDOW: u64 = 8 << 20;
 const COMMON_WINDOW_LOG: u32 = 23;
-/// What one layer of all that are being unpacked may have.
+/// The most that is supported.
 const LARGEST_WINDOW: u64 = 32 << 20;
 const LARGEST_WINDOW_LOG: u32 = 25;
-
-/// The memory for one large window, of which a process has one.
-static LARGE_WINDOW: Mutex<()> = Mutex::new(());
 
 /// A stream whose first bytes were looked at.
 pub(crate) struct Peeked<R> {
@@ -67,16 +63,21 @@ impl<R: Read> Peeked<R> {
 }
 
 impl Format {
-    /// Whether it needs more memory than each may have.
-    pub(crate) fn needs_large_window(self) -> bool {
-        matches!(self, Self::Zstd(window) if window > COMMON_WINDOW)
+    /// How much memory decompressing needs, where that is much. Frames that follow the first may have larger windows, but
+    /// none that are not common.
+    pub(crate) fn memory(self) -> Option<u64> {
+        match self {
+            Self::Plain | Self::Gzip => None,
+            Self::Zstd(window) if window > COMMON_WINDOW => Some(LARGEST_WINDOW),
+            Self::Zstd(_) => Some(COMMON_WINDOW),
+        }
     }
 
     pub(crate) fn decompress<'a>(
         self,
         input: impl Read + Send + 'a,
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
-        let most = if self.needs_large_window() { LARGEST_WINDOW_LOG } else { COMMON_WINDOW_LOG };
+        let most = if self.memory() == Some(LARGEST_WINDOW) { LARGEST_WINDOW_LOG } else { COMMON_WINDOW_LOG };
         let input = BufReader::with_capacity(BUFFER, input);
         Ok(match self {
             Format::Plain => Box::new(input),
@@ -89,11 +90,6 @@ impl Format {
             }
         })
     }
-}
-
-/// Waits for the one large window. Whoever has it must wait for no other layer.
-pub(crate) fn large_window() -> MutexGuard<'static, ()> {
-    LARGE_WINDOW.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The window of a zstd frame, from its header behind the magic number (RFC 8878, 3.1.1.1). What is cut off is found
@@ -171,7 +167,7 @@ mod tests {
             assert_eq!(window(&compressed[4..]), 1 << log);
             match Peeked::new(&compressed[..]) {
                 Ok(peeked) => {
-                    assert!(!refused && peeked.format.needs_large_window() == large, "{log}");
+                    assert!(!refused && (peeked.format.memory() == Some(LARGEST_WINDOW)) == large, "{log}");
                     let mut found = Vec::new();
                     peeked.decompress().unwrap().read_to_end(&mut found).unwrap();
                     assert!(found == content);

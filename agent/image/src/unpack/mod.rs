@@ -14,6 +14,7 @@ mod split;
 mod stream;
 mod tar;
 mod whiteout;
+mod windows;
 
 use std::io::{self, BufRead};
 

@@ -9,10 +9,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::entry::{Fault, Kind};
-use super::format::{Format, Peeked, large_window};
+use super::format::{Format, Peeked};
 use super::layer::LayerWriter;
 use super::split::{SplitWriter, Tee};
 use super::tar::TarReader;
+use super::windows::WINDOWS;
 use coracle_model::{Digest, Hasher};
 
 const BUFFER: usize = 256 << 10;
@@ -65,13 +66,8 @@ pub(crate) fn unpack_stream(
     let Sink { mut writer, split, max_archive } = sink;
     let blob = Counted { source, hasher: Hasher::default(), count: 0, promised: blob_size, failed: false };
     let peeked = Peeked::new(blob).map_err(Fault::Read)?;
-    // Whoever has the one large window waits for nobody, so that it comes free.
-    let _window = if peeked.format.needs_large_window() {
-        writer.wait_for_lowers()?;
-        Some(large_window())
-    } else {
-        None
-    };
+    let memory = peeked.format.memory();
+    let _window = memory.map(|bytes| WINDOWS.take(bytes, || writer.wait_for_lowers())).transpose()?;
     let (full_sender, full) = sync_channel(BUFFERS);
     let (empty, empty_receiver) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {

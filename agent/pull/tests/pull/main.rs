@@ -5,6 +5,7 @@
 mod faults;
 mod hostile;
 mod many;
+mod memory;
 mod resume;
 
 use std::path::{Path, PathBuf};

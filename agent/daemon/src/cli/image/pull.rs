@@ -75,6 +75,7 @@ impl Pull {
             ),
             None => Keyring::new(vec![files]),
         };
+        coracle_linux::keep_malloc_small(crate::agent::MALLOC_ARENAS);
         let registries = crate::registry::client(config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let puller = Puller::new(store, registries, PullLimits::default(), None);
