@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct Node {
     machine: Machine,
     /// Variables of the agent's environment.
     environment: Vec<(String, String)>,
+    /// The API's socket, which agents are handed.
+    listener: Option<UnixListener>,
     agent: Option<Agent>,
     baseline: Option<Baseline>,
 }
@@ -72,7 +75,7 @@ impl Node {
 
     /// As [`Node::start_with`], on this machine and with these variables in the agent's environment.
     pub fn start_on(machine: Machine, configuration: &str, environment: Vec<(String, String)>) -> Self {
-        let mut node = Self { machine, environment, agent: None, baseline: None };
+        let mut node = Self { machine, environment, listener: None, agent: None, baseline: None };
         for directory in ["log", "manifests"] {
             fs::create_dir(node.path(directory)).expect("the machine's directory is writable");
         }
@@ -137,7 +140,17 @@ impl Node {
     pub fn launch_agent(&mut self) {
         assert!(self.agent.is_none(), "an agent runs already");
         let log = File::options().create(true).append(true).open(self.path("agent.log")).expect("agent.log");
-        let mut command = self.machine.command(binary());
+        let mut command = match &self.listener {
+            None => self.machine.command(binary()),
+            Some(listener) => {
+                let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null";
+                let mut command = self.machine.command("sh");
+                command.args(["-c", script]).arg(binary());
+                let listener = listener.try_clone().expect("a second descriptor");
+                command.stdin(OwnedFd::from(listener));
+                command
+            }
+        };
         command.args(self.flags()).arg("agent").env("RUST_BACKTRACE", "1");
         command.envs(self.environment.iter().cloned());
         command.stdout(log.try_clone().expect("a second descriptor")).stderr(log);
@@ -151,6 +164,11 @@ impl Node {
             children.into_iter().find(|pid| processes::command_line(*pid).contains(" agent"))
         });
         self.agent = Some(Agent { entry, pid });
+    }
+
+    /// Holds the API's socket from now on, as a service manager does, and hands it to agents.
+    pub fn hold_socket(&mut self, listener: UnixListener) {
+        self.listener = Some(listener);
     }
 
     /// The agent's pid, as the tests see it.

@@ -14,6 +14,7 @@ mod node;
 mod port_forward;
 mod ports;
 mod serve;
+mod service;
 mod shutdown;
 mod signals;
 mod thread;
@@ -24,6 +25,8 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub(crate) use dismantle::dismantle;
 pub(crate) use serve::run;
@@ -54,13 +57,26 @@ pub(crate) async fn clear_abandoned(config: &crate::config::Config) -> anyhow::R
     Ok(())
 }
 
-/// Log lines of the agent go to standard error; `CORACLE_LOG` says which (`debug`, `coracle_pod=trace`).
+/// Log lines of the agent go to standard error, or with their fields to the journal where that is the same; `CORACLE_LOG`
+/// says which (`debug`, `coracle_pod=trace`).
 pub(crate) fn logging() {
     let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // Refused only where a subscriber is set already, as in a test.
+    let journal = service::journal_layer();
+    let unreachable = match journal {
+        Ok(Some(journal)) => {
+            // Refused only where a subscriber is set already, as in a test.
+            let _ = tracing_subscriber::registry().with(filter).with(journal).try_init();
+            return;
+        }
+        Ok(None) => None,
+        Err(error) => Some(error),
+    };
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .try_init();
+    if let Some(error) = unreachable {
+        tracing::warn!(%error, "the journal cannot be written to; log lines are text on standard error");
+    }
 }

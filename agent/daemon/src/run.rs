@@ -40,8 +40,12 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
     let place = Place::new(config)?;
     let code = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let particulars =
-            Particulars { images: &config.root_dir, tends_images: false, events: EventLog::in_memory() };
+        let particulars = Particulars {
+            images: &config.root_dir,
+            tends_images: false,
+            events: EventLog::in_memory(),
+            listener: None,
+        };
         let mut agent = Agent::start_with(&place.config, particulars).await?;
         let pods = agent.pods.clone();
         let client = Client::new(place.config.socket());

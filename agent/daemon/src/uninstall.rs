@@ -14,6 +14,8 @@ use crate::install::{Place, Record, Systemd, remove};
 /// What stays.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keep {
+    /// The directory of the default configuration, which is not this node's.
+    pub(crate) etc: bool,
     /// Images, configuration and manifests.
     pub(crate) data: bool,
     /// What `coracle install` has put in its places: a package manager removes its own files.
@@ -30,7 +32,7 @@ pub(crate) fn uninstall(
     config: impl FnOnce() -> anyhow::Result<Config>,
     keep: Keep,
 ) -> anyhow::Result<()> {
-    if !rustix::process::geteuid().is_root() {
+    if !place.is_elsewhere() && !rustix::process::geteuid().is_root() {
         bail!("only root can remove a node: try `sudo coracle uninstall`");
     }
     let record = if keep.files { Record::default() } else { installed(place)? };
@@ -46,7 +48,7 @@ pub(crate) fn uninstall(
         agent::dismantle(&config)?;
         remains::remove_until_reboot(&config)?;
         if !keep.data {
-            remains::remove_data(&config)?;
+            remains::remove_data(&config, keep.etc)?;
         }
     }
     for path in record.files() {

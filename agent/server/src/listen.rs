@@ -90,6 +90,19 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), own_uid })
     }
 
+    /// One that listens already: the service manager holds it, and it stays when this is dropped. It has to be at
+    /// `path`, whose directory nobody else may reach.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError::Open`], [`ListenError::Bind`]. Needs a tokio runtime.
+    pub fn handed_over(listener: std::os::unix::net::UnixListener, path: &Path) -> Result<Self, ListenError> {
+        make_private(path.parent().unwrap_or(Path::new("/")))?;
+        let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        let listener = listener.map_err(|source| ListenError::Bind { path: path.to_owned(), source })?;
+        Ok(Self { listener, path: path.to_owned(), own_uid: rustix::process::geteuid().as_raw() })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

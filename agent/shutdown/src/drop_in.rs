@@ -65,4 +65,19 @@ mod tests {
             assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
         }
     }
+
+    #[test]
+    fn it_goes_with_its_directory_unless_others_are_in_it() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("logind.conf.d");
+        assert!(!remove(&directory).unwrap());
+        write(&directory, Duration::from_secs(5)).unwrap();
+        fs::write(directory.join("10-others.conf"), "").unwrap();
+        assert!(remove(&directory).unwrap());
+        assert!(!path(&directory).exists() && directory.exists());
+        write(&directory, Duration::from_secs(5)).unwrap();
+        fs::remove_file(directory.join("10-others.conf")).unwrap();
+        assert!(remove(&directory).unwrap());
+        assert!(!directory.exists());
+    }
 }

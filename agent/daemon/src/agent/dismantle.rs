@@ -28,8 +28,12 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
         if let Some(pid) = abandoned::at_work(config)?.first() {
             bail!("`coracle run`, process {pid}, is at work on this host: end it first");
         }
-        let particulars =
-            Particulars { images: &config.root_dir, tends_images: false, events: EventLog::in_memory() };
+        let particulars = Particulars {
+            images: &config.root_dir,
+            tends_images: false,
+            events: EventLog::in_memory(),
+            listener: None,
+        };
         let mut agent = Agent::start_with(config, particulars).await?;
         // Whoever asks what becomes of the pods is answered.
         let (pods, node) = (agent.pods.clone(), config.clone());

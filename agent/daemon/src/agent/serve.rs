@@ -18,21 +18,24 @@ use coracle_server::Problem;
 use tokio::sync::watch;
 
 use super::ports::NodePorts;
+use super::service::{ServiceManager, end_pods, is_for_good, tell_status, watch};
 use super::shutdown::Shutdown;
 use super::signals::Signals;
 use super::wiring::Agent;
-use crate::config::{Config, ManifestUrl};
+use crate::config::{Config, ManifestUrl, PodsOnStop};
 
 /// What an answer with manifests may cost: the kubelet's time, and as much as a manifest may have.
 const ANSWER: Limits = Limits { time: Duration::from_secs(10), bytes: coracle_controller::MAX_BYTES };
 
-/// Runs the node until SIGTERM or SIGINT; its pods run on, for the next agent.
+/// Runs the node until SIGTERM or SIGINT; its pods run on, for the next agent, unless they are to end with it.
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     super::logging();
+    let mut manager = ServiceManager::take()?;
+    let listener = manager.listener(&config.socket())?;
     let fetcher = config.manifest_url.as_ref().map(fetcher).transpose()?;
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let mut agent = Agent::start(config).await?;
+        let mut agent = Agent::start(config, listener).await?;
         let manifests = Manifests::new(known(&agent, fetcher.as_ref().map(source_of)));
         keep(config, &manifests, fetcher.as_ref().map(source_of));
         let directory = directory(config, &agent, &manifests)?;
@@ -44,7 +47,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             };
             UrlSource::new(fetcher, url.frequency, decode, &manifests)
         });
-        let follow = follow(manifests.desired(), &agent);
         let pods = agent.pods.clone();
         let shutdown = Shutdown {
             periods: config.shutdown_grace_periods.clone(),
@@ -52,24 +54,68 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             events: Arc::clone(&agent.node_events),
             shutting_down: agent.shutting_down.clone(),
         };
-
-        tracing::info!(node = %config.node_name, manifests = %config.manifest_dir.display(), "the node is ready");
-        agent.node_events.ready();
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let notifier = &manager.notifier;
+        let (events, node) = (Arc::clone(&agent.node_events), config.node_name.clone());
+        let ready = {
+            let (notifier, manifests) = (notifier.clone(), config.manifest_dir.clone());
+            move || {
+                tracing::info!(node = %node, manifests = %manifests.display(), "the node is ready");
+                events.ready();
+                notifier.ready();
+            }
+        };
+        let follow = follow(manifests.desired(), &agent, ready);
+        let status = tell_status(notifier.clone(), pods.clone(), agent.problems.subscribe());
+        let stopped = stopped(&mut signals, config, &manager, &pods);
+        let mut end = End::PodsRunOn;
         tokio::select! {
             ended = directory.run() => match ended? {},
             never = ask(url) => match never {},
             () = follow => {}
             () = shutdown.follow() => {}
-            served = agent.serve(signals.recv()) => served?,
+            () = status => {}
+            watched = watch(manager.watchdog, notifier.clone()) => match watched? {},
+            served = agent.serve(async { end = stopped.await }) => served?,
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        tracing::info!("the agent ends; its pods run on");
+        match end {
+            End::PodsRunOn => tracing::info!("the agent ends; its pods run on"),
+            End::WithPods => tracing::info!("the agent ends, and its pods have ended"),
+        }
+        notifier.stopping("Ends");
         pods.detach().await;
         agent.events.close().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What becomes of pods when the agent ends.
+#[derive(Clone, Copy)]
+enum End {
+    PodsRunOn,
+    WithPods,
+}
+
+/// Waits for the agent to be stopped, and ends the pods where that is configured, and the agent is not coming back. A
+/// second signal leaves them to the next agent as they are then.
+async fn stopped(
+    signals: &mut Signals,
+    config: &Config,
+    manager: &ServiceManager,
+    pods: &Pods<NodePorts>,
+) -> End {
+    signals.recv().await;
+    if config.pods_on_stop == PodsOnStop::Leave || !is_for_good(manager.is_systemd).await {
+        return End::PodsRunOn;
+    }
+    tracing::info!("the agent is stopped: its pods are ended by their priority, and none is started");
+    manager.notifier.stopping("Ends its pods");
+    tokio::select! {
+        () = end_pods(pods, &config.shutdown_grace_periods, &manager.notifier) => End::WithPods,
+        () = signals.recv() => {
+            tracing::warn!("a second signal: the agent waits for its pods no longer");
+            End::PodsRunOn
+        }
+    }
 }
 
 /// What asks for the manifests that are served at an address.
@@ -144,14 +190,16 @@ fn directory(
     Ok(DirectorySource::new(&config.manifest_dir, decode, manifests)?)
 }
 
-/// Has the node run what the manifests say.
-fn follow(
+/// Has the node run what the manifests say. `ready` is called when they were read once, and their pods are taken up.
+fn follow<R: FnOnce()>(
     mut desired: watch::Receiver<Option<Arc<DesiredState>>>,
     agent: &Agent,
-) -> impl Future<Output = ()> + use<> {
+    ready: R,
+) -> impl Future<Output = ()> + use<R> {
     let (pods, configs, problems) = (agent.pods.clone(), agent.configs.clone(), agent.problems.clone());
     let events = Arc::clone(&agent.node_events);
     let mut known = Vec::new();
+    let mut ready = Some(ready);
     async move {
         while desired.changed().await.is_ok() {
             let Some(state) = desired.borrow_and_update().clone() else { continue };
@@ -167,6 +215,9 @@ fn follow(
             let replaced = configs.replace(state.configs.clone());
             apply(&pods, &state);
             tell(&pods, &replaced);
+            if let Some(ready) = ready.take() {
+                ready();
+            }
         }
         tracing::error!("manifests are no longer followed");
     }

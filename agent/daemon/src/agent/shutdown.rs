@@ -89,20 +89,25 @@ impl Shutdown {
 
     /// Ends the pods that have not ended yet, one group after another.
     async fn end(&self) {
-        let active = self.pods.snapshot().into_iter().filter(|pod| pod.phase < WorkerPhase::Terminated);
-        let groups = self.periods.groups(active.map(|pod| (pod.pod.spec.priority, pod.pod.uid.clone())));
-        for Group { period, pods } in groups {
-            let (priority, grace) = (period.priority, period.grace);
-            tracing::info!(priority, count = pods.len(), seconds = grace.as_secs(), "ending pods");
-            let pods: BTreeSet<PodUid> = pods.into_iter().collect();
-            for uid in &pods {
-                self.pods.evict(uid, Eviction::node_shutdown(grace));
-            }
-            if timeout(grace, self.pods.settled(&pods)).await.is_err() {
-                tracing::warn!(priority, "the time of these pods is over, and not all of them have ended");
-            }
-        }
+        end_by_priority(&self.pods, &self.periods).await;
         tracing::info!("the machine may shut down");
+    }
+}
+
+/// Ends the pods that have not ended yet, those of the lowest priority first, each group within its time.
+pub(super) async fn end_by_priority(pods: &Pods<NodePorts>, periods: &GracePeriods) {
+    let active = pods.snapshot().into_iter().filter(|pod| pod.phase < WorkerPhase::Terminated);
+    let groups = periods.groups(active.map(|pod| (pod.pod.spec.priority, pod.pod.uid.clone())));
+    for Group { period, pods: group } in groups {
+        let (priority, grace) = (period.priority, period.grace);
+        tracing::info!(priority, count = group.len(), seconds = grace.as_secs(), "ending pods");
+        let group: BTreeSet<PodUid> = group.into_iter().collect();
+        for uid in &group {
+            pods.evict(uid, Eviction::node_shutdown(grace));
+        }
+        if timeout(grace, pods.settled(&group)).await.is_err() {
+            tracing::warn!(priority, "the time of these pods is over, and not all of them have ended");
+        }
     }
 }
 

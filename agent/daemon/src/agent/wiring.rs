@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use super::node::AgentNode;
 use super::ports::{Configuration, EventPort, NameSettings, NodePorts, Parts, PodDirs};
 use super::thread::on_own_thread;
 use crate::check::{Finding, dropped_by_others};
-use crate::config::{CgroupDriver, Config, NetworkConfig, PodsOnStop};
+use crate::config::{CgroupDriver, Config, NetworkConfig};
 
 /// What is particular about a node.
 pub(crate) struct Particulars<'a> {
@@ -39,6 +40,8 @@ pub(crate) struct Particulars<'a> {
     pub(crate) tends_images: bool,
     /// Where its events go.
     pub(crate) events: EventLog,
+    /// The API's socket, if the service manager holds it.
+    pub(crate) listener: Option<UnixListener>,
 }
 
 /// A node at work: its pods, and the socket to ask for them.
@@ -69,15 +72,16 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts a node with what the configuration says, takes over the pods that run, and clears away
     /// what belongs to none.
-    pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn start(config: &Config, listener: Option<UnixListener>) -> anyhow::Result<Self> {
         super::clear_abandoned(config).await?;
         let events = EventLog::open(&config.root_dir.join("events"));
-        Self::start_with(config, Particulars { images: &config.root_dir, tends_images: true, events }).await
+        let particulars = Particulars { images: &config.root_dir, tends_images: true, events, listener };
+        Self::start_with(config, particulars).await
     }
 
     /// As [`Agent::start`], with a node's particulars.
     pub(crate) async fn start_with(config: &Config, particulars: Particulars<'_>) -> anyhow::Result<Self> {
-        let Particulars { images, tends_images, events } = particulars;
+        let Particulars { images, tends_images, events, listener } = particulars;
         let lock = lock(&config.run_dir).await?;
         // With the images elsewhere nothing else makes it.
         private_dir(&config.root_dir)?;
@@ -176,7 +180,10 @@ impl Agent {
             manifest_dir: config.manifest_dir.clone(),
             shutting_down: shutting_down.subscribe(),
         });
-        let socket = Some(Socket::bind(&config.socket())?);
+        let socket = Some(match listener {
+            Some(listener) => Socket::handed_over(listener, &config.socket())?,
+            None => Socket::bind(&config.socket())?,
+        });
         Ok(Self {
             pods,
             configs,
@@ -280,9 +287,6 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
 fn not_yet(config: &Config) -> anyhow::Result<()> {
     if config.cgroup_driver == CgroupDriver::Systemd {
         bail!("cgroupDriver: not supported yet: \"systemd\"; set it to \"cgroupfs\" or leave it out");
-    }
-    if config.pods_on_stop == PodsOnStop::End {
-        bail!("podsOnStop: not supported yet: \"end\"; set it to \"leave\" or leave it out");
     }
     Ok(())
 }

@@ -106,7 +106,9 @@ impl Cli {
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),
             Command::Install(install) => install.execute(),
-            Command::Uninstall(uninstall) => uninstall.execute(|| Ok(config()?)),
+            Command::Uninstall(uninstall) => {
+                uninstall.execute(|| Ok(config()?), self.overrides.config.is_some())
+            }
             Command::Completion { shell } => {
                 // Into memory first: the generator panics where a pipe closes.
                 let mut script = Vec::new();

@@ -34,12 +34,17 @@ pub(super) struct Uninstall {
 // === impl Uninstall ===
 
 impl Uninstall {
-    pub(super) fn execute(self, config: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+    /// `own_file`: whether the configuration is that of a file somewhere else than where it is by default.
+    pub(super) fn execute(
+        self,
+        config: impl FnOnce() -> anyhow::Result<Config>,
+        own_file: bool,
+    ) -> anyhow::Result<ExitCode> {
         let prefix = match self.prefix {
             Some(prefix) => prefix,
             None => own_prefix()?,
         };
-        let keep = Keep { data: self.keep_data, files: self.keep_files };
+        let keep = Keep { etc: own_file, data: self.keep_data, files: self.keep_files };
         uninstall(&Place::new(prefix, self.root)?, config, keep)?;
         Ok(ExitCode::SUCCESS)
     }

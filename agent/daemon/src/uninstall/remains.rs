@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -44,7 +45,7 @@ pub(super) fn remove_until_reboot(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Removes images, configuration, manifests, and directories of logs that nobody else uses.
-pub(super) fn remove_data(config: &Config) -> anyhow::Result<()> {
+pub(super) fn remove_data(config: &Config, keep_etc: bool) -> anyhow::Result<()> {
     if config.root_dir == Path::new(ROOT_DIR) {
         remove_tree(&config.root_dir)?;
     } else {
@@ -62,28 +63,31 @@ pub(super) fn remove_data(config: &Config) -> anyhow::Result<()> {
             println!("{} stays: it holds logs of others", directory.display());
         }
     }
-    let Some(etc) = Path::new(DEFAULT_CONFIG_FILE).parent() else { return Ok(()) };
+    let Some(etc) = Path::new(DEFAULT_CONFIG_FILE).parent().filter(|_| !keep_etc) else { return Ok(()) };
     remove_tree(etc)?;
     println!("removed {}", etc.display());
     Ok(())
 }
 
-/// Removes it with all that is in it. Follows no link, and leaves what is mounted there alone.
+/// Removes it with all that is in it. Follows no link, and leaves what is mounted in it alone. Of a file system of its own
+/// the mount stays, which is the administrator's.
 fn remove_tree(path: &Path) -> anyhow::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{} is not removed: it is a root directory", path.display());
     };
-    let removed = match File::open(parent) {
-        Ok(parent) => coracle_linux::remove_tree(parent.as_fd(), name),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    let remove = || {
+        let is_mount = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
+        if is_mount.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return coracle_linux::empty_directory(File::open(path)?.as_fd());
+        }
+        coracle_linux::remove_tree(File::open(parent)?.as_fd(), name)
     };
-    match removed {
-        Err(error) if error.raw_os_error() == Some(Errno::XDEV.raw_os_error()) => {
+    let mounted = [Errno::XDEV, Errno::BUSY].map(|errno| Some(errno.raw_os_error()));
+    match remove() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if mounted.contains(&error.raw_os_error()) => {
             bail!("something is mounted in {}: unmount it, and try again", path.display())
         }
-        // A file system of its own: it is empty now, and its mount is the administrator's.
-        Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(()),
         removed => removed.with_context(|| format!("cannot remove {}", path.display())),
     }
 }

@@ -1,0 +1,155 @@
+//! `coracle uninstall`: nothing of a node is left on its machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use coracle_tests::machine::Machine;
+use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
+use coracle_tests::needs_root;
+use coracle_tests::network::interfaces;
+use coracle_tests::node::{Answer, Node};
+use coracle_tests::processes;
+use coracle_tests::wait::{SOON, wait_until};
+use serde_json::json;
+
+/// A machine whose /etc is its own, so that what is removed there is not the host's.
+fn with_own_etc() -> Machine {
+    let machine = Machine::new();
+    let etc = machine.path("etc");
+    fs::create_dir(&etc).unwrap();
+    let script = format!("cp -a /etc/. {0} && mount --bind {0} /etc", etc.display());
+    assert!(machine.command("sh").args(["-c", &script]).status().unwrap().success());
+    machine
+}
+
+/// What a node can have on a machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Inventory {
+    processes: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    cgroups: usize,
+    interfaces: BTreeSet<String>,
+    rules: String,
+    files: BTreeSet<String>,
+}
+
+fn inventory(machine: &Machine) -> Inventory {
+    let run = |program: &str, arguments: &[&str]| {
+        Answer::from(machine.command(program).args(arguments).output().unwrap()).stdout
+    };
+    let names = ["log", "root", "run", "manifests", "etc/systemd/logind.conf.d"];
+    let files = names.into_iter().filter(|name| machine.path(name).exists());
+    Inventory {
+        processes: machine.processes().into_iter().map(processes::command_line).collect(),
+        mounts: processes::mounts(machine.init()).into_iter().collect(),
+        cgroups: machine.cgroups().directories().len(),
+        interfaces: interfaces(machine.init()),
+        rules: run("nft", &["list", "ruleset"]),
+        files: files.map(str::to_owned).collect(),
+    }
+}
+
+fn uninstall(node: &Node, more: &[&str]) -> Answer {
+    node.coracle(&[&["uninstall", "--keep-files"], more].concat())
+}
+
+#[test]
+fn nothing_is_left_of_a_node_without_an_agent() {
+    needs_root!();
+    let machine = with_own_etc();
+    let before = inventory(&machine);
+    let mut node = Node::start_on(machine, "", Vec::new());
+    let out = node.path("out");
+    fs::create_dir(&out).unwrap();
+    let script = "trap 'echo asked >> /out/end; exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+    let mut first = with_host_path(pod("first", vec![shell("c", script), idle("d")]), "out", &out, "/out");
+    first["spec"]["containers"][1]["ports"] = json!([{"containerPort": 80, "hostPort": 8080}]);
+    let memory = json!({"name": "memory", "emptyDir": {"medium": "Memory"}});
+    first["spec"]["volumes"].as_array_mut().unwrap().push(memory);
+    first["spec"]["containers"][1]["volumeMounts"] = json!([{"name": "memory", "mountPath": "/memory"}]);
+    node.run(&first);
+    node.run(&with(pod("second", vec![idle("c")]), "spec.shareProcessNamespace", json!(true)));
+    node.wait_running("first");
+    node.wait_running("second");
+
+    let refused = uninstall(&node, &[]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("another agent runs with"), "{}", refused.stderr);
+    node.kill_agent();
+
+    // A log of somebody else's, and the lasting trace of a configuration that was once there.
+    let foreign = node.path("log/pods/others.log");
+    fs::write(&foreign, "").unwrap();
+    let drop_ins = node.path("etc/systemd/logind.conf.d");
+    fs::create_dir_all(&drop_ins).unwrap();
+    fs::write(drop_ins.join("99-coracle.conf"), "[Login]\n").unwrap();
+
+    let answer = uninstall(&node, &["--keep-data"]);
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert_eq!(fs::read_to_string(out.join("end")).unwrap(), "asked\n", "pods end as they are meant to");
+    assert!(node.path("root/images").exists() && node.path("manifests/first.yaml").exists(), "data is kept");
+    assert!(!node.path("run").exists());
+
+    // With data and nothing that runs.
+    let answer = uninstall(&node, &[]);
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert!(answer.stdout.contains("stays: it holds logs of others"), "{}", answer.stdout);
+    assert!(foreign.exists(), "the log of others");
+    fs::remove_dir_all(node.path("log")).unwrap();
+    fs::remove_dir_all(node.path("manifests")).unwrap();
+    // A network namespace ends some time after its last process.
+    wait_until("nothing to be left", SOON, || inventory(node.machine()) == before);
+}
+
+#[test]
+fn what_others_have_stays() {
+    needs_root!();
+    let machine = with_own_etc();
+    let mut node = Node::start_on(machine, "", Vec::new());
+    node.run(&pod("only", vec![idle("c")]));
+    node.wait_running("only");
+    node.stop_agent();
+    let run = |line: &str| {
+        let status = node.machine().command("sh").args(["-c", line]).status().unwrap();
+        assert!(status.success(), "{line}");
+    };
+    run("ip link add others type veth peer name others1 && ip link set others master coracle0");
+    run("nft add table inet others");
+    fs::write(node.path("root/mine"), "").unwrap();
+    let mounted = node.path("root/images/mounted");
+    fs::create_dir(&mounted).unwrap();
+    run(&format!("mount -t tmpfs others {0} && touch {0}/kept", mounted.display()));
+
+    let answer = uninstall(&node, &[]);
+    assert_eq!(answer.code, 1, "{}", answer.stdout);
+    assert!(answer.stderr.contains("something is mounted in"), "{}", answer.stderr);
+    run(&format!("test -e {}/kept", mounted.display()));
+    run(&format!("umount {}", mounted.display()));
+
+    let answer = uninstall(&node, &[]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(interfaces(node.machine().init()).contains("coracle0"), "others have an interface on it");
+    assert!(
+        node.path("root/mine").exists() && answer.stdout.contains("stays: it holds what is not coracle's")
+    );
+    let rules = node.machine().command("nft").args(["list", "tables"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&rules.stdout), "table inet others\n");
+    let left: Vec<_> =
+        fs::read_dir(node.path("root")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["mine"]);
+}
+
+#[test]
+fn only_root_may() {
+    needs_root!();
+    let machine = Machine::new();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--clear-groups", "--"]);
+    // Where anybody may execute it.
+    let program = machine.path("coracle");
+    fs::copy(coracle_tests::node::binary(), &program).unwrap();
+    fs::set_permissions(machine.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let answer = Answer::from(command.arg(program).args(["uninstall", "--keep-files"]).output().unwrap());
+    assert!(answer.code == 1 && answer.stderr.contains("only root can remove a node"), "{}", answer.stderr);
+}
