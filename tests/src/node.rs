@@ -142,14 +142,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.path("agent.log")).expect("agent.log");
         let mut command = match &self.listener {
             None => self.machine.command(binary()),
-            Some(listener) => {
-                let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null";
-                let mut command = self.machine.command("sh");
-                command.args(["-c", script]).arg(binary());
-                let listener = listener.try_clone().expect("a second descriptor");
-                command.stdin(OwnedFd::from(listener));
-                command
-            }
+            Some(listener) => self.command_with_socket(listener),
         };
         command.args(self.flags()).arg("agent").env("RUST_BACKTRACE", "1");
         command.envs(self.environment.iter().cloned());
@@ -169,6 +162,15 @@ impl Node {
     /// Holds the API's socket from now on, as a service manager does, and hands it to agents.
     pub fn hold_socket(&mut self, listener: UnixListener) {
         self.listener = Some(listener);
+    }
+
+    /// The binary as a command to be run on the machine, which is handed this socket.
+    pub fn command_with_socket(&self, listener: &UnixListener) -> Command {
+        let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null";
+        let mut command = self.machine.command("sh");
+        command.args(["-c", script]).arg(binary());
+        command.stdin(OwnedFd::from(listener.try_clone().expect("a second descriptor")));
+        command
     }
 
     /// The agent's pid, as the tests see it.

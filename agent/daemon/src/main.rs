@@ -20,6 +20,7 @@ use coracle_server::client::ClientError;
 const BROKEN_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
+    coracle_linux::look_names_up_without_modules();
     match cli::Cli::parse().execute() {
         Ok(code) => code,
         Err(error) => report(&error),

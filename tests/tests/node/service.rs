@@ -4,19 +4,21 @@ use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use coracle_tests::machine::Machine;
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
-use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::{is_alive, kill};
-use coracle_tests::wait::{SOON, wait_until};
+use coracle_tests::node::{Answer, Node, container_id, container_status, uid};
+use coracle_tests::processes::is_alive;
+use coracle_tests::wait::{SOON, deadline, wait_until};
 use serde_json::json;
 
 /// A service manager, as far as an agent speaks with it.
 struct Manager {
-    socket: UnixDatagram,
+    heard: Receiver<String>,
 }
 
 impl Manager {
@@ -24,26 +26,45 @@ impl Manager {
     fn new(machine: &Machine, watchdog: &str) -> (Self, Vec<(String, String)>) {
         let path = machine.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
+        let (told, heard) = mpsc::channel();
+        // Ends with the test's process.
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                let _ = told.send(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
+        });
         let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", watchdog)];
-        (Self { socket }, variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())
+        (Self { heard }, variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())
     }
 
-    /// Reads what is told until this is.
+    /// Waits until this is told.
     #[track_caller]
-    fn wait(&self, wanted: &str) -> Vec<String> {
+    fn wait(&self, wanted: &str) {
+        self.wait_all(&[wanted]);
+    }
+
+    /// Waits until all of these are told, in whatever order.
+    #[track_caller]
+    fn wait_all(&self, wanted: &[&str]) {
+        let mut missing = wanted.to_vec();
         let mut told = Vec::new();
-        let begin = Instant::now();
-        while begin.elapsed() < SOON {
-            let mut buffer = [0; 4096];
-            let length =
-                self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}; {told:?}"));
-            told.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-            if told.last().is_some_and(|last| last.contains(wanted)) {
-                return told;
-            }
+        let end = deadline(SOON);
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|_| !missing.is_empty()) {
+            let Ok(message) = self.heard.recv_timeout(left) else { break };
+            missing.retain(|wanted| !message.contains(wanted));
+            told.push(message);
         }
-        panic!("{wanted} was not told: {told:?}");
+        assert!(missing.is_empty(), "{missing:?} was not told: {told:?}");
+    }
+
+    /// Waits until nothing is told for some time.
+    #[track_caller]
+    fn wait_silence(&self, time: Duration) {
+        let end = deadline(SOON);
+        while self.heard.recv_timeout(time).is_ok() {
+            assert!(Instant::now() < end, "it is told again and again");
+        }
     }
 }
 
@@ -53,8 +74,7 @@ fn a_service_manager_hears_of_readiness_status_life_and_end() {
     let machine = Machine::new();
     let (manager, variables) = Manager::new(&machine, "1000000");
     let mut node = Node::start_on(machine, "", variables);
-    manager.wait("READY=1");
-    manager.wait("STATUS=No pods");
+    manager.wait_all(&["READY=1", "STATUS=No pods"]);
     manager.wait("WATCHDOG=1");
     node.run(&pod("kept", vec![idle("c")]));
     manager.wait("STATUS=1 pod, 1 running");
@@ -71,18 +91,14 @@ fn a_service_manager_hears_of_readiness_status_life_and_end() {
     // Ready is said once the manifests were read: what is in them then is known to whoever asks.
     node.write_manifest("more.yaml", &coracle_tests::manifests::pod("more", vec![idle("c")]));
     node.launch_agent();
-    let told = manager.wait("READY=1");
-    assert!(!told.iter().any(|told| told.starts_with("WATCHDOG")), "not before it is ready: {told:?}");
+    manager.wait("READY=1");
     assert!(node.pod("more").is_some() && node.pod("kept").is_some(), "{:?}", node.pods());
 
     // An agent that hangs is not heard.
     manager.wait("WATCHDOG=1");
     node.suspend_agent();
-    manager.socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
-    let mut buffer = [0; 4096];
-    // What was told before it was stopped.
-    while manager.socket.recv(&mut buffer).is_ok_and(|length| !buffer[..length].starts_with(b"WATCHDOG")) {}
-    manager.socket.set_read_timeout(Some(SOON)).unwrap();
+    // Three times as long as it takes it to be heard.
+    manager.wait_silence(Duration::from_millis(1500));
     node.resume_agent();
     manager.wait("WATCHDOG=1");
     node.finish();
@@ -120,16 +136,13 @@ fn a_socket_that_clients_do_not_look_for_is_refused() {
     needs_root!();
     let mut node = Node::start();
     node.stop_agent();
-    let elsewhere = node.path("elsewhere.sock");
-    node.hold_socket(UnixListener::bind(&elsewhere).unwrap());
-    node.launch_agent();
-    let agent = node.agent_pid();
-    wait_until("the agent to give up", SOON, || !is_alive(agent));
-    let log = node.agent_log();
-    assert!(
-        log.contains("make ListenStream= of coracle.socket and runDir of the configuration agree"),
-        "{log}"
-    );
+    let elsewhere = UnixListener::bind(node.path("elsewhere.sock")).unwrap();
+    let mut command = node.command_with_socket(&elsewhere);
+    let answer = Answer::from(command.args(node.flags()).arg("agent").output().unwrap());
+    let wanted = "make ListenStream= of coracle.socket and runDir of the configuration agree";
+    assert!(answer.code == 1 && answer.stderr.contains(wanted), "{}", answer.stderr);
+    node.start_agent();
+    node.finish();
 }
 
 #[test]
@@ -179,8 +192,6 @@ fn pods_end_with_an_agent_that_is_stopped_where_that_is_configured_and_begin_aga
     wait_until("both to run again", SOON, || order().lines().count() == 6);
     for name in ["critical", "other"] {
         node.remove(name);
-        let pid = node.pod(name).map(|pod| node.container_pid(&pod, "c"));
-        pid.into_iter().for_each(kill);
     }
     node.finish();
 }

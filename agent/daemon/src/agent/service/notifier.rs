@@ -8,6 +8,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long one that is busy is waited for. One that hangs would not hear it either.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The way to the service manager. Without one nothing is told, and that is no failure.
 #[derive(Clone, Debug)]
 pub(crate) struct Notifier {
@@ -61,7 +64,6 @@ impl Notifier {
 
     fn send(&self, message: &str) {
         let Some(socket) = &self.socket else { return };
-        // Never waits: what a manager that hangs is not told it would not have heard.
         if let Err(error) = socket.send(message.as_bytes()) {
             tracing::debug!(%error, message, "the service manager was not told");
         }
@@ -75,7 +77,7 @@ fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    socket.set_nonblocking(true)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
 
