@@ -1,6 +1,7 @@
 //! The layers of an image, some of them at a time, from the lowest up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coracle_image::{ImageError, Incoming};
 use coracle_model::ImageName;
@@ -29,13 +30,20 @@ const OF_ALL: usize = 6;
 /// place is under way or made, waits for no place, and no image waits for ever.
 pub(crate) struct Layers {
     places: Semaphore,
+    /// How many bytes have come, of all of them.
+    moved: AtomicU64,
 }
 
 // === impl Layers ===
 
 impl Layers {
     pub(crate) fn new() -> Self {
-        Self { places: Semaphore::new(OF_ALL) }
+        Self { places: Semaphore::new(OF_ALL), moved: AtomicU64::new(0) }
+    }
+
+    /// How many bytes of layers have come so far, of all images. What waits for a place, or for memory, waits for them.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
     }
 }
 
@@ -152,6 +160,7 @@ impl Fetch<'_> {
                     return Ok(());
                 }
                 self.change(index, |layer| layer.done += count);
+                self.parts.layers.moved.fetch_add(count, Ordering::Relaxed);
             }
             // Whoever reads no more has an error of its own, or all it needs.
             let _ = feed.end();

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::error::{Attempt, PullError};
 use crate::layers::{Layers, fetch_layers};
 use crate::thread::on_thread;
+use crate::turn::Turn;
 use crate::{LayerProgress, LayerState, Progress, Stage};
 
 /// What a pull is made with.
@@ -47,10 +48,11 @@ impl Parts {
         name: &ImageName,
         credentials: &[Found],
         progress: &watch::Sender<Progress>,
+        turn: &Turn,
     ) -> Result<Pulled, PullError> {
         let mut attempts = Vec::new();
         for found in credentials {
-            match self.pull_with(name, found, progress).await {
+            match self.pull_with(name, found, progress, turn).await {
                 Ok(pulled) => return Ok(pulled),
                 Err(Fault::Registry(error)) => {
                     // Many registries do not tell what is not there from what is not for everybody.
@@ -71,6 +73,7 @@ impl Parts {
         name: &ImageName,
         found: &Found,
         progress: &watch::Sender<Progress>,
+        turn: &Turn,
     ) -> Result<Pulled, Fault> {
         let credential = &found.credential;
         progress.send_modify(|progress| (progress.stage, progress.layers) = (Stage::Resolving, Vec::new()));
@@ -83,7 +86,7 @@ impl Parts {
         // By its digest where it is known: a tag that moves meanwhile may be gone.
         let exact = digest.map_or_else(|| name.clone(), |digest| name.with_digest(digest));
         let manifest = self.client.manifest(&exact, credential).await?;
-        let image = self.fetch(name, &manifest, credential, progress).await?;
+        let image = self.fetch(name, &manifest, credential, progress, turn).await?;
         Ok(Pulled { image, digest: manifest.digest, with: found.clone(), fetched: true })
     }
 
@@ -107,6 +110,7 @@ impl Parts {
         manifest: &Manifest,
         credential: &Credential,
         progress: &watch::Sender<Progress>,
+        turn: &Turn,
     ) -> Result<Image, Fault> {
         let config = self.client.document(name, &manifest.config, credential).await?;
         let (store, bytes) = (self.store.clone(), manifest.bytes.clone());
@@ -119,6 +123,7 @@ impl Parts {
                 diff_ids: incoming.layers().len(),
             }));
         }
+        turn.take_back().await;
         progress.send_modify(|progress| {
             progress.stage = Stage::Pulling;
             progress.layers = layers(&incoming, manifest);

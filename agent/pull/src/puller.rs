@@ -82,15 +82,16 @@ impl Inner {
         progress: &watch::Sender<Progress>,
     ) -> Result<Pulled, PullError> {
         let asked = Instant::now();
-        let _turn = self.turns.take().await;
+        let turn = self.turns.take().await;
         progress.send_modify(|progress| progress.waited = asked.elapsed());
         let record = match &self.access {
             Some(access) => Some(access.begin(name).await?),
             None => None,
         };
         let pulled = tokio::select! {
-            pulled = self.parts.pull(name, credentials, progress) => pulled,
-            () = stalled(progress.subscribe()) => {
+            pulled = self.parts.pull(name, credentials, progress, &turn) => pulled,
+            never = turn.lend(progress.subscribe()) => match never {},
+            () = stalled(progress.subscribe(), || self.parts.layers.moved()) => {
                 Err(PullError::Stalled { name: name.clone(), wait: STALLED })
             }
         };
@@ -108,14 +109,17 @@ impl Inner {
     }
 }
 
-/// Waits until nothing has moved for too long. What is brought to the disk takes as long as the disk does.
-async fn stalled(mut progress: watch::Receiver<Progress>) {
+/// Waits until nothing has moved for too long, of this pull or of those it may wait for. What is brought to the disk takes
+/// as long as the disk does.
+async fn stalled(mut progress: watch::Receiver<Progress>, moved: impl Fn() -> u64) {
     loop {
+        let before = moved();
         match timeout(STALLED, progress.changed()).await {
             Ok(Ok(())) => {}
             // Whoever tells has gone, and the pull with it.
             Ok(Err(_)) => std::future::pending().await,
             Err(_) if progress.borrow().stage == Stage::Committing => {}
+            Err(_) if moved() != before => {}
             Err(_) => return,
         }
     }
@@ -135,5 +139,27 @@ impl Pull {
     /// [`PullError`]; all who wait for the same pull are told the same.
     pub async fn ended(self) -> Result<Pulled, Arc<PullError>> {
         self.0.ended().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_waits_for_others_is_not_stalled_while_they_get_on() {
+        let (tell, progress) = watch::channel(Progress::default());
+        let moved = AtomicU64::new(0);
+        let stall = stalled(progress, || moved.load(Ordering::Relaxed));
+        tokio::pin!(stall);
+        for _ in 0..10 {
+            moved.fetch_add(1, Ordering::Relaxed);
+            assert!(timeout(STALLED - Duration::from_secs(1), &mut stall).await.is_err());
+        }
+        tell.send_modify(|progress| progress.stage = Stage::Pulling);
+        assert!(timeout(STALLED / 2, &mut stall).await.is_err());
+        timeout(STALLED * 2, &mut stall).await.expect("nothing moves any more");
     }
 }

@@ -1,11 +1,18 @@
 //! How many pulls run at once, and how often one begins.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::{Progress, Stage};
+
+/// How long a pull keeps others waiting while nothing is known of its image yet: a registry that does not answer must not
+/// hold up the images of all others.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// `registryPullQPS` and `registryBurst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +29,10 @@ pub(crate) struct Turns {
     rate: Option<Bucket>,
 }
 
-/// A pull's turn, as long as it is held.
+/// A pull's turn, as long as it is held. While it waits for a registry's first answers it may lend it to others.
 pub(crate) struct Turn {
-    _permit: Option<OwnedSemaphorePermit>,
+    at_once: Option<Arc<Semaphore>>,
+    permit: SyncMutex<Option<OwnedSemaphorePermit>>,
 }
 
 struct Bucket {
@@ -53,15 +61,46 @@ impl Turns {
 
     /// Waits for a turn.
     pub(crate) async fn take(&self) -> Turn {
-        let permit = match &self.at_once {
-            // It is never closed.
-            Some(at_once) => Arc::clone(at_once).acquire_owned().await.ok(),
-            None => None,
-        };
+        let turn = Turn { at_once: self.at_once.clone(), permit: SyncMutex::new(None) };
+        turn.take_back().await;
         if let Some(bucket) = &self.rate {
             bucket.take().await;
         }
-        Turn { _permit: permit }
+        turn
+    }
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// Lends it whenever its pull has waited for long to learn what its image is.
+    pub(crate) async fn lend(&self, mut progress: watch::Receiver<Progress>) -> Infallible {
+        loop {
+            match timeout(SILENT, progress.changed()).await {
+                Ok(Ok(())) => {}
+                // Whoever tells has gone, and the pull with it.
+                Ok(Err(_)) => std::future::pending().await,
+                Err(_) if progress.borrow().stage == Stage::Resolving => drop(self.permit().take()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits for it, where it was lent.
+    pub(crate) async fn take_back(&self) {
+        if self.permit().is_some() {
+            return;
+        }
+        if let Some(at_once) = &self.at_once {
+            // It is never closed.
+            let permit = Arc::clone(at_once).acquire_owned().await.ok();
+            *self.permit() = permit;
+        }
+    }
+
+    fn permit(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        // Every change is one assignment.
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,6 +151,37 @@ mod tests {
         assert_eq!(began.iter().map(Duration::as_secs).collect::<Vec<_>>(), [0, 0, 10, 10, 20]);
         let turns = Arc::new(Turns::new(None, None));
         assert_eq!(begin_all(&turns, 100, Duration::from_secs(10)).await[99], Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_lent_while_a_registry_is_silent_and_taken_back_before_layers_come() {
+        let turns = Turns::new(NonZeroUsize::new(1), None);
+        let (tell, progress) = watch::channel(Progress { stage: Stage::Resolving, ..Progress::default() });
+        let silent = turns.take().await;
+        let pull = async {
+            sleep(SILENT * 3).await;
+            silent.take_back().await;
+            tell.send_modify(|progress| progress.stage = Stage::Pulling);
+            sleep(SILENT * 3).await;
+        };
+        let from = Instant::now();
+        let others = async {
+            let other = turns.take().await;
+            let first = from.elapsed();
+            sleep(SILENT * 4).await;
+            drop(other);
+            sleep(Duration::from_millis(1)).await;
+            drop(turns.take().await);
+            (first, from.elapsed())
+        };
+        let (first, second) = tokio::select! {
+            times = others => times,
+            never = silent.lend(progress) => match never {},
+            () = async { pull.await; drop(silent.permit().take()); std::future::pending().await } => unreachable!(),
+        };
+        assert!(first >= SILENT && first < SILENT * 2, "{first:?}");
+        // It was taken back once the other had ended, and kept while layers came.
+        assert!(second >= SILENT * 8 && second < SILENT * 9, "{second:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,6 +55,11 @@ impl Place {
 
     /// One that asks the hosts of these directories, with so much patience.
     fn with(hosts_dirs: Vec<PathBuf>, limits: Limits) -> Self {
+        Self::limited(hosts_dirs, limits, PullLimits::default())
+    }
+
+    /// One that also has a limit of its own.
+    fn limited(hosts_dirs: Vec<PathBuf>, limits: Limits, pulls: PullLimits) -> Self {
         // Beside the build: a temporary directory may be in memory, or on overlayfs.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let store = Store::open(directory.path().join("images")).unwrap();
@@ -65,7 +70,7 @@ impl Place {
             limits,
             platform: Platform::host(),
         });
-        let puller = Puller::new(store.clone(), client.unwrap(), PullLimits::default(), None);
+        let puller = Puller::new(store.clone(), client.unwrap(), pulls, None);
         Self { store, puller, directory }
     }
 

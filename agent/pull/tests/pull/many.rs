@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use coracle_pull::PullLimits;
 use coracle_tests::needs_root;
-use coracle_tests::registry::{Content, Image, Registry, tar_of};
+use coracle_tests::registry::{Body, Content, Image, Registry, Reply, tar_of};
 use serde_json::json;
 
-use super::{Place, noise, of_layers};
+use super::{LIMITS, Place, noise, of_layers};
 
 #[tokio::test]
 async fn layers_that_images_share_come_once() {
@@ -47,4 +48,23 @@ async fn as_many_layers_as_overlayfs_takes() {
     let pulled = place.pull(&super::app(&registry)).await.unwrap();
     assert_eq!(pulled.image.lower_dirs().len(), 500);
     assert_eq!(place.store.verify_whole().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_keeps_nobody_from_another() {
+    needs_root!();
+    let (_, content) = of_layers(&[tar_of(&[("file", b"text")])]);
+    let (silent, answering) =
+        (Registry::start(|_| Reply::status("200 OK").body(Body::Silence)), Registry::with(content));
+    let one = PullLimits { at_once: std::num::NonZeroUsize::new(1), rate: None };
+    let place = Place::limited(Vec::new(), LIMITS, one);
+    let hangs = place.puller.pull(&super::app(&silent).parse().unwrap(), super::anybody());
+    while silent.asked().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let name = super::app(&answering);
+    tokio::select! {
+        pulled = place.pull(&name) => drop(pulled.unwrap()),
+        hung = hangs.ended() => panic!("{:?}", hung.map(|pulled| pulled.digest)),
+    }
 }

@@ -219,16 +219,19 @@ fn a_pod_that_waits_for_a_pull_can_go_at_once() {
     node.finish();
 }
 
-/// A registry of `slow/app:1` and `fast/app:1`; the blobs of the first come once the gate is open.
+/// A registry of `slow/app:1` and `fast/app:1`; the layers of the first come once the gate is open.
 fn of_two_speeds(node: &Node, gate: &Arc<Mutex<()>>) -> Registry {
     let mut content = Content::default();
+    let mut configs = Vec::new();
     for repository in ["slow/app", "fast/app"] {
-        let descriptor = content.image(&busybox(repository));
+        let image = busybox(repository);
+        let descriptor = content.image(&image);
         content.tag(repository, "1", &descriptor);
+        configs.push(coracle_tests::registry::Descriptor::of("", &image.config).digest);
     }
-    let passing = Arc::clone(gate);
+    let (config, passing) = (configs.remove(0), Arc::clone(gate));
     serve(node, move |request| {
-        if request.is_blob() && request.path().contains("/slow/") {
+        if request.is_blob() && request.path().contains("/slow/") && !request.path().ends_with(&config) {
             drop(passing.lock().unwrap());
         }
         content.answer(request)
@@ -259,7 +262,7 @@ fn pulls_that_are_serialized_wait_for_each_other_and_say_so() {
     let closed = gate.lock().unwrap();
     let registry = of_two_speeds(&node, &gate);
     node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
-    wait_until("the slow pull to begin", SOON, || blobs(&registry) > 0);
+    wait_until("the slow pull to be at its layers", SOON, || blobs(&registry) > 1);
     let image = format!("{REGISTRY}/fast/app:1");
     node.run(&of("fast", &image, "IfNotPresent"));
     wait_event(&node, "pod/fast", "Pulling", &format!("Image \"{image}\" waits for its turn to be pulled"));
