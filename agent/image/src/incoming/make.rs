@@ -1,17 +1,17 @@
 //! The directory of a layer, from empty to finished.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::syncfs;
+use rustix::fs::{Mode, fchmod, syncfs};
 
 use super::held::{Finished, HeldLayer, remove};
 use super::{Incoming, Slot};
 use crate::store::{Layer, boot_id, open_directory};
-use crate::unpack::{Budget, Failure, Fault, LayerWriter, Limits, Lowers, Sink, SplitWriter};
+use crate::unpack::{Budget, Failure, Fault, LayerWriter, Limits, Lowers, Sink, SplitWriter, disinherit};
 use crate::{Digest, ImageError, Store};
 
 /// Layers from this size on are flushed while others come, and so survive a loss of power. Smaller ones are quicker made
@@ -98,11 +98,12 @@ pub(crate) fn write_layer(
 ) -> Result<(Digest, u64), ImageError> {
     let diff = path.join("diff");
     // An archive without an entry for its root gives it the usual mode.
-    DirBuilder::new()
-        .mode(0o755)
-        .create(&diff)
-        .and_then(|()| fs::set_permissions(&diff, Permissions::from_mode(0o755)))
-        .map_err(ImageError::store("create", &diff))?;
+    DirBuilder::new().mode(0o755).create(&diff).map_err(ImageError::store("create", &diff))?;
+    let root = open_directory(&diff)?;
+    // The store may lie in a directory with a default ACL, which is nothing of the layer's.
+    disinherit(&root)
+        .and_then(|()| fchmod(&root, Mode::from_raw_mode(0o755)))
+        .map_err(|error| ImageError::store("set the mode of", &diff)(error.into()))?;
     let fail = |failure: LayerFailure| match failure {
         LayerFailure::Fault(fault) => explain(name, &diff, fault),
         LayerFailure::Published(fault) => ImageError::Published(Box::new(explain(name, &diff, fault))),
@@ -111,7 +112,7 @@ pub(crate) fn write_layer(
     let disk = open_directory(path)?;
     let budget = Budget::new(disk.as_fd(), limits);
     let max_archive = budget.max_archive().map_err(|fault| fail(fault.into()))?;
-    let writer = LayerWriter::new(open_directory(&diff)?, disk.as_fd(), lowers, budget);
+    let writer = LayerWriter::new(root, disk.as_fd(), lowers, budget);
     let split = SplitWriter::create(disk.as_fd(), Budget::new(disk.as_fd(), limits));
     let split = split.map_err(|fault| fail(fault.into()))?;
     unpack(Sink { writer, split, max_archive }).map_err(fail)

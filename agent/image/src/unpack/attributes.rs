@@ -1,14 +1,19 @@
 //! What files have besides their content: owner, mode, extended attributes, times.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::{ffi::OsStr, path::Path};
 
 use rustix::fs::{
     AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fgetxattr,
-    flistxattr, fsetxattr, futimens, utimensat,
+    flistxattr, fremovexattr, fsetxattr, futimens, lremovexattr, utimensat,
 };
 use rustix::io::Errno;
 
 use super::entry::{Entry, Fault, Xattrs};
+
+const ACCESS_ACL: &str = "system.posix_acl_access";
+const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 /// Owner, mode, extended attributes and time, in the order that keeps them: a change of owner takes
 /// away setuid bits and file capabilities.
@@ -55,11 +60,35 @@ fn policy(name: &[u8]) -> Policy {
     if name.starts_with(b"trusted.overlay.") {
         Policy::Refuse
     } else if name.starts_with(b"user.")
-        || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
+        || name == b"security.capability"
+        || [ACCESS_ACL, DEFAULT_ACL].map(str::as_bytes).contains(&name)
     {
         Policy::Keep
     } else {
         Policy::Ignore
+    }
+}
+
+/// Whether what is made in a directory of this entry inherits from it (acl(5), "OBJECT CREATION AND DEFAULT ACLs").
+pub(super) fn bequeaths(entry: &Entry) -> bool {
+    entry.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL.as_bytes())
+}
+
+/// Takes away what a new directory has inherited from the one it is in.
+pub(crate) fn disinherit(directory: &impl AsFd) -> Result<(), Errno> {
+    [ACCESS_ACL, DEFAULT_ACL].iter().try_for_each(|name| absent(fremovexattr(directory, *name)))
+}
+
+/// As [`disinherit`], of what must not be opened; a symbolic link inherits nothing.
+pub(super) fn disinherit_node(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    let parent = format!("/proc/self/fd/{}", parent.as_raw_fd());
+    absent(lremovexattr(Path::new(&parent).join(OsStr::from_bytes(name)), ACCESS_ACL))
+}
+
+fn absent(removed: Result<(), Errno>) -> Result<(), Errno> {
+    match removed {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        removed => removed,
     }
 }
 
@@ -76,16 +105,18 @@ pub(super) fn copy_owner(parent: &OwnedFd, name: &[u8], stat: &Stat) -> Result<(
     utimensat(parent, name, &times(stat.st_mtime, stat.st_mtime_nsec as u32), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Gives a directory what the one below it has.
-pub(super) fn copy_attributes(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<(), Errno> {
+/// Gives a directory what the one below it has; whether what is made in it inherits from it.
+pub(super) fn copy_attributes(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<bool, Errno> {
     fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let mut bequeaths = false;
     for (name, value) in read_xattrs(from)? {
         if matches!(policy(&name), Policy::Keep) {
             fsetxattr(to, name.as_slice(), &value, XattrFlags::empty())?;
+            bequeaths |= name == DEFAULT_ACL.as_bytes();
         }
     }
-    Ok(())
+    Ok(bequeaths)
 }
 
 /// Every extended attribute of an open file.

@@ -15,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 
-use super::attributes::{copy_attributes, copy_owner, dress, times};
+use super::attributes::{bequeaths, copy_attributes, copy_owner, disinherit, disinherit_node, dress, times};
 use super::budget::Budget;
 use super::deferred::Deferred;
 use super::entry::{Entry, Fault, FileData, Kind};
@@ -38,6 +38,8 @@ pub(crate) struct LayerWriter<'a> {
     /// Whiteouts, of which some may hide nothing.
     whiteouts: Deferred<'a>,
     pub(super) root_is_opaque: bool,
+    /// Whether some directory has a default ACL: what is made inherits it, though its own entry decides what it has.
+    bequeathed: bool,
     lost: Lost<'a>,
 }
 
@@ -69,6 +71,7 @@ impl<'a> LayerWriter<'a> {
             deferred: Deferred::new(layer),
             whiteouts: Deferred::new(layer),
             root_is_opaque: false,
+            bequeathed: false,
             lost: Lost::new(layer),
         }
     }
@@ -205,7 +208,13 @@ impl<'a> LayerWriter<'a> {
         };
         let directory = match made {
             Some(known) => known,
-            None => open_directory(parent, name).map_err(failed("open"))?,
+            None => {
+                let new = open_directory(parent, name).map_err(failed("open"))?;
+                if self.bequeathed {
+                    disinherit(&new).map_err(failed("set the ACL of"))?;
+                }
+                new
+            }
         };
         if opaque {
             fsetxattr(&directory, OPAQUE, b"y", XattrFlags::empty()).map_err(failed("mark as opaque"))?;
@@ -379,6 +388,9 @@ impl<'a> LayerWriter<'a> {
                     mkdirat(directory, name.as_slice(), Mode::from_raw_mode(0o755))
                         .map_err(failed("create the directory of"))?;
                     let next = open_directory(directory, &name).map_err(failed("open the directory of"))?;
+                    if self.bequeathed {
+                        disinherit(&next).map_err(failed("set the ACL of the directory of"))?;
+                    }
                     // umask does not count.
                     fchmod(&next, Mode::from_raw_mode(0o755)).map_err(failed("create the directory of"))?;
                     if is_hidden {
@@ -386,7 +398,7 @@ impl<'a> LayerWriter<'a> {
                             .map_err(failed("mark as opaque the directory of"))?;
                     }
                     if let Below::Directory(lower, stat) = below {
-                        copy_attributes(&lower, &next, &stat)
+                        self.bequeathed |= copy_attributes(&lower, &next, &stat)
                             .map_err(failed("copy the attributes of the directory of"))?;
                         self.defer(&at.join(&b'/'), times(stat.st_mtime, stat.st_mtime_nsec as u32))?;
                     }
@@ -412,7 +424,12 @@ impl<'a> LayerWriter<'a> {
             }
             made => made,
         };
-        made.map_err(Fault::write("create", &entry.path))
+        let made = made.map_err(Fault::write("create", &entry.path))?;
+        // A further name has what the file has.
+        if self.bequeathed && !matches!(entry.kind, Kind::HardLink(_) | Kind::Symlink(_)) {
+            disinherit_node(parent.as_fd(), name).map_err(Fault::write("set the ACL of", &entry.path))?;
+        }
+        Ok(made)
     }
 
     /// Removes what an earlier entry made; whether that was a whiteout.
@@ -429,6 +446,7 @@ impl<'a> LayerWriter<'a> {
     fn dress_directory(&mut self, directory: &OwnedFd, entry: &Entry, path: &[u8]) -> Result<(), Fault> {
         let stat = fstat(directory).map_err(Fault::write("look at", &entry.path))?;
         dress(directory, &stat, entry)?;
+        self.bequeathed |= bequeaths(entry);
         self.defer(path, times(entry.mtime.0, entry.mtime.1))
     }
 

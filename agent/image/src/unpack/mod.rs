@@ -18,6 +18,7 @@ mod windows;
 
 use std::io::{self, BufRead};
 
+pub(crate) use attributes::disinherit;
 pub(crate) use budget::Budget;
 pub use budget::Limits;
 pub(crate) use directory::copy_directory;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use coracle_image::{ImageError, ImportOptions, Limits};
-use rustix::fs::getxattr;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 use tar::EntryType;
 
 use crate::archives::Layout;
@@ -403,4 +403,58 @@ fn a_hundred_thousand_files() {
     let diff = &image.lower_dirs()[0];
     assert_eq!(names(diff).len(), 100);
     assert_eq!(names(&diff.join("d7")).len(), 1000);
+}
+
+/// acl(5), as `posix_acl_xattr.h` has it: owner, the user 1000, group, mask and others.
+fn acl() -> Vec<u8> {
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, u32::MAX), (2, 7, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 5, u32::MAX)];
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        value.extend(tag.to_le_bytes());
+        value.extend(permissions.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
+
+#[test]
+fn nothing_inherits_an_acl() {
+    let f = Fixture::new();
+    let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
+    // Of the store's own directories nothing must come into a layer.
+    for directory in ["images", "images/tmp", "images/layers"] {
+        setxattr(f.path(directory), default, &acl(), XattrFlags::empty()).unwrap();
+    }
+    let lower = Tar::new()
+        .pax(&[("SCHILY.xattr.system.posix_acl_default", &acl())])
+        .dir("shared/", 0o755)
+        .file("shared/file", "x")
+        .dir("shared/dir/", 0o750)
+        .file("shared/dir/implied/file", "x")
+        .device(EntryType::Fifo, "shared/fifo", 0, 0)
+        .build();
+    f.import_tar(&lower, "app").unwrap();
+    let m = f.mount("app");
+    let mut value = [0; 256];
+    let mut has = |path: &str, name: &str| getxattr(m.path.join(path), name, &mut value[..]).is_ok();
+    assert!(has("shared", default), "what its own entry says");
+    for path in [
+        "",
+        "shared",
+        "shared/file",
+        "shared/dir",
+        "shared/dir/implied",
+        "shared/dir/implied/file",
+        "shared/fifo",
+    ] {
+        assert!(!has(path, access), "{path:?}");
+        assert!(path == "shared" || !has(path, default), "{path:?}");
+    }
+    for (path, mode) in
+        [("", 0o755), ("shared/file", 0o644), ("shared/dir", 0o750), ("shared/dir/implied", 0o755)]
+    {
+        assert_eq!(fs::metadata(m.path.join(path)).unwrap().mode() & 0o7777, mode, "{path}");
+    }
+    f.assert_sound();
 }
