@@ -219,8 +219,9 @@ fn a_pod_that_waits_for_a_pull_can_go_at_once() {
     node.finish();
 }
 
-/// A registry of `slow/app:1` and `fast/app:1`; the layers of the first come once the gate is open.
-fn of_two_speeds(node: &Node, gate: &Arc<Mutex<()>>) -> Registry {
+/// A registry of `slow/app:1` and `fast/app:1`; the layers of the first, and its configuration if that is `held` as well,
+/// come once the gate is open.
+fn of_two_speeds(node: &Node, gate: &Arc<Mutex<()>>, held: bool) -> Registry {
     let mut content = Content::default();
     let mut configs = Vec::new();
     for repository in ["slow/app", "fast/app"] {
@@ -231,7 +232,8 @@ fn of_two_speeds(node: &Node, gate: &Arc<Mutex<()>>) -> Registry {
     }
     let (config, passing) = (configs.remove(0), Arc::clone(gate));
     serve(node, move |request| {
-        if request.is_blob() && request.path().contains("/slow/") && !request.path().ends_with(&config) {
+        let path = request.path();
+        if request.is_blob() && path.contains("/slow/") && (held || !path.ends_with(&config)) {
             drop(passing.lock().unwrap());
         }
         content.answer(request)
@@ -244,7 +246,7 @@ fn a_pull_that_hangs_delays_no_other() {
     let node = Node::start();
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().unwrap();
-    let registry = of_two_speeds(&node, &gate);
+    let registry = of_two_speeds(&node, &gate, true);
     node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
     wait_until("the slow pull to begin", SOON, || blobs(&registry) > 0);
     node.run(&of("fast", &format!("{REGISTRY}/fast/app:1"), "IfNotPresent"));
@@ -260,7 +262,7 @@ fn pulls_that_are_serialized_wait_for_each_other_and_say_so() {
     let node = Node::start_with("serializeImagePulls: true\n");
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().unwrap();
-    let registry = of_two_speeds(&node, &gate);
+    let registry = of_two_speeds(&node, &gate, false);
     node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
     wait_until("the slow pull to be at its layers", SOON, || blobs(&registry) > 1);
     let image = format!("{REGISTRY}/fast/app:1");
