@@ -57,7 +57,8 @@ async fn end_pods(pods: &coracle_pod::Pods<super::ports::NodePorts>, config: &Co
         return Ok(());
     }
     let longest = all.iter().map(|pod| pod.pod.spec.termination_grace_period).max().unwrap_or_default();
-    println!("ending {} pods, which have up to {} s; Ctrl-C cuts that short", all.len(), longest.as_secs());
+    let pods_have = if all.len() == 1 { "pod, which has" } else { "pods, which have" };
+    println!("ending {} {pods_have} up to {} s; Ctrl-C cuts that short", all.len(), longest.as_secs());
     let mut signals = Signals::new()?;
     let ending = async {
         tokio::select! {
