@@ -7,7 +7,28 @@ use std::path::{Path, PathBuf};
 use crate::processes::Pid;
 use crate::wait::{SOON, wait_until};
 
-/// A node's cgroups: one tree of the same name in every hierarchy.
+/// Whether nodes under test have systemd make their cgroups: `CORACLE_TEST_CGROUP_DRIVER=systemd`.
+pub fn by_systemd() -> bool {
+    std::env::var("CORACLE_TEST_CGROUP_DRIVER").is_ok_and(|driver| driver == "systemd")
+}
+
+/// Whose cgroup a directory of that name is, if it is a pod's, whoever made it.
+pub fn pod_uid(name: &str) -> Option<&str> {
+    match name.strip_suffix(".scope") {
+        Some(scope) => scope.split_once("-pod").map(|(_, uid)| uid),
+        None => name.strip_prefix("pod"),
+    }
+}
+
+/// Whether a directory is of the node, and stays without pods.
+pub fn is_skeleton(directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let name =
+        name.strip_suffix(".slice").and_then(|it| it.rsplit_once('-')).map_or(&*name, |(_, last)| last);
+    ["kubepods", "burstable", "besteffort"].contains(&name)
+}
+
+/// A node's cgroups: one tree of the same name in every hierarchy, or a slice of systemd's of that name.
 pub struct CgroupTree {
     name: String,
     mounts: Vec<PathBuf>,
@@ -37,8 +58,16 @@ impl CgroupTree {
 
     /// The tree's directory in every hierarchy where there is one.
     fn roots(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let below = self.name.trim_start_matches('/');
-        self.mounts.iter().map(move |mount| mount.join(below)).filter(|path| path.is_dir())
+        let below = [self.name.trim_start_matches('/').to_owned(), self.slice()];
+        self.mounts
+            .iter()
+            .flat_map(move |mount| below.clone().map(|below| mount.join(below)))
+            .filter(|path| path.is_dir())
+    }
+
+    /// The slice that the tree's name stands for.
+    fn slice(&self) -> String {
+        format!("{}.slice", self.name.trim_start_matches('/').replace('-', "_"))
     }
 
     /// Every directory below the tree's own, in every hierarchy.
@@ -50,10 +79,14 @@ impl CgroupTree {
         found
     }
 
-    /// The directories whose last part is `name`, such as a container's id.
+    /// The directories whose last part is `name`, such as a container's id, or systemd's unit for it.
     pub fn named(&self, name: &str) -> Vec<PathBuf> {
+        let units = [format!("-{name}.scope"), format!("-{}.slice", name.replace('-', "_"))];
         let mut found = self.directories();
-        found.retain(|path| path.file_name().is_some_and(|last| last == name));
+        found.retain(|path| {
+            let last = path.file_name().unwrap_or_default().to_string_lossy();
+            last == name || units.iter().any(|unit| last.ends_with(unit.as_str()))
+        });
         found
     }
 
@@ -73,6 +106,12 @@ impl CgroupTree {
 
     /// Kills what is in the tree, and removes it.
     pub fn remove(&self) {
+        if self.roots().any(|root| root.ends_with(self.slice())) {
+            self.directories().iter().flat_map(|it| processes_in(it)).for_each(crate::processes::kill);
+            // It removes the directories of its units, and is the only one to know when.
+            let stopped = std::process::Command::new("systemctl").args(["stop", &self.slice()]).status();
+            assert!(stopped.is_ok_and(|status| status.success()), "systemd does not stop {}", self.slice());
+        }
         let mut directories = self.directories();
         directories.extend(self.roots());
         // The deepest first.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cgroups::{self, is_skeleton};
 use crate::images;
 use crate::machine::Machine;
 use crate::network;
@@ -84,7 +85,11 @@ impl Node {
             true => "",
             false => "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\n",
         };
-        let configuration = format!("{configuration}\n{collection}");
+        let driver = match cgroups::by_systemd() && !configuration.contains("cgroupDriver") {
+            true => "cgroupDriver: systemd\n",
+            false => "",
+        };
+        let configuration = format!("{configuration}\n{collection}{driver}");
         fs::write(node.path("config.yaml"), configuration).expect("the machine's directory is writable");
         node.start_agent();
         node.import("busybox", images::BUSYBOX);
@@ -446,9 +451,8 @@ impl Node {
         let processes = self.machine.processes().into_iter().filter(|pid| Some(*pid) != agent);
         leaks.extend(processes.map(|pid| format!("process {pid}: {}", processes::command_line(pid))));
 
-        let skeleton = ["kubepods", "burstable", "besteffort"];
         let cgroups = self.machine.cgroups().directories().into_iter();
-        let cgroups = cgroups.filter(|path| !skeleton.iter().any(|name| path.ends_with(name)));
+        let cgroups = cgroups.filter(|path| !is_skeleton(path));
         leaks.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
 
         let kept = [

@@ -45,7 +45,8 @@ impl Kubepods {
             Some(Place::V1(v1)) => (v1.mount.as_path(), false),
             None => return Vec::new(),
         };
-        self.path().ancestors().map(|path| Directory { path: mount.join(path), v2 }).collect()
+        let kubepods = self.path();
+        kubepods.ancestors().map(|path| Directory { path: mount.join(path), v2 }).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coracle_linux::bpf::LoadError;
+use coracle_systemd::{InvalidUnitName, UnitName};
 
 /// A step on a cgroup failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,55 @@ pub enum Error {
     /// The cgroup parent is not a path below the mount.
     #[error("{} cannot be the cgroup parent: it must be a path from the root of the hierarchy, without \"..\"", .0.display())]
     Parent(PathBuf),
+    /// The cgroup parent is no slice.
+    #[error(
+        "{} cannot be the cgroup parent of the driver \"systemd\": {name} is no slice in it; name one, such as /pods.slice or /a.slice/a-b.slice",
+        parent.display()
+    )]
+    NotASlice {
+        /// As it was given.
+        parent: PathBuf,
+        /// What of it cannot be.
+        name: String,
+    },
+    /// The hierarchies are not such that systemd can be the one that makes cgroups.
+    #[error(
+        "the cgroup driver \"systemd\" needs cgroup v2 alone, and on this host controllers are on v1: boot with systemd.unified_cgroup_hierarchy=1, or set cgroupDriver to \"cgroupfs\""
+    )]
+    NotUnified,
+    /// The name of a unit cannot be one.
+    #[error(transparent)]
+    UnitName(#[from] InvalidUnitName),
+    /// systemd did not do what it was asked.
+    #[error(transparent)]
+    Systemd(#[from] coracle_systemd::Error),
+    /// There is no systemd.
+    #[error(
+        "the cgroup driver \"systemd\" does not work here: {0}; set cgroupDriver to \"cgroupfs\", which needs no systemd"
+    )]
+    NoSystemd(#[source] coracle_systemd::Error),
+    /// A scope cannot begin without a process.
+    #[error("{0} has no process to begin with")]
+    NoProcess(UnitName),
+    /// A process cannot be named to systemd.
+    #[error("cannot name a process to systemd: {0}")]
+    Pidfd(#[source] io::Error),
+    /// systemd put a process elsewhere than was expected.
+    #[error(
+        "systemd started {unit}, and its process is in {found:?} instead of {}: the agent must be in the cgroup namespace of systemd",
+        path.display()
+    )]
+    NotInScope {
+        /// The pod's unit.
+        unit: UnitName,
+        /// Where it should be.
+        path: PathBuf,
+        /// Where its process is.
+        found: String,
+    },
+    /// Work that blocks could not be done.
+    #[error("cannot run blocking work: {0}")]
+    Blocking(#[source] tokio::task::JoinError),
     /// A cgroup could not be made.
     #[error("cannot create cgroup {}: {source}", path.display())]
     Create {

@@ -1,71 +1,120 @@
-//! The node's subtree, `<parent>/kubepods`, and its QoS classes.
+//! The node's subtree and its QoS classes.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coracle_model::{PodUid, QosClass};
+use coracle_systemd::{Systemd, UnitName};
+use tokio::sync::OnceCell;
 
 use crate::group::Role;
+use crate::layout::{Driver, Layout};
 use crate::limits::{MIN_CPU_SHARES, cpu_shares};
-use crate::{Cgroup, Error, Host, Limits, PodCgroup, files};
+use crate::{Cgroup, Error, Host, Limits, Mode, PodCgroup, files};
 
-/// `<parent>/kubepods`: where every pod of the node has its cgroup.
+const CLASSES: [QosClass; 3] = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
+
+/// The subtree of all pods of the node, made by the agent or by systemd: [`Driver`].
 ///
 /// Guaranteed pods lie directly in it, the others in `burstable` and `besteffort`, whose shares bound
 /// what such pods get together while the CPUs are contended.
 #[derive(Clone, Debug)]
 pub struct Kubepods {
     host: Arc<Host>,
-    path: PathBuf,
+    layout: Layout,
+    /// That of the other driver, where pods may run that an agent with another configuration has started.
+    other: Option<Layout>,
+    systemd: Systemd,
+    /// The service this process is, as systemd knows it.
+    agent: Arc<OnceCell<Option<UnitName>>>,
+    /// In thousandths of a CPU, as the subtree was made with.
+    allocatable_cpu: Arc<AtomicU64>,
 }
 
 impl Kubepods {
-    /// The subtree below `parent`, a path from the root of the hierarchies (`/` is the usual one).
+    /// The subtree below `parent`, a path from the root of the hierarchies (`/` is the usual one). With
+    /// [`Driver::Systemd`] it names a slice.
     ///
     /// # Errors
-    /// When `parent` holds `..`.
-    pub fn new(host: Arc<Host>, parent: &Path) -> Result<Self, Error> {
-        // A leading slash would make `join` forget the mount it is joined to.
-        let mut path = PathBuf::new();
-        for component in parent.components() {
-            match component {
-                Component::Normal(name) => path.push(name),
-                Component::RootDir | Component::CurDir => {}
-                Component::ParentDir | Component::Prefix(_) => return Err(Error::Parent(parent.to_owned())),
-            }
+    /// When `parent` holds `..` or is no slice, or the host's hierarchies are not such that systemd can
+    /// make cgroups.
+    pub fn new(host: Arc<Host>, parent: &Path, driver: Driver) -> Result<Self, Error> {
+        Self::with_systemd(host, parent, driver, Systemd::new())
+    }
+
+    /// As [`Kubepods::new`], by this systemd.
+    ///
+    /// # Errors
+    /// Those of [`Kubepods::new`].
+    pub fn with_systemd(
+        host: Arc<Host>,
+        parent: &Path,
+        driver: Driver,
+        systemd: Systemd,
+    ) -> Result<Self, Error> {
+        if driver == Driver::Systemd && host.mode() != Mode::Unified {
+            return Err(Error::NotUnified);
         }
-        path.push("kubepods");
-        Ok(Self { host, path })
+        let layout = Layout::new(driver, parent)?;
+        let other = match driver {
+            Driver::Cgroupfs if host.mode() == Mode::Unified => Some(Driver::Systemd),
+            Driver::Cgroupfs => None,
+            Driver::Systemd => Some(Driver::Cgroupfs),
+        };
+        // A parent that is no slice has no pods of systemd's in it.
+        let other = other.and_then(|driver| Layout::new(driver, parent).ok());
+        Ok(Self { host, layout, other, systemd, agent: Arc::default(), allocatable_cpu: Arc::default() })
     }
 
     /// Makes the subtree and sets its shares. `allocatable_cpu` is what pods may use of the node, in
     /// thousandths of a CPU.
     ///
     /// # Errors
-    /// On the first step that fails.
-    pub fn ensure(&self, allocatable_cpu: u64) -> Result<(), Error> {
-        self.make_dirs()?;
+    /// On the first step that fails; [`Error::NoSystemd`] when there is none and it is to make cgroups.
+    pub async fn ensure(&self, allocatable_cpu: u64) -> Result<(), Error> {
+        self.allocatable_cpu.store(allocatable_cpu, Ordering::Relaxed);
+        self.ensure_again().await
+    }
+
+    /// As [`Kubepods::ensure`], with what it was called with.
+    pub(crate) async fn ensure_again(&self) -> Result<(), Error> {
+        let allocatable_cpu = self.allocatable_cpu.load(Ordering::Relaxed);
         let shares = |shares| Limits { cpu_shares: Some(shares), ..Limits::default() };
-        self.group(&self.path).make(&shares(cpu_shares(allocatable_cpu)))?;
-        self.group(&self.class_path(QosClass::BestEffort)).make(&shares(MIN_CPU_SHARES))
+        let (all, least) = (shares(cpu_shares(allocatable_cpu)), shares(MIN_CPU_SHARES));
+        if let Layout::Slices(slice) = &self.layout {
+            return self.ensure_slices(slice, &all, &least).await;
+        }
+        let kubepods = self.clone();
+        blocking(move || {
+            kubepods.make_dirs()?;
+            kubepods.group(&kubepods.layout.path()).make(&all)?;
+            kubepods.group(&kubepods.layout.class_path(QosClass::BestEffort)).make(&least)
+        })
+        .await
     }
 
-    /// Sets the shares of all burstable pods together. `cpu_requests` is the sum of theirs
-    /// ([`crate::limits::pod_cpu_request`]), in thousandths of a CPU.
-    ///
-    /// # Errors
-    /// When the subtree is not there or the kernel refuses.
-    pub fn set_burstable_cpu(&self, cpu_requests: u64) -> Result<(), Error> {
-        let limits = Limits { cpu_shares: Some(cpu_shares(cpu_requests)), ..Limits::default() };
-        self.group(&self.class_path(QosClass::Burstable)).make(&limits)
-    }
-
-    /// The cgroup of a pod.
+    /// The cgroup of a pod: where it is, or where it is to be.
     pub fn pod(&self, class: QosClass, uid: &PodUid) -> PodCgroup {
-        let path = self.class_path(class).join(format!("pod{uid}"));
-        PodCgroup::new(self.clone(), Cgroup::new(Arc::clone(&self.host), path, Role::Inner))
+        let pod = self.pod_in(&self.layout, class, uid);
+        let other = self.other.iter().map(|layout| self.pod_in(layout, class, uid));
+        match other.into_iter().find(|other| !pod.cgroup().exists() && other.cgroup().exists()) {
+            Some(other) => other,
+            None => pod,
+        }
+    }
+
+    /// Every cgroup that is there of a pod, whatever its class and whoever made it.
+    pub fn pods_of(&self, uid: &PodUid) -> Vec<PodCgroup> {
+        let all = self.layouts().flat_map(|layout| CLASSES.map(|class| self.pod_in(layout, class, uid)));
+        all.filter(|pod| pod.cgroup().exists()).collect()
+    }
+
+    /// The cgroup of a pod that is to be made: by the driver of this node.
+    pub fn new_pod(&self, class: QosClass, uid: &PodUid) -> PodCgroup {
+        self.pod_in(&self.layout, class, uid)
     }
 
     /// Every pod that has a directory in any hierarchy. One whose removal was interrupted is among them,
@@ -75,12 +124,11 @@ impl Kubepods {
     /// When a directory cannot be read.
     pub fn list_pods(&self) -> Result<Vec<(QosClass, PodUid)>, Error> {
         let mut pods = BTreeSet::new();
-        for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
-            for mount in self.host.mounts() {
-                for name in subdirs(&mount.join(self.class_path(class)))? {
-                    if let Some(uid) = name.strip_prefix("pod").and_then(|uid| uid.parse().ok()) {
-                        pods.insert((class, uid));
-                    }
+        for layout in self.layouts() {
+            for class in CLASSES {
+                for mount in self.host.mounts() {
+                    let names = subdirs(&mount.join(layout.class_path(class)))?;
+                    pods.extend(names.iter().filter_map(|name| Some((class, layout.pod_uid(class, name)?))));
                 }
             }
         }
@@ -88,18 +136,17 @@ impl Kubepods {
     }
 
     /// Removes the subtree, with whatever is left in it, and then the parent where nothing else is in
-    /// it. For a private node that ends.
+    /// it. For a node that ends.
     ///
     /// # Errors
     /// Names every directory that could not be removed. A parent that is in use is not an error.
-    pub fn remove(&self) -> Result<(), Error> {
-        self.group(&self.path).remove()?;
-        for mount in self.host.mounts() {
-            let ancestors = self.path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
-            for path in ancestors {
-                // Fails on one that others use, which is then to stay.
-                if rustix::fs::rmdir(mount.join(path)).is_err() {
-                    break;
+    pub async fn remove(&self) -> Result<(), Error> {
+        for layout in self.layouts().cloned() {
+            let kubepods = self.clone();
+            match layout {
+                Layout::Directories(path) => blocking(move || kubepods.remove_dirs(&path)).await?,
+                Layout::Slices(slice) => {
+                    self.remove_slices(&slice, self.layout.path() == slice.path()).await?
                 }
             }
         }
@@ -107,8 +154,8 @@ impl Kubepods {
     }
 
     /// Relative to the mounts.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn path(&self) -> PathBuf {
+        self.layout.path()
     }
 
     /// The host.
@@ -116,12 +163,38 @@ impl Kubepods {
         &self.host
     }
 
+    /// systemd.
+    pub(crate) fn systemd(&self) -> &Systemd {
+        &self.systemd
+    }
+
+    /// The service this process is, where it is one of systemd's.
+    pub(crate) async fn agent(&self) -> Result<Option<UnitName>, Error> {
+        let own = self.agent.get_or_try_init(|| self.systemd.own_unit()).await?.clone();
+        Ok(own.filter(|unit| unit.unit_type() == "service"))
+    }
+
+    fn pod_in(&self, layout: &Layout, class: QosClass, uid: &PodUid) -> PodCgroup {
+        let path = layout.pod_path(class, uid);
+        let slice = match layout {
+            Layout::Directories(_) => None,
+            Layout::Slices(slice) => Some(slice.of(class)),
+        };
+        PodCgroup::new(self.clone(), Cgroup::new(Arc::clone(&self.host), path, Role::Inner), slice)
+    }
+
+    /// This driver's, then the other's.
+    fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        [&self.layout].into_iter().chain(&self.other)
+    }
+
     /// Makes the directories from the parent down, in every hierarchy used, and hands the controllers
     /// of the v2 tree down to the pods.
     pub(crate) fn make_dirs(&self) -> Result<(), Error> {
-        let classes = [QosClass::Burstable, QosClass::BestEffort].map(|class| self.class_path(class));
+        let kubepods = self.layout.path();
+        let classes = [QosClass::Burstable, QosClass::BestEffort].map(|class| self.layout.class_path(class));
         let mut paths: Vec<&Path> =
-            self.path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+            kubepods.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
         paths.reverse();
         paths.extend(classes.iter().map(PathBuf::as_path));
         for path in &paths {
@@ -136,17 +209,34 @@ impl Kubepods {
         Ok(())
     }
 
-    fn class_path(&self, class: QosClass) -> PathBuf {
-        match class {
-            QosClass::Guaranteed => self.path.clone(),
-            QosClass::Burstable => self.path.join("burstable"),
-            QosClass::BestEffort => self.path.join("besteffort"),
+    fn remove_dirs(&self, path: &Path) -> Result<(), Error> {
+        let kubepods = self.group(path);
+        if !kubepods.exists() {
+            return Ok(());
         }
+        kubepods.remove()?;
+        for mount in self.host.mounts() {
+            let ancestors = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+            for path in ancestors {
+                // Fails on one that others use, which is then to stay.
+                if rustix::fs::rmdir(mount.join(path)).is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn group(&self, path: &Path) -> Cgroup {
+    pub(crate) fn group(&self, path: &Path) -> Cgroup {
         Cgroup::new(Arc::clone(&self.host), path.to_owned(), Role::Inner)
     }
+}
+
+/// Runs work that blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::Blocking)?
 }
 
 /// Lets the children of a v2 cgroup have the controllers that are used.

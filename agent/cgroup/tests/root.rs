@@ -10,4 +10,5 @@ mod root {
     mod lifecycle;
     mod limits;
     mod support;
+    mod systemd;
 }

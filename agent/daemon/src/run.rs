@@ -84,7 +84,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
         let (served, code) = tokio::join!(serving, work);
         served?;
         agent.remove_network(&place.config).await?;
-        agent.remove_cgroups()?;
+        agent.remove_cgroups().await?;
         code
     })?;
     place.remove()?;

@@ -61,14 +61,14 @@ impl Runtime {
     /// container ended, or pause died.
     ///
     /// # Errors
-    /// When the run directory or the cgroups' parent cannot be made.
-    pub fn new(
+    /// When the run directory or the cgroups' parent cannot be made, or systemd is to make the latter and there is none.
+    pub async fn new(
         config: RuntimeConfig,
         kubepods: Kubepods,
     ) -> Result<(Self, mpsc::UnboundedReceiver<PodUid>), Error> {
         host::private_dir(&config.run_dir.join("pods"))?;
         let facts = host::facts(config.seccomp_default, kubepods.host())?;
-        kubepods.ensure(host::milli_cpus())?;
+        kubepods.ensure(host::milli_cpus()).await?;
         let (changes, receiver) = mpsc::unbounded_channel();
         let programs = Programs::load()?;
         let seccomp = seccomp::Filters::new(config.seccomp_profile_root.clone())?;

@@ -45,6 +45,7 @@ mod shutdown;
 mod sidecars;
 mod storage;
 mod sysctls;
+mod systemd;
 mod termination_messages;
 mod uninstall;
 mod walk;

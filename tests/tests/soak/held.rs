@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use coracle_tests::cgroups::pod_uid;
 use coracle_tests::processes;
 use coracle_tests::wait::{SOON, deadline};
 
@@ -145,9 +146,8 @@ fn strangers(soak: &Soak) -> Vec<String> {
     for directory in node.machine().cgroups().directories() {
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
         let is_id = name.len() == 64 && !ids.contains(name.as_ref());
-        let is_pod = name
-            .strip_prefix("pod")
-            .is_some_and(|uid| !live.iter().any(|pod| pod.uid.as_deref() == Some(uid)));
+        let is_pod =
+            pod_uid(&name).is_some_and(|uid| !live.iter().any(|pod| pod.uid.as_deref() == Some(uid)));
         // Of a container that ended a cgroup may be left until the next is made.
         if is_id && !processes_below(&directory).is_empty() || is_pod {
             strangers.push(format!("cgroup {}", directory.display()));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use coracle_cgroup::{Host, Kubepods};
+use coracle_cgroup::Host;
 use rustix::fs::FlockOperation;
 
 use crate::config::Config;
@@ -85,8 +85,8 @@ fn is_abandoned(place: &Place, pid: u32) -> anyhow::Result<bool> {
 /// found.
 async fn remove(config: &Config, place: &Place, host: &Arc<Host>) -> anyhow::Result<()> {
     let private = place.config();
-    let kubepods = Kubepods::new(Arc::clone(host), &private.cgroup_parent)?;
+    let kubepods = super::wiring::kubepods(Arc::clone(host), private)?;
     super::wiring::remove_all_pods(private, config.images_dir(), kubepods.clone()).await?;
-    kubepods.remove()?;
+    kubepods.remove().await?;
     place.remove()
 }

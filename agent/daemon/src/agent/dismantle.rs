@@ -43,7 +43,7 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
         };
         ended?;
         agent.remove_network(config).await?;
-        agent.remove_cgroups()?;
+        agent.remove_cgroups().await?;
         on_own_thread("network", remove_table).await?
     });
     // Nothing of the node is at work any more that could write what is to be gone.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use coracle_cgroup::{Host, Kubepods};
+use coracle_cgroup::{Driver, Host, Kubepods};
 use coracle_controller::ConfigStore;
 use coracle_events::EventLog;
 use coracle_image::Store;
@@ -85,19 +85,18 @@ impl Agent {
         let lock = lock(&config.run_dir).await?;
         // With the images elsewhere nothing else makes it.
         private_dir(&config.root_dir)?;
-        not_yet(config)?;
         let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
         for weakness in host.missing() {
             tracing::warn!("{}: {}; {}", weakness.lacks, weakness.effect, weakness.remedy);
         }
-        let kubepods = Kubepods::new(host, &config.cgroup_parent)?;
+        let kubepods = kubepods(host, config)?;
         let store = Arc::new(Store::open(images.join("images"))?);
         let checked = Arc::clone(&store);
         // Whoever reads the log learns of it before a pod does; nobody waits for it.
         drop(tokio::task::spawn_blocking(move || report_damage(&checked)));
         let dirs = PodDirs::new(&config.root_dir);
         let volumes = Arc::new(Volumes::new(&config.root_dir));
-        let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone())?;
+        let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone()).await?;
         let records = record_dir(config)?;
         let known = records.load()?;
         let node_events = Arc::new(NodeEvents::new(events.clone(), config));
@@ -219,8 +218,8 @@ impl Agent {
     }
 
     /// Removes the node's cgroups, once all pods are gone.
-    pub(crate) fn remove_cgroups(&self) -> anyhow::Result<()> {
-        Ok(self.kubepods.remove()?)
+    pub(crate) async fn remove_cgroups(&self) -> anyhow::Result<()> {
+        Ok(self.kubepods.remove().await?)
     }
 }
 
@@ -236,7 +235,7 @@ pub(super) async fn remove_all_pods(
     let addresses = NodeAddresses::new(&config.network.node_ips, &config.network.bridge_name);
     let network = PodNetwork::new(config, addresses.clone())?;
     let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone(), addresses);
-    let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods)?;
+    let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods).await?;
     let records = record_dir(config)?;
     let (probes_tell, _found) = mpsc::unbounded_channel();
     let configuration = Configuration { configs: ConfigStore::default(), node: facts };
@@ -267,6 +266,15 @@ pub(super) async fn remove_all_pods(
     network.remove(&config.network.bridge_name).await
 }
 
+/// The cgroups of a node.
+pub(super) fn kubepods(host: Arc<Host>, config: &Config) -> anyhow::Result<Kubepods> {
+    let driver = match config.cgroup_driver {
+        CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+        CgroupDriver::Systemd => Driver::Systemd,
+    };
+    Ok(Kubepods::new(host, &config.cgroup_parent, driver)?)
+}
+
 fn runtime_config(config: &Config) -> RuntimeConfig {
     RuntimeConfig {
         run_dir: config.run_dir.clone(),
@@ -281,14 +289,6 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         cluster_domain: config.cluster_domain.clone(),
         seccomp_default: config.seccomp_default,
     }
-}
-
-/// Refuses what the configuration can say and the node cannot do.
-fn not_yet(config: &Config) -> anyhow::Result<()> {
-    if config.cgroup_driver == CgroupDriver::Systemd {
-        bail!("cgroupDriver: not supported yet: \"systemd\"; set it to \"cgroupfs\" or leave it out");
-    }
-    Ok(())
 }
 
 /// Makes a directory, and those above it, that nobody else may look into.

@@ -3,9 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use coracle_cgroup::Mode;
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::Finding;
+use crate::config::{CgroupDriver, Config};
+
+/// Where the system's D-Bus is (the D-Bus specification, "Well-known Message Bus Instances").
+const BUS: &str = "/run/dbus/system_bus_socket";
 
 /// Capabilities the agent cannot do without, by number (linux/capability.h).
 const ESSENTIAL: [(u32, &str); 10] = [
@@ -52,8 +57,8 @@ pub(super) fn check() -> Vec<Finding> {
     findings
 }
 
-/// What the cgroup hierarchies lack.
-pub(super) fn cgroups() -> Vec<Finding> {
+/// What the cgroup hierarchies lack, and whether the driver can make cgroups in them.
+pub(super) fn cgroups(config: &Config) -> Vec<Finding> {
     let host = match coracle_cgroup::Host::detect() {
         Ok(host) => host,
         Err(error) => {
@@ -62,16 +67,42 @@ pub(super) fn cgroups() -> Vec<Finding> {
         }
     };
     let mode = match host.mode() {
-        coracle_cgroup::Mode::Unified => "v2 (unified)",
-        coracle_cgroup::Mode::Hybrid => "v1 with a v2 tree beside (hybrid)",
-        coracle_cgroup::Mode::Legacy => "v1 only",
+        Mode::Unified => "v2 (unified)",
+        Mode::Hybrid => "v1 with a v2 tree beside (hybrid)",
+        Mode::Legacy => "v1 only",
     };
     let weak = host.missing();
     let mut findings = vec![Finding::ok("cgroups", mode)];
     findings.extend(
         weak.iter().map(|weak| Finding::weaker("cgroups", weak.lacks.as_str(), &weak.effect, &weak.remedy)),
     );
+    // sd_booted(3).
+    let booted = Path::new("/run/systemd/system").is_dir();
+    let bus = std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some() || Path::new(BUS).exists();
+    findings.push(driver(config.cgroup_driver, host.mode(), booted, bus));
     findings
+}
+
+/// Who makes the pods' cgroups; `booted` by systemd, with a `bus`.
+fn driver(driver: CgroupDriver, mode: Mode, booted: bool, bus: bool) -> Finding {
+    let name = "cgroup driver";
+    let usable = mode == Mode::Unified && booted && bus;
+    let lack = match (booted, bus, mode) {
+        (false, ..) => "systemd is not PID 1 here".to_owned(),
+        (_, false, _) => format!("the system's D-Bus is not at {BUS}"),
+        _ => "controllers are on cgroup v1".to_owned(),
+    };
+    match driver {
+        CgroupDriver::Cgroupfs if usable => Finding::ok(name, "cgroupfs; systemd would do as well"),
+        CgroupDriver::Cgroupfs => Finding::ok(name, "cgroupfs"),
+        CgroupDriver::Systemd if usable => Finding::ok(name, "systemd"),
+        CgroupDriver::Systemd => Finding::missing(
+            name,
+            format!("systemd, and {lack}"),
+            "set cgroupDriver to cgroupfs, which needs no systemd; or boot with systemd as PID 1, dbus, and cgroup v2 \
+             alone (systemd.unified_cgroup_hierarchy=1)",
+        ),
+    }
 }
 
 fn root() -> Finding {
@@ -167,6 +198,19 @@ fn security_module() -> Finding {
 mod tests {
     use super::super::Severity;
     use super::*;
+
+    #[test]
+    fn the_driver_systemd_wants_systemd_its_bus_and_cgroup_v2() {
+        let severity = |driver_, mode, booted, bus| driver(driver_, mode, booted, bus).severity;
+        let systemd = CgroupDriver::Systemd;
+        assert_eq!(severity(systemd, Mode::Unified, true, true), Severity::Ok);
+        for (mode, booted, bus) in
+            [(Mode::Hybrid, true, true), (Mode::Unified, false, true), (Mode::Unified, true, false)]
+        {
+            assert_eq!(severity(systemd, mode, booted, bus), Severity::Missing);
+            assert_eq!(severity(CgroupDriver::Cgroupfs, mode, booted, bus), Severity::Ok);
+        }
+    }
 
     #[test]
     fn capabilities_are_told_apart_by_what_their_lack_costs() {

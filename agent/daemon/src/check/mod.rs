@@ -45,7 +45,7 @@ pub(crate) enum Severity {
 pub(crate) fn run(config: &Config) -> Vec<Finding> {
     [
         kernel::check(),
-        host::cgroups(),
+        host::cgroups(config),
         storage::check(config),
         network::check(config),
         images::check(config),

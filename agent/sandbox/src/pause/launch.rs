@@ -183,8 +183,8 @@ impl Drop for Started {
     }
 }
 
-/// Kills and reaps pause. One that was reaped before is left alone: its pidfd says so.
-fn end(pid: Pid, pidfd: Option<&OwnedFd>) {
+/// Kills and reaps a child. One that was reaped before is left alone: its pidfd says so.
+pub(super) fn end(pid: Pid, pidfd: Option<&OwnedFd>) {
     let killed = match pidfd {
         Some(pidfd) => pidfd_send_signal(pidfd, Signal::KILL),
         None => rustix::process::kill_process(pid, Signal::KILL),

@@ -4,6 +4,7 @@ mod again;
 mod client;
 mod error;
 mod exit;
+mod first;
 mod launch;
 mod ledger;
 mod packet;
@@ -13,5 +14,6 @@ pub use client::{Event, Exited, Listed, PauseClient, SharedPid, Spawn, Spawned, 
 pub use coracle_pause_wire::Step;
 pub use error::PauseError;
 pub use exit::{Exit, ExitStatus};
+pub(crate) use first::Placeholder;
 pub use launch::{Launch, Launched, launch};
 pub use ledger::{Ledger, LedgerExit, read_ledger};

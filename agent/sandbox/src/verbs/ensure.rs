@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_cgroup::{Cgroup, PodCgroup, limits};
+use coracle_cgroup::{PodCgroup, PodSettings, limits};
 use coracle_model::{Pod, qos_class};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -13,7 +13,7 @@ use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::host;
-use crate::pause::{self, Event, Launch, PauseClient};
+use crate::pause::{self, Event, Launch, PauseClient, Placeholder};
 use crate::pod::{PodState, Sandbox};
 use crate::record::{self, SandboxRecord};
 use crate::runtime::{Inner, Runtime};
@@ -72,25 +72,32 @@ impl Inner {
     ) -> Result<(Sandbox, UnboundedReceiver<Event>), Error> {
         let names = pod.names(&self.config.cluster_domain)?;
         self.warm.begin();
-        let cgroup = self.kubepods.pod(qos_class(&pod.spec), &pod.uid);
-        let limits = limits::pod_limits(&pod.spec, self.config.pod_pids_limit);
+        let cgroup = self.kubepods.new_pod(qos_class(&pod.spec), &pod.uid);
+        // A pause that was started and could not be spoken to must not live beside the next.
+        self.end_strays(state).await?;
         let dir = state.dir.clone();
         let host_ipc = pod.spec.host.ipc;
-        let procs = {
-            let cgroup = cgroup.clone();
-            blocking(move || {
-                host::private_dir(&dir)?;
-                record::write(&dir.join(record::SANDBOX), &SandboxRecord { attempt })?;
-                // A pause that was started and could not be spoken to must not live beside the next.
-                end_strays(cgroup.cgroup())?;
-                cgroup.ensure(&limits)?;
-                if !host_ipc {
-                    shm::renew(&dir)?;
-                }
-                Ok(cgroup.pause().procs()?)
-            })
-            .await?
+        blocking(move || {
+            host::private_dir(&dir)?;
+            record::write(&dir.join(record::SANDBOX), &SandboxRecord { attempt })?;
+            if !host_ipc {
+                shm::renew(&dir)?;
+            }
+            Ok(())
+        })
+        .await?;
+        // Until pause is in the cgroup.
+        let placeholder = match cgroup.begins_with_a_process() {
+            true => Some(Placeholder::start(&self.programs)?),
+            false => None,
         };
+        let settings = PodSettings {
+            limits: limits::pod_limits(&pod.spec, self.config.pod_pids_limit),
+            description: pod.key.to_string(),
+            grace: pod.spec.termination_grace_period,
+        };
+        cgroup.ensure(&settings, placeholder.as_ref().and_then(Placeholder::process)).await?;
+        let procs = cgroup.pause().procs()?;
         let procs: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
         let shared = pod.spec.host;
         let directory = host::open_dir(&state.dir)?;
@@ -106,6 +113,7 @@ impl Inner {
             timeout: LAUNCH_LIMIT,
         })
         .await?;
+        drop(placeholder);
         // Given up meanwhile, as when its pod is removed at once, pause goes with `launched`.
         let connected = self.connect(state, cgroup).await?;
         launched.take_over();
@@ -122,16 +130,17 @@ impl Inner {
         let (client, events) = PauseClient::connect(directory.as_fd()).await?;
         Ok((Sandbox { client: Arc::new(client), cgroup }, events))
     }
-}
 
-/// Ends what an attempt to make the sandbox has left running in the pod's cgroup, and removes the cgroup.
-///
-/// A cgroup that was killed cannot be used again: the kernel counts how often (`kill_seq`, Linux 6.14), and
-/// kills what is cloned into a cgroup whose count differs from that of the parent's own.
-fn end_strays(pod: &Cgroup) -> Result<(), Error> {
-    if !pod.exists() {
-        return Ok(());
+    /// Ends what an attempt to make the sandbox has left running in the pod's cgroup, and removes the cgroup.
+    ///
+    /// A cgroup that was killed cannot be used again: the kernel counts how often (`kill_seq`, Linux 6.14), and
+    /// kills what is cloned into a cgroup whose count differs from that of the parent's own.
+    async fn end_strays(&self, state: &PodState) -> Result<(), Error> {
+        for pod in self.kubepods.pods_of(&state.uid) {
+            let cgroup = pod.cgroup().clone();
+            blocking(move || end_processes(&cgroup, KILL_LIMIT, cgroup.path().display().to_string())).await?;
+            pod.remove().await?;
+        }
+        Ok(())
     }
-    end_processes(pod, KILL_LIMIT, pod.path().display().to_string())?;
-    Ok(pod.remove()?)
 }

@@ -175,9 +175,9 @@ impl Inner {
             data.unanswered = false;
             data.containers.clone()
         };
-        let cgroups = self.pod_cgroups(&state.uid)?;
+        let pods = self.kubepods.pods_of(&state.uid);
         let what = format!("pod {}", state.uid);
-        blocking(move || cgroups.iter().try_for_each(|cgroup| end_processes(cgroup, KILL_LIMIT, &what)))
+        blocking(move || pods.iter().try_for_each(|pod| end_processes(pod.cgroup(), KILL_LIMIT, &what)))
             .await?;
         let ledger = state.ledger();
         for container in containers {

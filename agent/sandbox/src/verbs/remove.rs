@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_cgroup::Cgroup;
 use coracle_model::{ContainerId, Pod, PodUid};
 
 use super::stop::{KILL_LIMIT, end_processes};
@@ -104,21 +103,14 @@ impl Inner {
         .await
     }
 
-    /// The cgroups of a pod, whatever became of it.
-    pub(super) fn pod_cgroups(&self, uid: &PodUid) -> Result<Vec<Cgroup>, Error> {
-        let all = self.kubepods.list_pods()?.into_iter();
-        let mine = all.filter(|(_, other)| other == uid);
-        Ok(mine.map(|(class, uid)| self.kubepods.pod(class, &uid).cgroup().clone()).collect())
-    }
-
     async fn clear(&self, state: &Arc<PodState>) -> Result<(), Error> {
-        let mine = self.pod_cgroups(&state.uid)?;
+        for pod in self.kubepods.pods_of(&state.uid) {
+            let (cgroup, what) = (pod.cgroup().clone(), state.dir.display().to_string());
+            blocking(move || end_processes(&cgroup, KILL_LIMIT, what)).await?;
+            pod.remove().await?;
+        }
         let dir = state.dir.clone();
         blocking(move || {
-            for cgroup in mine {
-                end_processes(&cgroup, KILL_LIMIT, dir.display().to_string())?;
-                cgroup.remove()?;
-            }
             shm::remove(&dir)?;
             remove_tree(dir)
         })

@@ -87,7 +87,7 @@ fn the_agent_that_is_killed() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let pod = place.pod();
-        let agent = place.agent().runtime;
+        let agent = place.agent().await.runtime;
         agent.ensure_sandbox(&pod).await.unwrap();
         if cut == Cut::Spawn {
             die_at(SENDMSG, None);

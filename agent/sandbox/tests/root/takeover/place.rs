@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use coracle_cgroup::{Host, Kubepods, Mode, PodCgroup};
+use coracle_cgroup::{Driver, Host, Kubepods, Mode, PodCgroup};
 use coracle_model::{Container, ContainerId, Name, Pod, PodKey, PodSpec, PodUid, RestartPolicy, qos_class};
 use coracle_sandbox::{
     Adoption, ContainerRequest, ContainerStage, Error, ExecUser, LogLimits, PodSnapshot, RequestMount,
@@ -98,7 +98,9 @@ impl Drop for Owned {
             let _ = pod.cgroup().wait_empty_for(DEADLINE);
             let _ = pod.cgroup().remove();
         }
-        let removed = kubepods.remove();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // In a thread of its own: a test may be asynchronous.
+        let removed = std::thread::spawn(move || runtime.block_on(kubepods.remove())).join().unwrap();
         if !std::thread::panicking() {
             removed.expect("nothing of the pod is left in its cgroups");
         }
@@ -124,11 +126,11 @@ fn host(kind: Kind) -> Option<Host> {
 impl Place {
     fn kubepods(&self) -> Kubepods {
         let host = host(self.kind).expect("looked at when the place was made");
-        Kubepods::new(Arc::new(host), &self.cgroup_parent).unwrap()
+        Kubepods::new(Arc::new(host), &self.cgroup_parent, Driver::Cgroupfs).unwrap()
     }
 
     /// An agent that knows nothing yet.
-    pub(crate) fn agent(&self) -> Agent {
+    pub(crate) async fn agent(&self) -> Agent {
         let config = RuntimeConfig {
             run_dir: self.dir.join("run"),
             log_dir: self.dir.join("log/pods"),
@@ -139,7 +141,7 @@ impl Place {
             cluster_domain: String::new(),
             seccomp_default: false,
         };
-        let (runtime, changes) = Runtime::new(config, self.kubepods()).unwrap();
+        let (runtime, changes) = Runtime::new(config, self.kubepods()).await.unwrap();
         Agent { runtime, changes }
     }
 

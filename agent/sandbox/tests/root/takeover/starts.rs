@@ -14,7 +14,7 @@ async fn runs_once(kind: Kind, cut: Cut) {
     let Some(owned) = Owned::new(kind) else { return };
     let place = &owned.place;
     let id = run_agent_until(place, cut);
-    let mut agent = place.agent();
+    let mut agent = place.agent().await;
     agent.take_over(place).await;
 
     let seen = agent.see(place);
@@ -51,7 +51,7 @@ async fn fails_to_start(kind: Kind, cut: Cut) {
     let Some(owned) = Owned::with_args(kind, &["/bin/missing"]) else { return };
     let place = &owned.place;
     run_agent_until(place, cut);
-    let mut agent = place.agent();
+    let mut agent = place.agent().await;
     agent.take_over(place).await;
     let ended = agent.run(place).await;
     let ContainerStage::Exited { exit_code, reason, started_at, message, .. } = ended else { unreachable!() };
@@ -98,7 +98,7 @@ fn agents_one_after_another_start_a_program_once() {
     kill_process(init, Signal::STOP).unwrap();
     for _ in 0..10 {
         with_an_agent(async {
-            let mut agent = place.agent();
+            let mut agent = place.agent().await;
             agent.take_over(place).await;
             assert!(matches!(agent.see(place).containers[0].stage, ContainerStage::Running { .. }));
             // It is told by a task of its own.
@@ -106,7 +106,7 @@ fn agents_one_after_another_start_a_program_once() {
         });
     }
     with_an_agent(async {
-        let mut agent = place.agent();
+        let mut agent = place.agent().await;
         agent.take_over(place).await;
         kill_process(init, Signal::CONT).unwrap();
         let ended = agent.run(place).await;
@@ -125,7 +125,7 @@ fn with_an_agent(work: impl Future<Output = ()>) {
 async fn why_a_program_was_not_executed_is_known_though_nobody_waited() {
     let owned = Owned::with_args(Kind::Plain, &["/bin/missing"]).unwrap();
     let place = &owned.place;
-    let mut agent = place.agent();
+    let mut agent = place.agent().await;
     let pod = place.pod();
     agent.runtime.ensure_sandbox(&pod).await.unwrap();
     let id = agent.runtime.create_container(place.request()).await.unwrap();
@@ -143,7 +143,7 @@ async fn why_a_program_was_not_executed_is_known_though_nobody_waited() {
 async fn an_order_that_cannot_be_put_on_record_is_not_carried_out() {
     let owned = Owned::new(Kind::Plain).unwrap();
     let place = &owned.place;
-    let mut agent = place.agent();
+    let mut agent = place.agent().await;
     let pod = place.pod();
     agent.runtime.ensure_sandbox(&pod).await.unwrap();
     let id = agent.runtime.create_container(place.request()).await.unwrap();

@@ -35,7 +35,7 @@ impl Stopped {
 
     /// An agent that has asked in vain.
     async fn agent(&self) -> Agent {
-        let agent = self.owned.place.agent();
+        let agent = self.owned.place.agent().await;
         assert_eq!(agent.runtime.adopt(&self.owned.place.pod()).await.unwrap(), Adoption::Pending);
         agent
     }
@@ -145,7 +145,7 @@ async fn what_was_created_has_not_ended_with_its_pause() {
     run_agent_until(place, Cut::Start);
     let client = pause(place).await;
     kill_process(client.pid(), Signal::KILL).unwrap();
-    let mut agent = place.agent();
+    let mut agent = place.agent().await;
     agent.take_over(place).await;
     let seen = agent.see(place);
     assert_eq!((seen.sandbox, seen.containers), (SandboxStage::Dead, vec![]));
@@ -194,7 +194,7 @@ async fn an_end_that_is_on_no_record_is_in_the_ledger() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     drop(client);
-    let mut agent = place.agent();
+    let mut agent = place.agent().await;
     agent.take_over(place).await;
     let ended = agent.run(place).await;
     assert!(matches!(ended, ContainerStage::Exited { exit_code: 5, .. }), "{ended:?}");
@@ -212,7 +212,7 @@ async fn a_record_that_cannot_be_read_now_costs_nothing() {
     let aside = record.with_extension("aside");
     fs::rename(&record, &aside).unwrap();
     fs::create_dir(&record).unwrap();
-    let mut agent = place.agent();
+    let mut agent = place.agent().await;
     assert_eq!(agent.runtime.adopt(&place.pod()).await.unwrap(), Adoption::Pending);
     let refused = agent.runtime.ensure_sandbox(&place.pod()).await;
     assert!(matches!(refused, Err(Error::Unanswered(_))), "{refused:?}");

@@ -1,0 +1,104 @@
+//! The node's subtree as slices of systemd, systemd.slice(5).
+
+use coracle_model::QosClass;
+use coracle_systemd::{Active, Property, UnitName};
+
+use crate::kubepods::subdirs;
+use crate::layout::Slice;
+use crate::limits::cpu_weight;
+use crate::scope::limits;
+use crate::{Error, Kubepods, Limits, files};
+
+impl Kubepods {
+    /// Has systemd make the slices, or looks after those that are there.
+    pub(crate) async fn ensure_slices(
+        &self,
+        slice: &Slice,
+        all: &Limits,
+        least: &Limits,
+    ) -> Result<(), Error> {
+        // Whether there is one at all is said before anything fails for it.
+        if let Err(error) = self.systemd().version().await {
+            return Err(if error.is_absent() { Error::NoSystemd(error) } else { error.into() });
+        }
+        for (class, limits, description) in [
+            (QosClass::Guaranteed, all, "Pods"),
+            (QosClass::Burstable, &Limits::default(), "Burstable pods"),
+            (QosClass::BestEffort, least, "Best-effort pods"),
+        ] {
+            self.ensure_slice(&slice.of(class), limits, description).await?;
+        }
+        Ok(())
+    }
+
+    async fn ensure_slice(&self, slice: &Slice, wanted: &Limits, description: &str) -> Result<(), Error> {
+        if self.is_as_wanted(slice, wanted) {
+            return Ok(());
+        }
+        let unit = slice.unit()?;
+        let mut properties = vec![Property::Text("Description", description.to_owned())];
+        properties.extend(limits(wanted));
+        match self.systemd().start_transient(&unit, &properties).await {
+            Err(error) if error.is_unit_exists() => {}
+            made => return Ok(made?),
+        }
+        // Made by an agent before, by an administrator, or implied by what lies in it.
+        if self.systemd().state(&unit).await?.is_none_or(|state| state.active != Active::Active) {
+            self.systemd().start(&unit).await?;
+        }
+        match limits(wanted).as_slice() {
+            [] => Ok(()),
+            limits => Ok(self.systemd().set_properties(&unit, limits).await?),
+        }
+    }
+
+    /// Whether it is there with its weight: most often it is, and an agent that starts has other things to do.
+    fn is_as_wanted(&self, slice: &Slice, wanted: &Limits) -> bool {
+        let Some(dir) = self.host().v2_mount().map(|mount| mount.join(slice.path())) else { return false };
+        match wanted.cpu_shares {
+            Some(shares) => {
+                files::read_number(&dir.join("cpu.weight")).is_ok_and(|is| is == cpu_weight(shares))
+            }
+            None => dir.is_dir(),
+        }
+    }
+
+    /// Has systemd stop the slices, then those above while nothing else is in them. `own` says that they are this
+    /// driver's, and no others' pods can be in them.
+    pub(crate) async fn remove_slices(&self, slice: &Slice, own: bool) -> Result<(), Error> {
+        let classes = [QosClass::BestEffort, QosClass::Burstable].map(|class| slice.of(class));
+        if !self.group(&slice.path()).exists() {
+            return Ok(());
+        }
+        let in_use = |it: &Slice, except: &[Slice]| -> Result<bool, Error> {
+            let Some(mount) = self.host().v2_mount() else { return Ok(false) };
+            let mut names = subdirs(&mount.join(it.path()))?;
+            names.retain(|name| {
+                !except.iter().any(|slice| slice.path().file_name().is_some_and(|it| it == name.as_str()))
+            });
+            Ok(!names.is_empty())
+        };
+        if !own && (in_use(slice, &classes)? || in_use(&classes[0], &[])? || in_use(&classes[1], &[])?) {
+            return Ok(());
+        }
+        for slice in classes.iter().chain([slice]) {
+            self.stop_slice(&slice.unit()?).await?;
+        }
+        let mut above = slice.parent();
+        while let Some(slice) = above {
+            if in_use(&slice, &[])? {
+                break;
+            }
+            self.stop_slice(&slice.unit()?).await?;
+            above = slice.parent();
+        }
+        Ok(())
+    }
+
+    async fn stop_slice(&self, unit: &UnitName) -> Result<(), Error> {
+        match self.systemd().stop(unit).await {
+            Err(error) if error.is_absent() => Ok(()),
+            stopped => Ok(stopped?),
+        }
+    }
+}
