@@ -132,6 +132,11 @@ impl Node {
     /// Starts the agent and waits until it answers.
     pub fn start_agent(&mut self) {
         self.launch_agent();
+        self.wait_answering();
+    }
+
+    /// Waits until an agent that was launched answers.
+    pub fn wait_answering(&mut self) {
         wait_until("the agent to answer", SOON, || {
             let agent = self.agent.as_mut().expect("just launched");
             if let Ok(Some(status)) = agent.entry.try_wait() {

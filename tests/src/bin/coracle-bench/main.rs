@@ -3,6 +3,7 @@
 //! usage: coracle-bench FLOOR      FLOOR: the program made of `tests/bench/floor.c`
 //!        coracle-bench network    only what pods get their addresses in
 //!        coracle-bench images     only what pulling images costs
+//!        coracle-bench adoption   only how long an agent takes to be ready
 
 #![allow(
     clippy::expect_used,
@@ -11,6 +12,7 @@
     reason = "a benchmark whose surroundings fail has no figures to give"
 )]
 
+mod adoption;
 mod crun;
 mod images;
 mod network;
@@ -45,7 +47,9 @@ fn main() {
         crun::run(Path::new(rootfs));
         return;
     }
-    let [floor] = arguments.as_slice() else { panic!("usage: coracle-bench FLOOR | network | images") };
+    let [floor] = arguments.as_slice() else {
+        panic!("usage: coracle-bench FLOOR | network | images | adoption")
+    };
     assert!(
         rustix::process::geteuid().is_root(),
         "coracle-bench makes namespaces and cgroups: run it as root"
@@ -57,9 +61,13 @@ fn main() {
         images::run();
         return;
     }
+    println!("\n| figure | value |\n|---|---|");
+    if floor == "adoption" {
+        adoption::run();
+        return;
+    }
     let node = Node::start();
     let signal = Signal::new(&node);
-    println!("\n| figure | value |\n|---|---|");
     if floor == "network" {
         network::addresses_at_once(&node, &signal);
         node.finish();
@@ -76,6 +84,7 @@ fn main() {
     at_rest(&node, &signal, "with an HTTP probe each", std::slice::from_ref(&http));
     at_rest(&node, &signal, "with an HTTP and an exec probe each", &[http, exec]);
     node.finish();
+    adoption::run();
     println!("\nThe floor, {STARTS} times, in turn with the starts above:\n\n{}", floor.end());
     let _ = fs::remove_dir_all(images_directory());
 }
