@@ -7,7 +7,7 @@ OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
 CACHE := $(or $(CORACLE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/coracle)
 CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
 # The tests that `make test` repeats in the VM: limits, what an agent leaves and finds, networks and their VLANs.
-VM_FILTER := limits:: kill:: lifecycle:: restart:: shm:: network::pods_ network::ports::a_ pods_of_vlans reboot
+VM_FILTER := limits:: kill:: lifecycle:: restart:: shm:: network::pods_ network::ports::a_ pods_of_vlans
 
 .PHONY: help
 help: ## Show this list
@@ -54,11 +54,11 @@ check: ## Formatting and lints
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: test-vm
-test-vm: ## Run the root tests in a VM with systemd and cgroup v2 alone (FILTER=part of names)
+test-vm: ## Test in VMs with systemd and cgroup v2 alone (FILTER=part of names of root tests, SUITE=bookworm, TESTS=part of names)
 	@scripts/install-missing build vm
-	@rm -rf $(CARGO_TARGET_DIR)/vm
-	tests/vm/payload $(CARGO_TARGET_DIR)/vm $(FILTER)
-	@scripts/as-root env CORACLE_CACHE=$(CACHE) tests/vm/run $(CARGO_TARGET_DIR)/vm
+	tests/vm/payload $(CARGO_TARGET_DIR)/vm
+	CORACLE_CACHE=$(CACHE) CORACLE_VM_PAYLOAD=$(CARGO_TARGET_DIR)/vm CORACLE_VM_FILTER='$(FILTER)' \
+		CORACLE_VM_SUITE=$(SUITE) scripts/test --vm $(TESTS)
 
 .PHONY: bench
 bench: ## Take the figures of docs/benchmarks.md (release build; minutes)

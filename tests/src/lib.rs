@@ -23,6 +23,7 @@ pub mod random;
 pub mod registry;
 pub mod rust_source;
 pub mod spdx;
+pub mod vm;
 pub mod wait;
 
 /// Whether the test can run at all: it needs root. Says so on standard output where it cannot.

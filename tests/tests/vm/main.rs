@@ -1,0 +1,13 @@
+//! What a host does with Coracle, seen in a VM of its own: `make test-vm`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test whose surroundings fail has failed, and says where"
+)]
+
+mod harness;
+mod host;
+mod reboot;
+mod root_suite;

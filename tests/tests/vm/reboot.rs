@@ -1,0 +1,66 @@
+//! The end of the machine, and its next boot: pods end with it in their order, within the time that logind gives them,
+//! and begin again with it.
+
+use coracle_tests::manifests::{pod, shell, with_host_path};
+use coracle_tests::vm::Vm;
+use serde_json::{Value, json};
+
+use crate::host::{Host, SOON};
+
+/// A pod that writes down when it is told to end and when it has, and in its volumes that it ran.
+fn slow(name: &str, priority: i64) -> Value {
+    let script = format!(
+        "echo run >> /kept/runs; echo run >> /memory/runs; cat /kept/runs /memory/runs\n\
+         trap 'echo {name} asked >> /out/order; sleep 1; echo {name} ended >> /out/order; exit 0' TERM\n\
+         while :; do sleep 3600 & wait $!; done"
+    );
+    let mut pod = with_host_path(pod(name, vec![shell("c", &script)]), "out", "/srv/out".as_ref(), "/out");
+    pod["spec"]["priority"] = json!(priority);
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(600);
+    for (volume, medium) in [("kept", ""), ("memory", "Memory")] {
+        let list = |list: &mut Value, value: Value| list.as_array_mut().unwrap().push(value);
+        list(&mut pod["spec"]["volumes"], json!({"name": volume, "emptyDir": {"medium": medium}}));
+        let mounts = &mut pod["spec"]["containers"][0]["volumeMounts"];
+        list(mounts, json!({"name": volume, "mountPath": format!("/{volume}")}));
+    }
+    pod
+}
+
+/// Waits until logind would ask the agent before it shuts the machine down.
+fn wait_locked(host: &mut Host) {
+    let locks = "systemd-inhibit --list --no-legend | grep -q '^coracle .* shutdown .* delay$'";
+    host.vm.wait("logind's lock", SOON, locks);
+}
+
+#[test]
+#[ignore = "needs a VM: make test-vm"]
+fn pods_end_with_the_machine_and_begin_again_with_it() {
+    let configuration = "shutdownGracePeriod: 200s\nshutdownGracePeriodCriticalPods: 100s\n";
+    let mut host = Host::install(Vm::restore(), configuration);
+    let names = ["low", "high"];
+    for (name, priority) in names.into_iter().zip([0, 2_000_000_000]) {
+        host.run(&slow(name, priority));
+    }
+    for name in names {
+        host.wait_running(name, 0);
+        host.wait_log(name, "run\nrun");
+    }
+    wait_locked(&mut host);
+    let delay = "busctl get-property org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager \
+                 InhibitDelayMaxUSec";
+    assert_eq!(host.vm.ok(delay), "t 200000000");
+    let boot = "cat /proc/sys/kernel/random/boot_id";
+    let first = host.vm.ok(boot);
+    host.vm.reboot();
+    assert_ne!(first, host.vm.ok(boot));
+    assert_eq!(host.vm.ok("cat /srv/out/order"), "low asked\nlow ended\nhigh asked\nhigh ended");
+    for name in names {
+        let pod = host.wait_running(name, 1);
+        let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+        assert_eq!(last["exitCode"], 0, "{last}");
+        // The volume on the disk has both runs, the one in memory the second alone.
+        host.wait_log(name, "run\nrun\nrun");
+    }
+    assert!(host.vm.ok("coracle get events").contains("NodeShutdown"));
+    wait_locked(&mut host);
+}

@@ -1,0 +1,44 @@
+//! The root tests of crates and node, on the host that Coracle is meant for.
+
+use std::time::Duration;
+
+use coracle_tests::vm::Vm;
+
+/// How long one binary's tests may take.
+const LIMIT: Duration = Duration::from_secs(3000);
+
+/// How often what is repeated at random is, unless the variable says otherwise: the whole of it is for a machine that is
+/// not emulated.
+const REPEATED: [(&str, &str); 4] = [
+    ("CORACLE_KILLS", "4"),
+    ("CORACLE_PULL_KILLS", "3"),
+    ("CORACLE_TEST_CHURN", "50"),
+    ("CORACLE_TEST_STARTS", "6"),
+];
+
+/// `CORACLE_VM_FILTER`: parts of names of tests; without, all of them.
+#[test]
+#[ignore = "needs a VM: make test-vm"]
+fn the_root_tests_pass() {
+    let filter = std::env::var("CORACLE_VM_FILTER").unwrap_or_default();
+    let mut vm = Vm::restore();
+    let repeated = REPEATED.map(|(name, few)| {
+        let value = std::env::var(name).unwrap_or_else(|_| few.to_owned());
+        format!("{name}={value}")
+    });
+    let repeated = repeated.join(" ");
+    let mut failed = Vec::new();
+    for binary in vm.ok("ls /payload/tests").lines() {
+        // An emulated machine takes its time.
+        let command = format!(
+            "export CORACLE_BIN=/payload/coracle CORACLE_IMAGES_BUILD=/payload/images\n\
+             export CORACLE_TEST_PROJECT=/payload/project CORACLE_TEST_PATIENCE=8 RUST_BACKTRACE=1 TMPDIR=/var/tmp\n\
+             export {repeated}\n\
+             /payload/tests/{binary} --test-threads=1 {filter}"
+        );
+        if vm.run_shown(LIMIT, &command) != 0 {
+            failed.push(binary.to_owned());
+        }
+    }
+    assert!(failed.is_empty(), "tests failed in {failed:?}");
+}
