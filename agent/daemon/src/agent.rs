@@ -58,9 +58,9 @@ pub(crate) async fn clear_abandoned(config: &crate::config::Config) -> anyhow::R
 }
 
 /// Log lines of the agent go to standard error, or with their fields to the journal where that is the same; `CORACLE_LOG`
-/// says which (`debug`, `coracle_pod=trace`).
-pub(crate) fn logging() {
-    let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// says which (`debug`, `coracle_pod=trace`), else `usual`.
+pub(crate) fn logging(usual: &str) {
+    let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let journal = service::journal_layer();
     let unreachable = match journal {
         Ok(Some(journal)) => {

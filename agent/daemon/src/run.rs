@@ -26,7 +26,7 @@ const INTERRUPTED: u8 = 130;
 /// Runs the pods of `files` until all have ended, or Ctrl-C ends them; prints their logs; leaves nothing
 /// behind. The images are those of the configuration's root directory.
 pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    agent::logging();
+    agent::logging("info");
     let desired = match fixed(files, decode_manifest, Timestamp::now()) {
         Ok(desired) if desired.pods.is_empty() => bail!("no pod in the given files"),
         Ok(desired) => desired,

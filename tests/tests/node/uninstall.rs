@@ -129,6 +129,7 @@ fn what_others_have_stays() {
 
     let answer = uninstall(&node, &[]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(answer.stderr.contains("the pods' bridge stays: others use it"), "{}", answer.stderr);
     assert!(interfaces(node.machine().init()).contains("coracle0"), "others have an interface on it");
     assert!(
         node.path("root/mine").exists() && answer.stdout.contains("stays: it holds what is not coracle's")

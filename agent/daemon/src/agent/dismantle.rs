@@ -22,6 +22,8 @@ const BESIDE: Duration = Duration::from_secs(60);
 /// # Errors
 /// When an agent or a `coracle run` is at work, a pod cannot be ended, or something cannot be taken back.
 pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
+    // What goes well is told in other words.
+    super::logging("warn");
     let runtime = super::runtime()?;
     let done = runtime.block_on(async {
         super::clear_abandoned(config).await?;

@@ -29,7 +29,7 @@ const ANSWER: Limits = Limits { time: Duration::from_secs(10), bytes: coracle_co
 
 /// Runs the node until SIGTERM or SIGINT; its pods run on, for the next agent, unless they are to end with it.
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    super::logging();
+    super::logging("info");
     let mut manager = ServiceManager::take()?;
     let listener = manager.listener(&config.socket())?;
     let fetcher = config.manifest_url.as_ref().map(fetcher).transpose()?;
