@@ -9,6 +9,7 @@ mod content;
 mod disk;
 mod peers;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,12 +36,13 @@ pub(crate) struct Cost {
     memory: u64,
 }
 
-/// Prints a table for each kind of image. Runs itself in namespaces of its own.
-pub(crate) fn run() {
+/// Prints a table for each kind of image, or for those that are named. Runs itself in namespaces of its own.
+pub(crate) fn run(named: &[OsString]) {
+    let is_named = |content: &Content| named.is_empty() || named.iter().any(|name| name == content.name());
     if env::var_os(INSIDE).is_none() {
         let this = env::current_exe().expect("a program knows its own path");
         let mut inside = Command::new("unshare");
-        inside.args(["--net", "--mount", "--propagation", "private"]).arg(&this).arg("images");
+        inside.args(["--net", "--mount", "--propagation", "private"]).arg(&this).arg("images").args(named);
         // Beside the build, because a temporary directory may be in memory.
         let beside = this.parent().expect("a program lies in a directory");
         let status = inside
@@ -54,7 +56,7 @@ pub(crate) fn run() {
     command(Command::new("ip").args(["link", "set", "lo", "up"]));
     let work = tempfile::tempdir().expect("a directory to work in");
     let registry = DockerRegistry::start();
-    for content in Content::ALL {
+    for content in Content::ALL.into_iter().filter(is_named) {
         let layers = content.push(work.path(), &registry);
         let tools = [Tool::Coracle, Tool::SkopeoUmoci, Tool::Ctr, Tool::Tar(&layers)];
         let mut costs = [const { Vec::new() }; 4];

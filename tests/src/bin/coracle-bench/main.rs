@@ -2,7 +2,7 @@
 //!
 //! usage: coracle-bench FLOOR      FLOOR: the program made of `tests/bench/floor.c`
 //!        coracle-bench network    only what pods get their addresses in
-//!        coracle-bench images     only what pulling images costs
+//!        coracle-bench images [large | many | files]...     only what pulling images costs, of these or of all
 //!        coracle-bench adoption   only how long an agent takes to be ready
 
 #![allow(
@@ -47,8 +47,9 @@ fn main() {
         crun::run(Path::new(rootfs));
         return;
     }
-    let [floor] = arguments.as_slice() else {
-        panic!("usage: coracle-bench FLOOR | network | images | adoption")
+    let (floor, rest) = match arguments.as_slice() {
+        [floor, rest @ ..] if rest.is_empty() || floor == "images" => (floor, rest),
+        _ => panic!("usage: coracle-bench FLOOR | network | images [large | many | files]... | adoption"),
     };
     assert!(
         rustix::process::geteuid().is_root(),
@@ -58,7 +59,7 @@ fn main() {
         describe_machine();
     }
     if floor == "images" {
-        images::run();
+        images::run(rest);
         return;
     }
     println!("\n| figure | value |\n|---|---|");
