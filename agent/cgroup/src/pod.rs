@@ -10,7 +10,7 @@ use crate::group::Role;
 use crate::kubepods::{blocking, enable_controllers, subdirs};
 use crate::layout::Slice;
 use crate::scope::{FirstProcess, PodSettings, Scope};
-use crate::{Cgroup, Error, Kubepods, Limits, files};
+use crate::{Cgroup, Error, Kubepods, Limits, RemoveError, files};
 
 /// The name of pause's cgroup, which no container identifier can be.
 const PAUSE: &str = "pause";
@@ -132,9 +132,16 @@ impl PodCgroup {
         Ok(())
     }
 
-    /// Removes what the agent has made in a scope.
+    /// Removes what the agent has made in a scope, as much of it as can be.
     fn clear(&self) -> Result<(), Error> {
         let Some(dir) = self.cgroup.v2_dir() else { return Ok(()) };
-        subdirs(&dir)?.iter().try_for_each(|name| self.child(Path::new(name), Role::Inner).remove())
+        let mut failures = Vec::new();
+        for name in subdirs(&dir)? {
+            match self.child(Path::new(&name), Role::Inner).remove() {
+                Err(Error::Remove(RemoveError(more))) => failures.extend(more),
+                removed => removed?,
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(Error::Remove(RemoveError(failures))) }
     }
 }

@@ -26,9 +26,13 @@ enum Watch {
     Process(OwnedFd),
 }
 
+/// How often to look without having been told. The kernel holds back what comes within 10 ms of another event
+/// (`CGROUP_FILE_NOTIFY_MIN_INTV`), and forgets it when the cgroup is removed meanwhile, as systemd removes a scope's.
+const LOOK: Duration = Duration::from_millis(100);
+
 impl Cgroup {
     /// Waits until no process is left in it and the cgroups below it. A cgroup that is not there is
-    /// empty. Uses no timer.
+    /// empty.
     ///
     /// # Errors
     /// When the kernel's files cannot be read.
@@ -44,7 +48,11 @@ impl Cgroup {
                         if !populated(file.get_ref()).map_err(failed)? {
                             return Ok(());
                         }
-                        file.ready(Interest::PRIORITY).await.map_err(failed)?.clear_ready();
+                        match tokio::time::timeout(LOOK * 10, file.ready(Interest::PRIORITY)).await {
+                            Ok(ready) => ready.map_err(failed)?.clear_ready(),
+                            // It may be gone: opened again, that is seen.
+                            Err(_) => break,
+                        }
                     }
                 }
                 Watch::Process(pidfd) => {
@@ -73,7 +81,8 @@ impl Cgroup {
                 }
                 Watch::Process(pidfd) => (pidfd, PollFlags::IN),
             };
-            if !poll_until(fd.as_fd(), flags, deadline).map_err(failed)? {
+            let look = deadline.min(Instant::now() + LOOK);
+            if !poll_until(fd.as_fd(), flags, look).map_err(failed)? && look == deadline {
                 return Ok(false);
             }
         }

@@ -135,7 +135,7 @@ fn systemd_reloaded_or_executed_anew_changes_no_limit_no_filter_and_no_process()
     }
     // Of nine files and the filter.
     assert_eq!(filters, 10);
-    let denied = run(&pod, &cgroup, "mknod /tmp/sda-$$ b 8 0 && cat /tmp/sda-$$; rm -f /tmp/sda-$$");
+    let denied = run(&pod, &cgroup, "cd /var/tmp; mknod sda-$$ b 8 0 && cat sda-$$; rm -f sda-$$");
     assert!(String::from_utf8_lossy(&denied.stderr).contains("not permitted"), "{denied:?}");
     cgroup.kill().unwrap();
     child.wait().unwrap();
