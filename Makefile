@@ -7,7 +7,7 @@ OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
 CACHE := $(or $(CORACLE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/coracle)
 CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
 # The tests that `make test` repeats in the VM: limits, what an agent leaves and finds, networks and their VLANs.
-VM_FILTER := limits:: kill:: lifecycle:: restart:: shm:: network::pods_ network::ports::a_ pods_of_vlans
+VM_FILTER := limits:: kill:: lifecycle:: restart:: shm:: network::pods_ network::ports::a_ pods_of_vlans reloaded_or_executed_anew pods_in_scopes
 
 .PHONY: help
 help: ## Show this list
