@@ -1,32 +1,48 @@
-//! The configuration: defaults, overridden by the file, overridden by flags; validated once.
+//! The configuration: defaults, overridden by the file, overridden by flags; validated once, as a whole.
 //!
-//! Fields are named as in the kubelet's `KubeletConfiguration` where they mean the same. An unknown
-//! field is refused: a misspelt limit that is silently not applied is worse than a node that says no.
+//! Fields are named as in the kubelet's `KubeletConfiguration` where they mean the same, and every other field of that
+//! is known by name. An unknown field is refused: a misspelt limit that is silently not applied is worse than a node
+//! that says no.
+//!
+//! ```text
+//! file -> decode (tables of fields) -> file (types) -> combine (flags, defaults, checks) -> Config
+//! ```
 
+mod decode;
+mod file;
+mod flags;
 mod images;
+mod kubelet;
+mod load;
 mod manifest_url;
 mod network;
+mod problems;
+mod settings;
 mod shutdown;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+mod time;
 mod words;
+pub(crate) mod written;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use coracle_model::{Name, Quantity};
 use coracle_network::SysctlPolicy;
 use coracle_shutdown::GracePeriods;
-use serde::Deserialize;
 
+pub(crate) use flags::Overrides;
 pub(crate) use images::{CollectionConfig, ImagesConfig};
+pub(crate) use load::{ConfigError, Loaded};
 pub(crate) use manifest_url::ManifestUrl;
 pub(crate) use network::NetworkConfig;
+pub(crate) use settings::{Changes, Origin, Settings, changes};
 pub(crate) use words::{CgroupDriver, PodsOnStop};
 
-/// Read when it is there and `--config` names no other.
-pub(crate) const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/config.yaml";
+use file::File;
+use problems::{Giver, Problems};
 
 /// Everything the node can be told, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,139 +89,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace_periods: GracePeriods,
     /// Where images come from, and which of them go.
     pub(crate) images: ImagesConfig,
-}
-
-/// What flags say; each overrides the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-#[command(next_help_heading = "Node options")]
-pub(crate) struct Overrides {
-    /// Configuration file [default: /etc/coracle/config.yaml, if it is there]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Persistent state: images, writable layers, volumes [default: /var/lib/coracle]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) root_dir: Option<PathBuf>,
-    /// Volatile state and the agent's socket; clients find the agent here [default: /run/coracle]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) run_dir: Option<PathBuf>,
-    /// Container logs [default: /var/log/pods]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) log_dir: Option<PathBuf>,
-    /// Pod manifests that the agent runs [default: /etc/coracle/manifests]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) manifest_dir: Option<PathBuf>,
-    /// URL from which the agent gets further pod manifests
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) manifest_url: Option<String>,
-    /// HTTP headers for --manifest-url, as 'a:hello,b:again'; can be repeated. Other users see command lines: what
-    /// is secret belongs in the configuration file
-    #[arg(long, global = true, value_name = "NAME:VALUE")]
-    pub(crate) manifest_url_header: Vec<String>,
-    /// How often --manifest-url is asked for changes [default: 20s]
-    #[arg(long, global = true, value_name = "DURATION")]
-    pub(crate) http_check_frequency: Option<String>,
-    /// Cgroup under which the pods' cgroups are made [default: /]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) cgroup_parent: Option<PathBuf>,
-    /// The node's name [default: the host name]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) node_name: Option<String>,
-    /// The node's IP address, or one of each family with a comma between; '::' alone for the one of IPv6 first
-    /// [default: those it reaches others from]
-    #[arg(long, global = true, value_name = "IP")]
-    pub(crate) node_ip: Option<String>,
-    /// Addresses of pods where no CNI network is configured, or of each family with a comma between
-    /// [default: 10.83.0.0/16,fd83:c07a:c1e0::/64]
-    #[arg(long, global = true, value_name = "CIDR")]
-    pub(crate) pod_cidr: Option<String>,
-    /// CNI network configurations, of which the first by name counts [default: /etc/cni/net.d]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) cni_conf_dir: Option<PathBuf>,
-    /// Programs of CNI plugins that are not built in; can be repeated [default: /opt/cni/bin and /usr/lib/cni]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) cni_bin_dir: Vec<PathBuf>,
-    /// Configuration of credential provider plugins for registries, or a directory of such files
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) image_credential_provider_config: Option<PathBuf>,
-    /// Programs of credential provider plugins
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) image_credential_provider_bin_dir: Option<PathBuf>,
-}
-
-/// The file, as it is written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct File {
-    root_dir: Option<PathBuf>,
-    run_dir: Option<PathBuf>,
-    pod_logs_dir: Option<PathBuf>,
-    static_pod_path: Option<PathBuf>,
-    #[serde(rename = "staticPodURL")]
-    static_pod_url: Option<String>,
-    #[serde(rename = "staticPodURLHeader")]
-    static_pod_url_header: Option<BTreeMap<String, Vec<String>>>,
-    http_check_frequency: Option<String>,
-    cgroup_root: Option<PathBuf>,
-    cgroup_driver: Option<String>,
-    pods_on_stop: Option<String>,
-    node_name: Option<String>,
-    pod_pids_limit: Option<i64>,
-    container_log_max_size: Option<String>,
-    container_log_max_files: Option<i64>,
-    #[serde(rename = "clusterDNS")]
-    cluster_dns: Vec<String>,
-    cluster_domain: Option<String>,
-    resolv_conf: Option<PathBuf>,
-    #[serde(rename = "nodeIP")]
-    node_ip: Option<String>,
-    #[serde(rename = "podCIDR")]
-    pod_cidr: Option<String>,
-    cni_conf_dir: Option<PathBuf>,
-    cni_bin_dirs: Option<Vec<PathBuf>>,
-    cni_timeout: Option<String>,
-    bridge_name: Option<String>,
-    allowed_unsafe_sysctls: Vec<String>,
-    seccomp_profile_root: Option<PathBuf>,
-    seccomp_default: Option<bool>,
-    shutdown_grace_period: Option<String>,
-    shutdown_grace_period_critical_pods: Option<String>,
-    shutdown_grace_period_by_pod_priority: Option<Vec<shutdown::Period>>,
-    registry_config_dirs: Option<Vec<PathBuf>>,
-    image_credential_provider_config: Option<PathBuf>,
-    image_credential_provider_bin_dir: Option<PathBuf>,
-    image_archive_dir: Option<PathBuf>,
-    serialize_image_pulls: Option<bool>,
-    max_parallel_image_pulls: Option<i64>,
-    #[serde(rename = "registryPullQPS")]
-    registry_pull_qps: Option<i64>,
-    registry_burst: Option<i64>,
-    image_pull_credentials_verification_policy: Option<String>,
-    preloaded_images_verification_allowlist: Option<Vec<String>>,
-    #[serde(rename = "imageMinimumGCAge")]
-    image_minimum_gc_age: Option<String>,
-    #[serde(rename = "imageMaximumGCAge")]
-    image_maximum_gc_age: Option<String>,
-    #[serde(rename = "imageGCHighThresholdPercent")]
-    image_gc_high_threshold_percent: Option<i64>,
-    #[serde(rename = "imageGCLowThresholdPercent")]
-    image_gc_low_threshold_percent: Option<i64>,
-}
-
-/// Why there is no usable configuration.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    #[error("cannot read the configuration file {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{}{position}: {message}", path.display())]
-    Syntax { path: PathBuf, position: String, message: String },
-    #[error("{origin}: Invalid value: {value:?}: {message}")]
-    Value { origin: String, value: String, message: String },
-    #[error("{origin}: Unsupported value: {value:?}: supported values: {supported}")]
-    Unsupported { origin: String, value: String, supported: String },
-    #[error("{0}: {1}")]
-    Header(String, coracle_fetch::Error),
-    #[error("the host name {0:?} cannot be a node's name ({1}); set --node-name or nodeName")]
-    HostName(String, coracle_model::InvalidName),
+    /// All of it, as a file would say it.
+    pub(crate) settings: Settings,
 }
 
 // === impl Config ===
@@ -213,16 +98,7 @@ pub(crate) enum ConfigError {
 impl Config {
     /// The configuration that `overrides` and the file they name (or the default one) make.
     pub(crate) fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
-        let (path, required) = match &overrides.config {
-            Some(path) => (path.as_path(), true),
-            None => (Path::new(DEFAULT_CONFIG_FILE), false),
-        };
-        let file = match fs::read_to_string(path) {
-            Ok(text) => parse(path, &text)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => File::default(),
-            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
-        };
-        Self::combine(path, file, overrides)
+        Ok(Loaded::load(overrides)?.config)
     }
 
     /// The agent's socket.
@@ -235,309 +111,220 @@ impl Config {
         self.root_dir.join("images")
     }
 
-    fn combine(path: &Path, mut file: File, flags: &Overrides) -> Result<Self, ConfigError> {
-        let origin = |field: &str| format!("{}: {field}", path.display());
-        let directory = |flag: &Option<PathBuf>, name: &str, value: Option<PathBuf>, field: &str, default| {
-            directory(flag, name, value, origin(field), default)
+    /// This, with all of `new` that can change while pods run.
+    pub(crate) fn with_live_of(&self, new: &Self) -> Self {
+        Self {
+            manifest_url: new.manifest_url.clone(),
+            pods_on_stop: new.pods_on_stop,
+            pod_pids_limit: new.pod_pids_limit,
+            container_log_max_size: new.container_log_max_size,
+            container_log_max_files: new.container_log_max_files,
+            cluster_dns: new.cluster_dns.clone(),
+            cluster_domain: new.cluster_domain.clone(),
+            resolv_conf: new.resolv_conf.clone(),
+            sysctls: new.sysctls.clone(),
+            seccomp_default: new.seccomp_default,
+            shutdown_grace_periods: new.shutdown_grace_periods.clone(),
+            images: ImagesConfig { archive_dir: self.images.archive_dir.clone(), ..new.images.clone() },
+            settings: self.settings.with_live_of(&new.settings),
+            ..self.clone()
+        }
+    }
+
+    /// Flags over the file over defaults. Where something is wrong, what is made is not to be used.
+    fn combine(
+        mut file: File,
+        flags: &Overrides,
+        settings: Settings,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let network = NetworkConfig::combine(flags, &mut file, problems);
+        let root_dir =
+            directory(flag(&flags.root_dir, "--root-dir"), file.root_dir.take(), "rootDir", problems)
+                .unwrap_or_else(|| "/var/lib/coracle".into());
+        let images = ImagesConfig::combine(flags, &mut file, root_dir.join("archives"), problems);
+        let node_name = match (&flags.node_name, file.node_name.take()) {
+            (Some(name), _) => node_name(name, &Giver::Flag("--node-name"), problems),
+            (None, Some(name)) => node_name(&name, &Giver::field("nodeName"), problems),
+            (None, None) => host_name(problems),
         };
-        let network = NetworkConfig::combine(flags, &mut file, origin)?;
-        let root_dir = directory(
-            &flags.root_dir,
-            "--root-dir",
-            file.root_dir.take(),
-            "rootDir",
-            "/var/lib/coracle".into(),
-        )?;
-        let seccomp_profile_root = directory(
-            &None,
-            "",
-            file.seccomp_profile_root.take(),
-            "seccompProfileRoot",
-            root_dir.join("seccomp"),
-        )?;
-        let images = ImagesConfig::combine(flags, &mut file, root_dir.join("archives"), origin)?;
-        Ok(Self {
-            images,
-            run_dir: directory(&flags.run_dir, "--run-dir", file.run_dir, "runDir", "/run/coracle".into())?,
-            log_dir: directory(
-                &flags.log_dir,
-                "--log-dir",
-                file.pod_logs_dir,
-                "podLogsDir",
-                "/var/log/pods".into(),
-            )?,
-            manifest_dir: directory(
-                &flags.manifest_dir,
-                "--manifest-dir",
+        let mut of = |flag, field, name, default: &str| {
+            directory(flag, field, name, problems).unwrap_or_else(|| default.into())
+        };
+        Some(Self {
+            run_dir: of(flag(&flags.run_dir, "--run-dir"), file.run_dir, "runDir", "/run/coracle"),
+            log_dir: of(flag(&flags.log_dir, "--log-dir"), file.pod_logs_dir, "podLogsDir", "/var/log/pods"),
+            manifest_dir: of(
+                flag(&flags.manifest_dir, "--manifest-dir"),
                 file.static_pod_path,
                 "staticPodPath",
-                "/etc/coracle/manifests".into(),
-            )?,
+                "/etc/coracle/manifests",
+            ),
+            seccomp_profile_root: directory(None, file.seccomp_profile_root, "seccompProfileRoot", problems)
+                .unwrap_or_else(|| root_dir.join("seccomp")),
+            resolv_conf: directory(None, file.resolv_conf, "resolvConf", problems),
             manifest_url: ManifestUrl::combine(
                 flags,
                 file.static_pod_url,
                 file.static_pod_url_header,
                 file.http_check_frequency,
-                origin,
-            )?,
+                problems,
+            ),
             cgroup_parent: match (&flags.cgroup_parent, file.cgroup_root) {
-                (Some(path), _) => cgroup(path, "--cgroup-parent".to_owned())?,
-                (None, Some(path)) => cgroup(&path, origin("cgroupRoot"))?,
+                (Some(path), _) => cgroup(path, &Giver::Flag("--cgroup-parent"), problems),
+                (None, Some(path)) => cgroup(&path, &Giver::field("cgroupRoot"), problems),
                 (None, None) => PathBuf::from("/"),
             },
-            cgroup_driver: words::read(file.cgroup_driver.as_deref(), || origin("cgroupDriver"))?,
-            pods_on_stop: words::read(file.pods_on_stop.as_deref(), || origin("podsOnStop"))?,
-            node_name: match (&flags.node_name, file.node_name) {
-                (Some(name), _) => node_name(name, "--node-name".to_owned())?,
-                (None, Some(name)) => node_name(&name, origin("nodeName"))?,
-                (None, None) => host_name()?,
-            },
-            pod_pids_limit: match file.pod_pids_limit {
-                None | Some(-1) => None,
-                Some(limit) => match u64::try_from(limit) {
-                    Ok(limit) if limit > 0 => Some(limit),
-                    _ => {
-                        return Err(value(
-                            origin("podPidsLimit"),
-                            limit,
-                            "must be positive, or -1 for no limit",
-                        ));
-                    }
-                },
-            },
-            container_log_max_size: match &file.container_log_max_size {
-                None => 10 << 20,
-                Some(text) => match text.parse::<Quantity>() {
-                    Ok(size) if !size.is_zero() => size.units(),
-                    Ok(_) => {
-                        return Err(value(origin("containerLogMaxSize"), text, "must be greater than 0"));
-                    }
-                    Err(error) => return Err(value(origin("containerLogMaxSize"), text, &error.to_string())),
-                },
-            },
-            container_log_max_files: match file.container_log_max_files {
-                None => 5,
-                Some(count) => match u32::try_from(count) {
-                    Ok(count) if count >= 2 => count,
-                    _ => return Err(value(origin("containerLogMaxFiles"), count, "must be greater than 1")),
-                },
-            },
-            cluster_dns: addresses(&file.cluster_dns, &origin("clusterDNS"))?,
-            cluster_domain: match file.cluster_domain {
-                None => String::new(),
-                Some(domain) if domain.is_empty() => domain,
-                Some(domain) => match coracle_model::validate_subdomain(&domain) {
-                    Ok(()) => domain,
-                    Err(error) => return Err(value(origin("clusterDomain"), domain, &error.to_string())),
-                },
-            },
-            resolv_conf: match file.resolv_conf {
-                None => None,
-                Some(path) => Some(directory(&None, "", Some(path), "resolvConf", PathBuf::new())?),
-            },
-            network,
-            sysctls: SysctlPolicy::new(&file.allowed_unsafe_sysctls)
-                .map_err(|(pattern, problem)| value(origin("allowedUnsafeSysctls"), pattern, problem))?,
+            cgroup_driver: words::read(file.cgroup_driver.as_deref(), "cgroupDriver", problems),
+            pods_on_stop: words::read(file.pods_on_stop.as_deref(), "podsOnStop", problems),
+            pod_pids_limit: pids_limit(file.pod_pids_limit, problems),
+            container_log_max_size: log_size(file.container_log_max_size.as_deref(), problems),
+            container_log_max_files: log_files(file.container_log_max_files, problems),
+            cluster_dns: addresses(file.cluster_dns.unwrap_or_default(), "clusterDNS", problems),
+            cluster_domain: domain(file.cluster_domain.unwrap_or_default(), problems),
+            sysctls: sysctls(&file.allowed_unsafe_sysctls.unwrap_or_default(), problems),
             seccomp_default: file.seccomp_default.unwrap_or(true),
             shutdown_grace_periods: shutdown::periods(
                 file.shutdown_grace_period.as_deref(),
                 file.shutdown_grace_period_critical_pods.as_deref(),
                 &file.shutdown_grace_period_by_pod_priority.unwrap_or_default(),
-                origin,
-            )?,
-            seccomp_profile_root,
+                problems,
+            ),
+            network,
+            images,
             root_dir,
+            settings,
+            // Last, so that what is wrong elsewhere is found too.
+            node_name: node_name?,
         })
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
-    // An empty file, or one of comments alone, is YAML's null: nothing is set.
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(File::default());
-    }
-    serde_saphyr::from_str(text).map_err(|error| {
-        let position =
-            error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-        let message = error.without_snippet().to_string();
-        // The position stands in front already.
-        let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-        ConfigError::Syntax { path: path.to_owned(), position, message }
-    })
+fn flag<'a>(path: &'a Option<PathBuf>, name: &'static str) -> Option<(&'a Path, &'static str)> {
+    path.as_deref().map(|path| (path, name))
 }
 
 /// A flag is relative to where the command is run; a path in the file has no such place.
 fn directory(
-    flag: &Option<PathBuf>,
-    name: &str,
+    flag: Option<(&Path, &'static str)>,
     file: Option<PathBuf>,
-    origin: String,
-    default: PathBuf,
-) -> Result<PathBuf, ConfigError> {
+    field: &str,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
     match (flag, file) {
-        (Some(path), _) => std::path::absolute(path)
-            .map_err(|error| value(name.to_owned(), path.display(), &error.to_string())),
-        (None, Some(path)) if path.is_absolute() => Ok(path),
-        (None, Some(path)) => Err(value(origin, path.display(), "must be an absolute path")),
-        (None, None) => Ok(default),
+        (Some((path, name)), _) => match std::path::absolute(path) {
+            Ok(path) => Some(path),
+            Err(error) => {
+                problems.invalid(&Giver::Flag(name), &path.to_string_lossy(), error);
+                None
+            }
+        },
+        (None, Some(path)) => absolute(path, &Giver::field(field), problems),
+        (None, None) => None,
     }
 }
 
-fn addresses(texts: &[String], origin: &str) -> Result<Vec<IpAddr>, ConfigError> {
-    let parse = |text: &String| {
+fn absolute(path: PathBuf, giver: &Giver, problems: &mut Problems) -> Option<PathBuf> {
+    if path.is_absolute() {
+        return Some(path);
+    }
+    problems.invalid(giver, &path.to_string_lossy(), "must be an absolute path");
+    None
+}
+
+/// The paths of a list.
+fn directories(paths: Vec<PathBuf>, field: &str, problems: &mut Problems) -> Vec<PathBuf> {
+    let list = Giver::field(field);
+    let each = paths.into_iter().enumerate();
+    each.filter_map(|(index, path)| absolute(path, &list.item(index), problems)).collect()
+}
+
+fn addresses(texts: Vec<String>, field: &str, problems: &mut Problems) -> Vec<IpAddr> {
+    let list = Giver::field(field);
+    let mut parse = |(index, text): (usize, String)| {
         let address = text.parse();
-        address.map_err(|_| value(origin.to_owned(), text, "must be IP addresses, such as 10.96.0.10"))
+        if address.is_err() {
+            problems.invalid(&list.item(index), &text, "must be an IP address, such as 10.96.0.10");
+        }
+        address.ok()
     };
-    texts.iter().map(parse).collect()
+    texts.into_iter().enumerate().filter_map(&mut parse).collect()
 }
 
-fn cgroup(path: &Path, origin: String) -> Result<PathBuf, ConfigError> {
+fn pids_limit(limit: Option<i64>, problems: &mut Problems) -> Option<u64> {
+    let limit = limit.filter(|limit| *limit != -1)?;
+    let valid = u64::try_from(limit).ok().filter(|limit| *limit > 0);
+    if valid.is_none() {
+        problems.invalid_number(&Giver::field("podPidsLimit"), limit, "must be positive, or -1 for no limit");
+    }
+    valid
+}
+
+fn log_size(text: Option<&str>, problems: &mut Problems) -> u64 {
+    const DEFAULT: u64 = 10 << 20;
+    let giver = Giver::field("containerLogMaxSize");
+    match text.map(|text| (text, text.parse::<Quantity>())) {
+        None => DEFAULT,
+        Some((_, Ok(size))) if !size.is_zero() => size.units(),
+        Some((text, Ok(_))) => {
+            problems.invalid(&giver, text, "must be greater than 0");
+            DEFAULT
+        }
+        Some((text, Err(error))) => {
+            problems.invalid(&giver, text, error);
+            DEFAULT
+        }
+    }
+}
+
+fn log_files(count: Option<i64>, problems: &mut Problems) -> u32 {
+    const DEFAULT: u32 = 5;
+    let Some(count) = count else { return DEFAULT };
+    u32::try_from(count).ok().filter(|count| *count >= 2).unwrap_or_else(|| {
+        problems.invalid_number(&Giver::field("containerLogMaxFiles"), count, "must be greater than 1");
+        DEFAULT
+    })
+}
+
+fn domain(domain: String, problems: &mut Problems) -> String {
+    if let (false, Err(error)) = (domain.is_empty(), coracle_model::validate_subdomain(&domain)) {
+        problems.invalid(&Giver::field("clusterDomain"), &domain, error);
+    }
+    domain
+}
+
+fn sysctls(patterns: &[String], problems: &mut Problems) -> SysctlPolicy {
+    let list = Giver::field("allowedUnsafeSysctls");
+    for (index, pattern) in patterns.iter().enumerate() {
+        if let Err((pattern, problem)) = SysctlPolicy::new(std::slice::from_ref(pattern)) {
+            problems.invalid(&list.item(index), &pattern, problem);
+        }
+    }
+    SysctlPolicy::new(patterns).unwrap_or_default()
+}
+
+fn cgroup(path: &Path, giver: &Giver, problems: &mut Problems) -> PathBuf {
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if path.is_absolute() && plain {
-        Ok(path.components().collect())
-    } else {
-        Err(value(origin, path.display(), "must be an absolute path in the cgroup hierarchy, without '..'"))
+    if !path.is_absolute() || !plain {
+        let message = "must be an absolute path in the cgroup hierarchy, without '..'";
+        problems.invalid(giver, &path.to_string_lossy(), message);
     }
+    path.components().collect()
 }
 
-fn node_name(name: &str, origin: String) -> Result<Name, ConfigError> {
-    Name::subdomain(name).map_err(|error| value(origin, name, &error.to_string()))
+fn node_name(name: &str, giver: &Giver, problems: &mut Problems) -> Option<Name> {
+    Name::subdomain(name).map_err(|error| problems.invalid(giver, name, error)).ok()
 }
 
-fn host_name() -> Result<Name, ConfigError> {
-    let uname = rustix::system::uname();
-    let name = uname.nodename().to_string_lossy().trim().to_lowercase();
-    Name::subdomain(name.as_str()).map_err(|error| ConfigError::HostName(name, error))
+fn host_name(problems: &mut Problems) -> Option<Name> {
+    let name = own_name();
+    let wrong = |error| {
+        format!("the host name {name:?} cannot be a node's name ({error}); set --node-name or nodeName")
+    };
+    Name::subdomain(name.as_str()).map_err(|error| problems.others.push(wrong(error))).ok()
 }
 
-fn value(origin: String, value: impl ToString, message: &str) -> ConfigError {
-    ConfigError::Value { origin, value: value.to_string(), message: message.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(super) fn load(text: &str, flags: &Overrides) -> Result<Config, String> {
-        let path = Path::new("/etc/c.yaml");
-        parse(path, text)
-            .and_then(|file| Config::combine(path, file, flags))
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_documentation() {
-        for text in ["", "# nothing\n\n", "{}"] {
-            let config = load(text, &Overrides::default()).unwrap();
-            assert_eq!(config.root_dir, Path::new("/var/lib/coracle"));
-            assert_eq!(config.socket(), Path::new("/run/coracle/coracle.sock"));
-            assert_eq!(config.log_dir, Path::new("/var/log/pods"));
-            assert_eq!(config.manifest_dir, Path::new("/etc/coracle/manifests"));
-            assert_eq!(config.manifest_url, None);
-            assert_eq!(config.cgroup_parent, Path::new("/"));
-            assert_eq!(config.cgroup_driver, CgroupDriver::Cgroupfs);
-            assert_eq!(config.pods_on_stop, PodsOnStop::Leave);
-            assert_eq!(config.pod_pids_limit, None);
-            assert_eq!((config.container_log_max_size, config.container_log_max_files), (10 << 20, 5));
-            assert_eq!(config.seccomp_profile_root, Path::new("/var/lib/coracle/seccomp"));
-            assert!(config.seccomp_default);
-            assert_eq!(
-                (config.cluster_dns, config.cluster_domain.as_str(), config.resolv_conf),
-                (vec![], "", None)
-            );
-            assert!(config.shutdown_grace_periods.is_empty());
-        }
-    }
-
-    #[test]
-    fn the_file_overrides_defaults_and_flags_override_the_file() {
-        let text = "rootDir: /a\nstaticPodPath: /m\npodLogsDir: /l\ncgroupRoot: /x/\nnodeName: one\n\
-                    podPidsLimit: 100\ncontainerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 2\nseccompDefault: false\n\
-                    clusterDNS: [10.96.0.10, fd00::a]\nclusterDomain: cluster.local\nresolvConf: /r\n\
-                    cgroupDriver: systemd\npodsOnStop: end\n";
-        let config = load(text, &Overrides::default()).unwrap();
-        assert_eq!(config.root_dir, Path::new("/a"));
-        assert_eq!(config.manifest_dir, Path::new("/m"));
-        assert_eq!(config.log_dir, Path::new("/l"));
-        assert_eq!(config.cgroup_parent, Path::new("/x"));
-        assert_eq!(config.cgroup_driver, CgroupDriver::Systemd);
-        assert_eq!(config.pods_on_stop, PodsOnStop::End);
-        assert_eq!(config.node_name, *"one");
-        assert_eq!(config.pod_pids_limit, Some(100));
-        assert_eq!((config.container_log_max_size, config.container_log_max_files), (1 << 20, 2));
-        assert_eq!(config.seccomp_profile_root, Path::new("/a/seccomp"));
-        assert!(!config.seccomp_default);
-        let servers: [IpAddr; 2] = ["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()];
-        assert_eq!(config.cluster_dns, servers);
-        assert_eq!(config.cluster_domain, "cluster.local");
-        assert_eq!(config.resolv_conf.as_deref(), Some(Path::new("/r")));
-
-        let flags = Overrides {
-            root_dir: Some("/b".into()),
-            node_name: Some("two".into()),
-            cgroup_parent: Some("/y".into()),
-            ..Overrides::default()
-        };
-        let config = load(text, &flags).unwrap();
-        assert_eq!(config.root_dir, Path::new("/b"));
-        assert_eq!(config.node_name, *"two");
-        assert_eq!(config.cgroup_parent, Path::new("/y"));
-        assert_eq!(config.manifest_dir, Path::new("/m"));
-    }
-
-    #[test]
-    fn errors_say_where_and_what() {
-        let cases = [
-            ("rootDir: /a\nrotDir: /b\n", "/etc/c.yaml:2:1: unknown field `rotDir`"),
-            ("rootDir: [\n", "/etc/c.yaml:"),
-            ("rootDir: a\n", "/etc/c.yaml: rootDir: Invalid value: \"a\": must be an absolute path"),
-            ("cgroupRoot: /a/../b\n", "/etc/c.yaml: cgroupRoot: Invalid value"),
-            (
-                "cgroupDriver: none\n",
-                "/etc/c.yaml: cgroupDriver: Unsupported value: \"none\": supported values: \"cgroupfs\", \"systemd\"",
-            ),
-            (
-                "podsOnStop: kill\n",
-                "podsOnStop: Unsupported value: \"kill\": supported values: \"leave\", \"end\"",
-            ),
-            ("podPidsLimit: 0\n", "/etc/c.yaml: podPidsLimit: Invalid value: \"0\": must be positive"),
-            (
-                "containerLogMaxFiles: 1\n",
-                "containerLogMaxFiles: Invalid value: \"1\": must be greater than 1",
-            ),
-            (
-                "containerLogMaxSize: lots\n",
-                "containerLogMaxSize: Invalid value: \"lots\": quantities must match",
-            ),
-            (
-                "shutdownGracePeriod: 10s\nshutdownGracePeriodByPodPriority: [{priority: 1}]\n",
-                "/etc/c.yaml: shutdownGracePeriod: Invalid value: \"10s\": may not be specified together",
-            ),
-            ("shutdownGracePeriodByPodPriority: [{prio: 1}]\n", "/etc/c.yaml:1:37: unknown field `prio`"),
-            ("nodeName: A_b\n", "nodeName: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
-            ("clusterDNS: [dns]\n", "/etc/c.yaml: clusterDNS: Invalid value: \"dns\": must be IP addresses"),
-            (
-                "clusterDomain: .local\n",
-                "clusterDomain: Invalid value: \".local\": a lowercase RFC 1123 subdomain",
-            ),
-            (
-                "allowedUnsafeSysctls: [net.*, vm.*]\n",
-                "/etc/c.yaml: allowedUnsafeSysctls: Invalid value: \"vm.*\": is not known to be namespaced",
-            ),
-            ("resolvConf: r\n", "resolvConf: Invalid value: \"r\": must be an absolute path"),
-            ("seccompDefault: maybe\n", "/etc/c.yaml:1:"),
-            ("rootDir: /a\nrootDir: /b\n", "/etc/c.yaml:2:1: duplicate"),
-        ];
-        for (text, expected) in cases {
-            let error = load(text, &Overrides::default()).unwrap_err();
-            assert!(error.contains(expected), "{text:?} gave {error:?}, not {expected:?}");
-        }
-    }
-
-    #[test]
-    fn a_named_file_must_be_there() {
-        let flags = Overrides { config: Some("/nonexistent/c.yaml".into()), ..Overrides::default() };
-        let error = Config::load(&flags).unwrap_err().to_string();
-        assert!(error.starts_with("cannot read the configuration file /nonexistent/c.yaml: "), "{error}");
-    }
+/// The host's name, as the node has it.
+fn own_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase()
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use coracle_pull::access::VerificationPolicy;
 use coracle_pull::{PullLimits, Rate};
 
+use super::problems::{Giver, Problems};
 use super::shutdown::duration;
-use super::{ConfigError, File, Overrides, directory, value};
+use super::time::go_text;
+use super::{File, Overrides, directories, directory, flag};
 
 /// In the order in which a host's is looked for: containerd's layout, its own place, Docker's.
 const REGISTRY_CONFIG_DIRS: [&str; 3] =
@@ -69,46 +71,36 @@ impl ImagesConfig {
         flags: &Overrides,
         file: &mut File,
         default_archive_dir: PathBuf,
-        origin: impl Fn(&str) -> String,
-    ) -> Result<Self, ConfigError> {
+        problems: &mut Problems,
+    ) -> Self {
         let registry_config_dirs = match file.registry_config_dirs.take() {
             None => REGISTRY_CONFIG_DIRS.map(PathBuf::from).into(),
-            Some(paths) => {
-                let field = || origin("registryConfigDirs");
-                let checked =
-                    paths.into_iter().map(|path| directory(&None, "", Some(path), field(), PathBuf::new()));
-                checked.collect::<Result<_, _>>()?
-            }
+            Some(paths) => directories(paths, "registryConfigDirs", problems),
         };
-        Ok(Self {
+        Self {
             registry_config_dirs,
-            credential_providers: credential_providers(flags, file, &origin)?,
-            archive_dir: directory(
-                &None,
-                "",
-                file.image_archive_dir.take(),
-                origin("imageArchiveDir"),
-                default_archive_dir,
-            )?,
+            credential_providers: credential_providers(flags, file, problems),
+            archive_dir: directory(None, file.image_archive_dir.take(), "imageArchiveDir", problems)
+                .unwrap_or(default_archive_dir),
             pulls: PullLimits {
-                at_once: at_once(file.serialize_image_pulls, file.max_parallel_image_pulls, &origin)?,
-                rate: rate(file.registry_pull_qps, file.registry_burst, &origin)?,
+                at_once: at_once(file.serialize_image_pulls, file.max_parallel_image_pulls, problems),
+                rate: rate(file.registry_pull_qps, file.registry_burst, problems),
             },
             verification: verification(
                 file.image_pull_credentials_verification_policy.as_deref(),
                 file.preloaded_images_verification_allowlist.take(),
-                &origin,
-            )?,
-            collection: CollectionConfig::combine(file, &origin)?,
-        })
+                problems,
+            ),
+            collection: CollectionConfig::combine(file, problems),
+        }
     }
 }
 
 fn credential_providers(
     flags: &Overrides,
     file: &mut File,
-    origin: impl Fn(&str) -> String,
-) -> Result<Option<CredentialProviders>, ConfigError> {
+    problems: &mut Problems,
+) -> Option<CredentialProviders> {
     const FLAGS: [&str; 2] = ["--image-credential-provider-config", "--image-credential-provider-bin-dir"];
     const FIELDS: [&str; 2] = ["imageCredentialProviderConfig", "imageCredentialProviderBinDir"];
     let given = [
@@ -116,105 +108,97 @@ fn credential_providers(
         (&flags.image_credential_provider_bin_dir, file.image_credential_provider_bin_dir.take()),
     ];
     let mut paths = [None, None];
-    for (index, (flag, field)) in given.into_iter().enumerate() {
-        if flag.is_some() || field.is_some() {
-            let path = directory(flag, FLAGS[index], field, origin(FIELDS[index]), PathBuf::new())?;
-            paths[index] = Some(path);
+    let mut alone: Vec<(usize, Giver, String)> = Vec::new();
+    for (index, (of_flag, field)) in given.into_iter().enumerate() {
+        if let Some(path) = of_flag.as_ref().or(field.as_ref()) {
+            let giver =
+                of_flag.as_ref().map_or_else(|| Giver::field(FIELDS[index]), |_| Giver::Flag(FLAGS[index]));
+            alone.push((index, giver, path.to_string_lossy().into_owned()));
         }
+        paths[index] = directory(flag(of_flag, FLAGS[index]), field, FIELDS[index], problems);
     }
-    match paths {
-        [None, None] => Ok(None),
-        [Some(config), Some(bin_dir)] => Ok(Some(CredentialProviders { config, bin_dir })),
-        [Some(config), None] => {
-            let message = format!("needs {} (or {}) beside it", FIELDS[1], FLAGS[1]);
-            Err(value(origin(FIELDS[0]), config.display(), &message))
-        }
-        [None, Some(bin_dir)] => {
-            let message = format!("needs {} (or {}) beside it", FIELDS[0], FLAGS[0]);
-            Err(value(origin(FIELDS[1]), bin_dir.display(), &message))
-        }
+    if let [(index, giver, path)] = &alone[..] {
+        let other = 1 - index;
+        let message = format!("needs {} (or {}) beside it", FIELDS[other], FLAGS[other]);
+        problems.invalid(giver, path, message);
     }
+    let [config, bin_dir] = paths;
+    Some(CredentialProviders { config: config?, bin_dir: bin_dir? })
 }
 
-fn at_once(
-    serialize: Option<bool>,
-    most: Option<i64>,
-    origin: impl Fn(&str) -> String,
-) -> Result<Option<NonZeroUsize>, ConfigError> {
-    const MOST: &str = "maxParallelImagePulls";
-    let most = match most {
-        None => None,
-        Some(count) => match usize::try_from(count).ok().and_then(NonZeroUsize::new) {
-            Some(count) => Some(count),
-            None => return Err(value(origin(MOST), count, "must be a positive number")),
-        },
-    };
+fn at_once(serialize: Option<bool>, most: Option<i64>, problems: &mut Problems) -> Option<NonZeroUsize> {
+    let giver = Giver::field("maxParallelImagePulls");
+    let most = most.and_then(|count| {
+        let valid = usize::try_from(count).ok().and_then(NonZeroUsize::new);
+        if valid.is_none() {
+            problems.invalid_number(&giver, count, "must be a positive number");
+        }
+        valid
+    });
     match (serialize, most) {
-        (Some(true), Some(most)) if most.get() > 1 => Err(value(
-            origin(MOST),
-            most,
-            "cannot be larger than 1 unless serializeImagePulls is set to false",
-        )),
-        (Some(true), _) => Ok(Some(NonZeroUsize::MIN)),
-        (Some(false), most) => Ok(most),
-        (None, most) => Ok(Some(most.unwrap_or(PARALLEL))),
+        (Some(true), most) => {
+            if let Some(most) = most.filter(|most| most.get() > 1) {
+                let message = "cannot be larger than 1 unless serializeImagePulls is set to false";
+                problems.invalid_number(&giver, most, message);
+            }
+            Some(NonZeroUsize::MIN)
+        }
+        (Some(false), most) => most,
+        (None, most) => Some(most.unwrap_or(PARALLEL)),
     }
 }
 
-fn rate(
-    qps: Option<i64>,
-    burst: Option<i64>,
-    origin: impl Fn(&str) -> String,
-) -> Result<Option<Rate>, ConfigError> {
-    let number = |field: &str, given: Option<i64>, default: u32| match given {
-        None => Ok(default),
-        Some(number) => u32::try_from(number).map_err(|_| {
-            value(origin(field), number, "must not be a negative number, nor larger than 4294967295")
-        }),
+fn rate(qps: Option<i64>, burst: Option<i64>, problems: &mut Problems) -> Option<Rate> {
+    let mut number = |field: &str, given: Option<i64>, default: u32| match given.map(u32::try_from) {
+        None => Some(default),
+        Some(Ok(number)) => Some(number),
+        Some(Err(_)) => {
+            let message = "must not be a negative number, nor larger than 4294967295";
+            problems.invalid_number(&Giver::field(field), given.unwrap_or_default(), message);
+            None
+        }
     };
-    let rate = Rate {
-        per_second: number("registryPullQPS", qps, QPS)?,
-        burst: number("registryBurst", burst, BURST)?,
-    };
+    let (per_second, burst) = (number("registryPullQPS", qps, QPS), number("registryBurst", burst, BURST));
+    let rate = Rate { per_second: per_second?, burst: burst? };
     if rate.per_second > 0 && rate.burst == 0 {
         let message = "must be positive where registryPullQPS is: no pull could ever begin";
-        return Err(value(origin("registryBurst"), rate.burst, message));
+        problems.invalid_number(&Giver::field("registryBurst"), rate.burst, message);
     }
-    Ok((rate.per_second > 0).then_some(rate))
+    (rate.per_second > 0).then_some(rate)
 }
 
 fn verification(
     policy: Option<&str>,
     allowlist: Option<Vec<String>>,
-    origin: impl Fn(&str) -> String,
-) -> Result<VerificationPolicy, ConfigError> {
+    problems: &mut Problems,
+) -> VerificationPolicy {
     const POLICY: &str = "imagePullCredentialsVerificationPolicy";
     const ALLOWLIST: &str = "preloadedImagesVerificationAllowlist";
     const ALLOWLISTED: &str = "NeverVerifyAllowlistedImages";
-    let policy = policy.filter(|policy| !policy.is_empty()).unwrap_or("NeverVerifyPreloadedImages");
+    const PRELOADED: &str = "NeverVerifyPreloadedImages";
+    let policy = policy.unwrap_or(PRELOADED);
     let list = allowlist.unwrap_or_default();
+    let giver = Giver::field(ALLOWLIST);
     if !list.is_empty() && policy != ALLOWLISTED {
-        let message = format!("can't be set if {POLICY} is not {ALLOWLISTED}");
-        return Err(value(origin(ALLOWLIST), list.join(", "), &message));
+        let message = format!("Forbidden: can't be set if {POLICY} is not {ALLOWLISTED}");
+        problems.say(&giver, message);
     }
-    Ok(match policy {
+    for (index, pattern) in list.iter().enumerate().filter(|(_, pattern)| !is_image_pattern(pattern)) {
+        let message = "must be an image's name without tag and digest, or the beginning of names, such as \
+                       registry.example.com/team/*";
+        problems.invalid(&giver.item(index), pattern, message);
+    }
+    match policy {
         "NeverVerify" => VerificationPolicy::NeverVerify,
-        "NeverVerifyPreloadedImages" => VerificationPolicy::NeverVerifyPreloadedImages,
-        ALLOWLISTED => {
-            if let Some(pattern) = list.iter().find(|pattern| !is_image_pattern(pattern)) {
-                let message = "must be an image's name without tag and digest, or the beginning of names, such as \
-                               registry.example.com/team/*";
-                return Err(value(origin(ALLOWLIST), pattern, message));
-            }
-            VerificationPolicy::NeverVerifyAllowlistedImages(list)
-        }
+        PRELOADED => VerificationPolicy::NeverVerifyPreloadedImages,
+        ALLOWLISTED => VerificationPolicy::NeverVerifyAllowlistedImages(list),
         "AlwaysVerify" => VerificationPolicy::AlwaysVerify,
         other => {
-            let message = "must be NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages or \
-                           AlwaysVerify";
-            return Err(value(origin(POLICY), other, message));
+            let words = ["NeverVerify", PRELOADED, ALLOWLISTED, "AlwaysVerify"];
+            problems.unsupported(&Giver::field(POLICY), other, &words);
+            VerificationPolicy::default()
         }
-    })
+    }
 }
 
 /// The kubelet's `validateImagePattern`: a repository, or a domain or path that ends in `/*`.
@@ -236,34 +220,39 @@ fn is_image_pattern(pattern: &str) -> bool {
 // === impl CollectionConfig ===
 
 impl CollectionConfig {
-    fn combine(file: &File, origin: impl Fn(&str) -> String) -> Result<Self, ConfigError> {
+    fn combine(file: &File, problems: &mut Problems) -> Self {
+        const MINIMUM: &str = "imageMinimumGCAge";
         const MAXIMUM: &str = "imageMaximumGCAge";
         const LOW_FIELD: &str = "imageGCLowThresholdPercent";
-        let age = |field: &str, text: &Option<String>| match text.as_deref().map(duration) {
-            None => Ok(None),
-            Some(Ok(age)) => Ok(Some(age)),
-            Some(Err(message)) => Err(value(origin(field), text.as_deref().unwrap_or_default(), &message)),
-        };
-        let per_cent = |field: &str, given: Option<i64>, default: u8| match given {
-            None => Ok(default),
-            Some(number) => u8::try_from(number)
-                .ok()
-                .filter(|number| *number <= 100)
-                .ok_or_else(|| value(origin(field), number, "must be between 0 and 100, inclusive")),
-        };
-        let minimum_age = age("imageMinimumGCAge", &file.image_minimum_gc_age)?.unwrap_or(MINIMUM_AGE);
-        let maximum_age = age(MAXIMUM, &file.image_maximum_gc_age)?.filter(|age| !age.is_zero());
-        if let Some(maximum) = maximum_age.filter(|maximum| *maximum <= minimum_age) {
-            let message = format!("must be greater than imageMinimumGCAge, {}s", minimum_age.as_secs());
-            return Err(value(origin(MAXIMUM), format!("{}s", maximum.as_secs()), &message));
+        let minimum_age = duration(MINIMUM, file.image_minimum_gc_age.as_deref(), problems)
+            // As in the kubelet, none stands for the default.
+            .filter(|age| !age.is_zero())
+            .unwrap_or(MINIMUM_AGE);
+        let maximum_age =
+            duration(MAXIMUM, file.image_maximum_gc_age.as_deref(), problems).filter(|age| !age.is_zero());
+        if maximum_age.is_some_and(|maximum| maximum <= minimum_age) {
+            let message = format!("must be greater than imageMinimumGCAge, {}", go_text(minimum_age));
+            let text = file.image_maximum_gc_age.as_deref().unwrap_or_default();
+            problems.invalid(&Giver::field(MAXIMUM), text, message);
         }
-        let high = per_cent("imageGCHighThresholdPercent", file.image_gc_high_threshold_percent, HIGH)?;
-        let low = per_cent(LOW_FIELD, file.image_gc_low_threshold_percent, LOW)?;
+        let mut per_cent = |field: &str, given: Option<i64>, default: u8| {
+            let Some(number) = given else { return Some(default) };
+            let valid = u8::try_from(number).ok().filter(|number| *number <= 100);
+            if valid.is_none() {
+                problems.invalid_number(&Giver::field(field), number, "must be between 0 and 100, inclusive");
+            }
+            valid
+        };
+        let high = per_cent("imageGCHighThresholdPercent", file.image_gc_high_threshold_percent, HIGH);
+        let low = per_cent(LOW_FIELD, file.image_gc_low_threshold_percent, LOW);
+        let (Some(high), Some(low)) = (high, low) else {
+            return Self { minimum_age, maximum_age, high: HIGH, low: LOW };
+        };
         if low >= high {
             let message = format!("must be less than imageGCHighThresholdPercent, {high}");
-            return Err(value(origin(LOW_FIELD), low, &message));
+            problems.invalid_number(&Giver::field(LOW_FIELD), low, message);
         }
-        Ok(Self { minimum_age, maximum_age, high, low })
+        Self { minimum_age, maximum_age, high, low }
     }
 }
 
@@ -336,33 +325,39 @@ mod tests {
     #[test]
     fn what_is_refused() {
         for (text, expected) in [
-            ("registryConfigDirs: [x]", "registryConfigDirs: Invalid value: \"x\": must be an absolute path"),
+            (
+                "registryConfigDirs: [x]",
+                "registryConfigDirs[0]: Invalid value: \"x\": must be an absolute path",
+            ),
             ("imageArchiveDir: x", "imageArchiveDir: Invalid value: \"x\": must be an absolute path"),
             (
                 "maxParallelImagePulls: 0",
-                "maxParallelImagePulls: Invalid value: \"0\": must be a positive number",
+                "maxParallelImagePulls: Invalid value: 0: must be a positive number",
             ),
             (
                 "serializeImagePulls: true\nmaxParallelImagePulls: 2",
-                "maxParallelImagePulls: Invalid value: \"2\": cannot be larger than 1 unless serializeImagePulls",
+                "maxParallelImagePulls: Invalid value: 2: cannot be larger than 1 unless serializeImagePulls",
             ),
-            ("registryPullQPS: -1", "registryPullQPS: Invalid value: \"-1\": must not be a negative number"),
-            ("registryBurst: -1", "registryBurst: Invalid value: \"-1\": must not be a negative number"),
-            ("registryBurst: 0", "registryBurst: Invalid value: \"0\": must be positive where"),
+            ("registryPullQPS: -1", "registryPullQPS: Invalid value: -1: must not be a negative number"),
+            ("registryBurst: -1", "registryBurst: Invalid value: -1: must not be a negative number"),
+            ("registryBurst: 0", "registryBurst: Invalid value: 0: must be positive where"),
             ("imageMinimumGCAge: 1x", "imageMinimumGCAge: Invalid value: \"1x\": must be a duration"),
             ("imageMaximumGCAge: -1h", "imageMaximumGCAge: Invalid value: \"-1h\": must be a duration"),
-            ("imageMaximumGCAge: 2m", "imageMaximumGCAge: Invalid value: \"120s\": must be greater than"),
             (
-                "imageGCHighThresholdPercent: 101",
-                "Invalid value: \"101\": must be between 0 and 100, inclusive",
+                "imageMaximumGCAge: 2m",
+                "imageMaximumGCAge: Invalid value: \"2m\": must be greater than imageMinimumGCAge, 2m0s",
             ),
-            ("imageGCLowThresholdPercent: 85", "Invalid value: \"85\": must be less than"),
-            ("imagePullCredentialsVerificationPolicy: No", "Invalid value: \"No\": must be NeverVerify, "),
+            ("imageGCHighThresholdPercent: 101", "Invalid value: 101: must be between 0 and 100, inclusive"),
+            ("imageGCLowThresholdPercent: 85", "Invalid value: 85: must be less than"),
+            (
+                "imagePullCredentialsVerificationPolicy: No",
+                "Unsupported value: \"No\": supported values: \"NeverVerify\", ",
+            ),
             ("preloadedImagesVerificationAllowlist: [a]", "can't be set if imagePullCredentialsVerification"),
             (
                 "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n\
                  preloadedImagesVerificationAllowlist: [nginx:1]",
-                "preloadedImagesVerificationAllowlist: Invalid value: \"nginx:1\": must be an image's name",
+                "preloadedImagesVerificationAllowlist[0]: Invalid value: \"nginx:1\": must be an image's name",
             ),
             ("imageCredentialProviderConfig: /c", "needs imageCredentialProviderBinDir"),
             ("imageCredentialProviderBinDir: /c", "needs imageCredentialProviderConfig"),

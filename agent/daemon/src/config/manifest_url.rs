@@ -6,7 +6,8 @@ use std::time::Duration;
 use coracle_fetch::{Address, RequestHeaders};
 use coracle_model::go_duration;
 
-use super::{ConfigError, Overrides, value};
+use super::Overrides;
+use super::problems::{Giver, Problems};
 
 /// The kubelet's default of `httpCheckFrequency`.
 const FREQUENCY: Duration = Duration::from_secs(20);
@@ -33,59 +34,63 @@ impl ManifestUrl {
         file_url: Option<String>,
         file_headers: Option<BTreeMap<String, Vec<String>>>,
         file_frequency: Option<String>,
-        origin: impl Fn(&str) -> String,
-    ) -> Result<Option<Self>, ConfigError> {
-        let from_flags = split(&flags.manifest_url_header)?;
-        let (headers, headers_origin) = if from_flags.is_empty() {
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let from_flags = split(&flags.manifest_url_header).unwrap_or_else(|message| {
+            problems.others.push(message);
+            Vec::new()
+        });
+        let (headers, headers_giver) = if from_flags.is_empty() {
             let pairs = file_headers.into_iter().flatten();
             let pairs = pairs.flat_map(|(name, values)| values.into_iter().map(move |it| (name.clone(), it)));
-            (pairs.collect(), origin("staticPodURLHeader"))
+            (pairs.collect(), Giver::field("staticPodURLHeader"))
         } else {
-            (from_flags, "--manifest-url-header".to_owned())
+            (from_flags, Giver::Flag("--manifest-url-header"))
         };
         let frequency = match (&flags.http_check_frequency, &file_frequency) {
-            (Some(text), _) => frequency(text, "--http-check-frequency".to_owned())?,
-            (None, Some(text)) => frequency(text, origin("httpCheckFrequency"))?,
+            (Some(text), _) => frequency(text, &Giver::Flag("--http-check-frequency"), problems),
+            (None, Some(text)) => frequency(text, &Giver::field("httpCheckFrequency"), problems),
             (None, None) => FREQUENCY,
         };
         let url = match (&flags.manifest_url, &file_url) {
-            (Some(url), _) => Some((url, "--manifest-url".to_owned())),
-            (None, Some(url)) => Some((url, origin("staticPodURL"))),
+            (Some(url), _) => Some((url, Giver::Flag("--manifest-url"))),
+            (None, Some(url)) => Some((url, Giver::field("staticPodURL"))),
             (None, None) => None,
         };
         // As in the kubelet, the empty one is none.
-        let Some((url, url_origin)) = url.filter(|(url, _)| !url.is_empty()) else {
-            return match headers.first() {
-                Some((name, _)) => Err(value(
-                    headers_origin,
-                    name,
-                    "is of no use without a URL (--manifest-url or staticPodURL)",
-                )),
-                None => Ok(None),
-            };
+        let Some((url, url_giver)) = url.filter(|(url, _)| !url.is_empty()) else {
+            if let Some((name, _)) = headers.first() {
+                let message = "is of no use without a URL (--manifest-url or staticPodURL)";
+                problems.invalid(&headers_giver, name, message);
+            }
+            return None;
         };
-        let address =
-            Address::parse(url).map_err(|error| value(url_origin, shown(url), &error.to_string()))?;
+        let address = Address::parse(url);
+        if let Err(error) = &address {
+            problems.invalid(&url_giver, &shown(url), error);
+        }
         let pairs = headers.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        let headers =
-            RequestHeaders::new(pairs).map_err(|error| ConfigError::Header(headers_origin, error))?;
-        Ok(Some(Self { address, headers, frequency }))
+        let headers = RequestHeaders::new(pairs);
+        if let Err(error) = &headers {
+            problems.say(&headers_giver, error.to_string());
+        }
+        Some(Self { address: address.ok()?, headers: headers.ok()?, frequency })
     }
 }
 
 /// The kubelet's flag: pairs divided by commas, name and value divided by the first colon.
-fn split(flags: &[String]) -> Result<Vec<(String, String)>, ConfigError> {
+pub(super) fn split(flags: &[String]) -> Result<Vec<(String, String)>, String> {
     let pairs = flags.iter().flat_map(|flag| flag.split(',')).filter(|pair| !pair.trim().is_empty());
     let pairs = pairs.map(|pair| match pair.split_once(':') {
         Some((name, text)) => Ok((name.trim().to_owned(), text.trim().to_owned())),
         // It may be the value of a secret that has a comma in it.
-        None => Err(value("--manifest-url-header".to_owned(), "...", "a pair must be NAME:VALUE")),
+        None => Err("--manifest-url-header: Invalid value: \"...\": a pair must be NAME:VALUE".to_owned()),
     });
     pairs.collect()
 }
 
 /// A URL without what may be secret in it.
-fn shown(url: &str) -> String {
+pub(super) fn shown(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -93,27 +98,25 @@ fn shown(url: &str) -> String {
     if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
 }
 
-fn frequency(text: &str, origin: String) -> Result<Duration, ConfigError> {
-    match go_duration(text) {
+fn frequency(text: &str, giver: &Giver, problems: &mut Problems) -> Duration {
+    let message = match go_duration(text) {
         // As in the kubelet, it stands for the default.
-        Some(Duration::ZERO) => Ok(FREQUENCY),
-        Some(frequency) if frequency >= MOST_OFTEN => Ok(frequency),
-        Some(_) => Err(value(origin, text, "must be at least 1s")),
-        None => Err(value(origin, text, "must be a positive duration such as 20s or 1m30s")),
-    }
+        Some(Duration::ZERO) => return FREQUENCY,
+        Some(frequency) if frequency >= MOST_OFTEN => return frequency,
+        Some(_) => "must be at least 1s",
+        None => "must be a positive duration such as 20s or 1m30s",
+    };
+    problems.invalid(giver, text, message);
+    FREQUENCY
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::super::{Config, parse};
+    use super::super::tests;
     use super::*;
 
     fn load(text: &str, flags: &Overrides) -> Result<Option<ManifestUrl>, String> {
-        let path = Path::new("/etc/c.yaml");
-        let config = parse(path, text).and_then(|file| Config::combine(path, file, flags));
-        config.map(|config| config.manifest_url).map_err(|error| error.to_string())
+        tests::load(text, flags).map(|config| config.manifest_url)
     }
 
     fn expected(url: &str, headers: &[(&str, &str)], frequency: u64) -> ManifestUrl {
@@ -151,23 +154,23 @@ mod tests {
         for (text, expected) in [
             (
                 "staticPodURL: ftp://me:secret@h/p?secret\n",
-                "/etc/c.yaml: staticPodURL: Invalid value: \"ftp://h/p\": must be an absolute http or https URL",
+                "staticPodURL: Invalid value: \"ftp://h/p\": must be an absolute http or https URL",
             ),
             ("staticPodURL: me:secret@h\n", "staticPodURL: Invalid value: \"h\": must be"),
             (
                 "staticPodURLHeader: {A: [secret]}\n",
-                "/etc/c.yaml: staticPodURLHeader: Invalid value: \"A\": is of no use without a URL",
+                "staticPodURLHeader: Invalid value: \"A\": is of no use without a URL",
             ),
             (
                 "staticPodURL: http://h/\nstaticPodURLHeader: {A b: [secret]}\n",
-                "/etc/c.yaml: staticPodURLHeader: header \"A b\": its name cannot be one",
+                "staticPodURLHeader: header \"A b\": its name cannot be one",
             ),
             (
                 "staticPodURL: http://h/\nhttpCheckFrequency: 10ms\n",
-                "/etc/c.yaml: httpCheckFrequency: Invalid value: \"10ms\": must be at least 1s",
+                "httpCheckFrequency: Invalid value: \"10ms\": must be at least 1s",
             ),
             (
-                "httpCheckFrequency: 20\n",
+                "httpCheckFrequency: '20'\n",
                 "httpCheckFrequency: Invalid value: \"20\": must be a positive duration",
             ),
             ("httpCheckFrequency: -20s\n", "must be a positive duration"),

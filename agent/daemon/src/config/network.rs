@@ -7,7 +7,8 @@ use std::time::Duration;
 use coracle_model::go_duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{ConfigError, File, Overrides, directory, value};
+use super::problems::{Giver, Problems};
+use super::{File, Overrides, directories, directory, flag};
 
 /// In nobody's way: podman has 10.88.0.0/16, CRI-O 10.85.0.0/16, k3s 10.42.0.0/15, kubeadm's services 10.96.0.0/12,
 /// Docker 172.16.0.0/12, flannel 10.244.0.0/16.
@@ -51,19 +52,15 @@ pub(crate) struct NetworkConfig {
 
 impl NetworkConfig {
     /// What flags, and else the file, say of it.
-    pub(super) fn combine(
-        flags: &Overrides,
-        file: &mut File,
-        origin: impl Fn(&str) -> String,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn combine(flags: &Overrides, file: &mut File, problems: &mut Problems) -> Self {
         let pod_cidrs = match (&flags.pod_cidr, &file.pod_cidr) {
-            (Some(text), _) => Some((text, "--pod-cidr".to_owned())),
-            (None, Some(text)) => Some((text, origin("podCIDR"))),
+            (Some(text), _) => Some((text, Giver::Flag("--pod-cidr"))),
+            (None, Some(text)) => Some((text, Giver::field("podCIDR"))),
             (None, None) => None,
         };
         let node_ips = match (&flags.node_ip, &file.node_ip) {
-            (Some(text), _) => Some((text, "--node-ip".to_owned())),
-            (None, Some(text)) => Some((text, origin("nodeIP"))),
+            (Some(text), _) => Some((text, Giver::Flag("--node-ip"))),
+            (None, Some(text)) => Some((text, Giver::field("nodeIP"))),
             (None, None) => None,
         };
         // As for the kubelet, an empty one is none.
@@ -71,58 +68,31 @@ impl NetworkConfig {
             (pod_cidrs.filter(|(text, _)| !text.is_empty()), node_ips.filter(|(text, _)| !text.is_empty()));
         let bin_dirs: Vec<PathBuf> = match (&flags.cni_bin_dir[..], file.cni_bin_dirs.take()) {
             ([], None) => BIN_DIRS.map(PathBuf::from).into(),
-            ([], Some(paths)) => {
-                let checked = paths
-                    .into_iter()
-                    .map(|path| directory(&None, "", Some(path), origin("cniBinDirs"), PathBuf::new()));
-                checked.collect::<Result<_, _>>()?
-            }
+            ([], Some(paths)) => directories(paths, "cniBinDirs", problems),
             (paths, _) => {
-                let checked = paths.iter().map(|path| {
-                    directory(&Some(path.clone()), "--cni-bin-dir", None, String::new(), PathBuf::new())
-                });
-                checked.collect::<Result<_, _>>()?
+                let each = paths.iter();
+                each.filter_map(|path| directory(Some((path, "--cni-bin-dir")), None, "cniBinDirs", problems))
+                    .collect()
             }
         };
-        Ok(Self {
-            pod_cidrs: pod_cidrs.map(|(text, origin)| networks(text, origin)).transpose()?,
+        Self {
+            pod_cidrs: pod_cidrs.map(|(text, giver)| networks(text, &giver, problems)),
             cni_conf_dir: directory(
-                &flags.cni_conf_dir,
-                "--cni-conf-dir",
+                flag(&flags.cni_conf_dir, "--cni-conf-dir"),
                 file.cni_conf_dir.take(),
-                origin("cniConfDir"),
-                CONF_DIR.into(),
-            )?,
+                "cniConfDir",
+                problems,
+            )
+            .unwrap_or_else(|| CONF_DIR.into()),
             cni_bin_dirs: bin_dirs,
-            cni_timeout: match &file.cni_timeout {
-                None => TIMEOUT,
-                Some(text) => match go_duration(text) {
-                    Some(timeout) if timeout >= Duration::from_secs(1) => timeout,
-                    _ => {
-                        return Err(value(
-                            origin("cniTimeout"),
-                            text,
-                            "must be a duration of 1s or more, such as 2m",
-                        ));
-                    }
-                },
-            },
+            cni_timeout: timeout(file.cni_timeout.as_deref(), problems),
             beside_others: false,
             name: NAME.to_owned(),
-            bridge_name: match file.bridge_name.take() {
-                None => BRIDGE.to_owned(),
-                Some(name) if is_interface(&name) => name,
-                Some(name) => {
-                    let message =
-                        "must be the name of an interface: 1 to 15 characters, without '/', ':' and space";
-                    return Err(value(origin("bridgeName"), name, message));
-                }
-            },
+            bridge_name: bridge(file.bridge_name.take(), problems),
             node_ips: node_ips
-                .map(|(text, origin)| node_addresses(text, origin))
-                .transpose()?
+                .map(|(text, giver)| node_addresses(text, &giver, problems))
                 .unwrap_or_default(),
-        })
+        }
     }
 
     /// The addresses of the default network's pods. Where none are configured, of both families, as far as the host
@@ -152,9 +122,33 @@ fn default_networks() -> Vec<IpNet> {
     ipv4.into_iter().chain(ipv6).collect()
 }
 
+fn timeout(text: Option<&str>, problems: &mut Problems) -> Duration {
+    let Some(text) = text else { return TIMEOUT };
+    go_duration(text).filter(|timeout| *timeout >= Duration::from_secs(1)).unwrap_or_else(|| {
+        problems.invalid(&Giver::field("cniTimeout"), text, "must be a duration of 1s or more, such as 2m");
+        TIMEOUT
+    })
+}
+
+fn bridge(name: Option<String>, problems: &mut Problems) -> String {
+    let name = name.unwrap_or_else(|| BRIDGE.to_owned());
+    if !is_interface(&name) {
+        let message = "must be the name of an interface: 1 to 15 characters, without '/', ':' and space";
+        problems.invalid(&Giver::field("bridgeName"), &name, message);
+    }
+    name
+}
+
 /// One network, or one of each family, with a comma between.
-fn networks(text: &str, origin: String) -> Result<Vec<IpNet>, ConfigError> {
-    let wrong = |message: &str| Err(value(origin.clone(), text, message));
+fn networks(text: &str, giver: &Giver, problems: &mut Problems) -> Vec<IpNet> {
+    parse_networks(text).unwrap_or_else(|message| {
+        problems.invalid(giver, text, message);
+        Vec::new()
+    })
+}
+
+fn parse_networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let wrong = |message: &str| Err(message.to_owned());
     let mut networks: Vec<IpNet> = Vec::new();
     for part in text.split(',') {
         let Ok(network) = part.trim().parse::<IpNet>() else {
@@ -181,23 +175,29 @@ fn networks(text: &str, origin: String) -> Result<Vec<IpNet>, ConfigError> {
 }
 
 /// One address, or one of each family, with a comma between; or `0.0.0.0` or `::` alone.
-fn node_addresses(text: &str, origin: String) -> Result<Vec<IpAddr>, ConfigError> {
-    let wrong = |message: &str| Err(value(origin.clone(), text, message));
+fn node_addresses(text: &str, giver: &Giver, problems: &mut Problems) -> Vec<IpAddr> {
+    parse_addresses(text).unwrap_or_else(|message| {
+        problems.invalid(giver, text, message);
+        Vec::new()
+    })
+}
+
+fn parse_addresses(text: &str) -> Result<Vec<IpAddr>, &'static str> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for part in text.split(',') {
         let Ok(address) = part.trim().parse::<IpAddr>() else {
-            return wrong("must be an IP address, or one of each family with a comma between");
+            return Err("must be an IP address, or one of each family with a comma between");
         };
         if address.is_loopback() || address.is_multicast() {
-            return wrong("must be addresses by which others reach the node");
+            return Err("must be addresses by which others reach the node");
         }
         if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
-            return wrong("must not have two addresses of one family");
+            return Err("must not have two addresses of one family");
         }
         addresses.push(address);
     }
     if addresses.len() > 1 && addresses.iter().any(IpAddr::is_unspecified) {
-        return wrong("0.0.0.0 and :: stand alone: for the family that comes first");
+        return Err("0.0.0.0 and :: stand alone: for the family that comes first");
     }
     Ok(addresses)
 }
@@ -275,7 +275,7 @@ mod tests {
             ("cniTimeout: soon", "cniTimeout: Invalid value: \"soon\": must be a duration of 1s or more"),
             ("cniTimeout: 10ms", "must be a duration of 1s or more"),
             ("cniConfDir: net.d", "cniConfDir: Invalid value: \"net.d\": must be an absolute path"),
-            ("cniBinDirs: [bin]", "cniBinDirs: Invalid value: \"bin\": must be an absolute path"),
+            ("cniBinDirs: [bin]", "cniBinDirs[0]: Invalid value: \"bin\": must be an absolute path"),
             ("nodeIP: node", "nodeIP: Invalid value: \"node\": must be an IP address"),
             ("nodeIP: 127.0.0.1", "by which others reach the node"),
             ("nodeIP: '::,192.0.2.1'", "0.0.0.0 and :: stand alone"),

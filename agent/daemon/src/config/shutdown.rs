@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use coracle_shutdown::{GracePeriod, GracePeriods, InvalidPeriods};
-use jiff::SignedDuration;
+use coracle_model::go_duration;
+use coracle_shutdown::{GracePeriod, GracePeriods};
 use serde::Deserialize;
 
-use super::{ConfigError, value};
+use super::problems::{Giver, Problems};
 
 const ALL: &str = "shutdownGracePeriod";
 const CRITICAL: &str = "shutdownGracePeriodCriticalPods";
@@ -20,59 +20,61 @@ pub(super) struct Period {
     shutdown_grace_period_seconds: i64,
 }
 
-/// The times of all ranges of priorities. `origin` names the file beside a field.
+/// The times of all ranges of priorities.
 pub(super) fn periods(
     all: Option<&str>,
     critical: Option<&str>,
     by_priority: &[Period],
-    origin: impl Fn(&str) -> String,
-) -> Result<GracePeriods, ConfigError> {
-    let parsed = |field: &str, text: Option<&str>| match text.map(duration) {
-        None => Ok(Duration::ZERO),
-        Some(Ok(parsed)) => Ok(parsed),
-        Some(Err(message)) => Err(value(origin(field), text.unwrap_or_default(), &message)),
-    };
-    let (whole, last) = (parsed(ALL, all)?, parsed(CRITICAL, critical)?);
+    problems: &mut Problems,
+) -> GracePeriods {
+    let (whole, last) = (duration(ALL, all, problems), duration(CRITICAL, critical, problems));
+    // What is no duration was said, and makes nothing else wrong.
+    let (Some(whole), Some(last)) = (whole, last) else { return GracePeriods::default() };
     if by_priority.is_empty() {
-        return GracePeriods::of(whole, last).map_err(|error| {
+        return GracePeriods::of(whole, last).unwrap_or_else(|error| {
             let below = |period: Duration| !period.is_zero() && period < Duration::from_secs(1);
             let (field, text) = if below(whole) { (ALL, all) } else { (CRITICAL, critical) };
-            value(origin(field), text.unwrap_or_default(), &error.to_string())
+            problems.invalid(&Giver::field(field), text.unwrap_or_default(), error);
+            GracePeriods::default()
         });
     }
     if !whole.is_zero() || !last.is_zero() {
         let (field, text) = if whole.is_zero() { (CRITICAL, critical) } else { (ALL, all) };
         let message = format!("may not be specified together with {BY_PRIORITY}");
-        return Err(value(origin(field), text.unwrap_or_default(), &message));
+        problems.invalid(&Giver::field(field), text.unwrap_or_default(), message);
     }
-    let mut periods = Vec::with_capacity(by_priority.len());
+    let list = Giver::field(BY_PRIORITY);
+    let mut periods: Vec<GracePeriod> = Vec::with_capacity(by_priority.len());
     for (index, period) in by_priority.iter().enumerate() {
-        let field = || origin(&format!("{BY_PRIORITY}[{index}].shutdownGracePeriodSeconds"));
+        let item = list.item(index);
         // What can be added up, and told to logind in microseconds.
         let Ok(seconds) = u32::try_from(period.shutdown_grace_period_seconds) else {
             let message = format!("must be between 0 and {}, inclusive", u32::MAX);
-            return Err(value(field(), period.shutdown_grace_period_seconds, &message));
+            let seconds = item.child("shutdownGracePeriodSeconds");
+            problems.invalid_number(&seconds, period.shutdown_grace_period_seconds, message);
+            continue;
         };
+        if periods.iter().any(|other| other.priority == period.priority) {
+            problems.say(&item.child("priority"), format!("Duplicate value: {}", period.priority));
+            continue;
+        }
         periods.push(GracePeriod { priority: period.priority, grace: Duration::from_secs(seconds.into()) });
     }
-    GracePeriods::by_priority(periods).map_err(|error| match error {
-        InvalidPeriods::Duplicate(priority) => value(origin(BY_PRIORITY), priority, "is given twice"),
-        error => value(origin(BY_PRIORITY), "", &error.to_string()),
+    GracePeriods::by_priority(periods).unwrap_or_else(|error| {
+        problems.say(&list, error.to_string());
+        GracePeriods::default()
     })
 }
 
-/// A duration as Go writes it, which is how `KubeletConfiguration` has them.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let invalid = || "must be a duration such as 30s, 2m or 1h30m, and not negative".to_owned();
-    if text == "0" {
-        return Ok(Duration::ZERO);
+/// A duration that may be none; `None` where it is wrong.
+pub(super) fn duration(field: &str, text: Option<&str>, problems: &mut Problems) -> Option<Duration> {
+    let Some(text) = text else { return Some(Duration::ZERO) };
+    let parsed = go_duration(text);
+    if parsed.is_none() {
+        let message = "must be a duration such as 30s, 2m or 1h30m, and not negative";
+        problems.invalid(&Giver::field(field), text, message);
     }
-    // Of what else jiff reads, nothing is Go's.
-    if !text.chars().all(|one| one.is_ascii_digit() || ".hmsuµn+".contains(one)) {
-        return Err(invalid());
-    }
-    let parsed: SignedDuration = text.parse().map_err(|_| invalid())?;
-    Duration::try_from(parsed).map_err(|_| invalid())
+    parsed
 }
 
 #[cfg(test)]
@@ -89,24 +91,11 @@ mod tests {
             .collect();
         let text = |text: &'static str| Some(text).filter(|text| !text.is_empty());
         let (all, critical) = (text(all.to_owned().leak()), text(critical.to_owned().leak()));
-        periods(all, critical, &by_priority, str::to_owned).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        for (text, seconds) in [
-            ("0", 0.0),
-            ("0s", 0.0),
-            ("30s", 30.0),
-            ("1m30s", 90.0),
-            ("1.5h", 5400.0),
-            ("2500ms", 2.5),
-            ("1h2m3s", 3723.0),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
-        }
-        for text in ["", "30", "-1s", "PT30S", "30 seconds", "1 h", "s", "1x"] {
-            assert!(duration(text).is_err(), "{text}");
+        let mut problems = Problems::default();
+        let periods = periods(all, critical, &by_priority, &mut problems);
+        match problems.faults.0.into_iter().next() {
+            Some(fault) => Err(format!("{}: {}", fault.path, fault.message)),
+            None => Ok(periods),
         }
     }
 
@@ -147,14 +136,9 @@ mod tests {
                 "",
                 "",
                 &[(0, 5), (1, -1)],
-                "shutdownGracePeriodByPodPriority[1].shutdownGracePeriodSeconds: Invalid value: \"-1\": must be between",
+                "shutdownGracePeriodByPodPriority[1].shutdownGracePeriodSeconds: Invalid value: -1: must be between",
             ),
-            (
-                "",
-                "",
-                &[(7, 5), (7, 1)],
-                "shutdownGracePeriodByPodPriority: Invalid value: \"7\": is given twice",
-            ),
+            ("", "", &[(7, 5), (7, 1)], "shutdownGracePeriodByPodPriority[1].priority: Duplicate value: 7"),
         ] {
             let error = read(all, critical, by_priority).unwrap_err();
             assert!(error.starts_with(expected), "{error:?}, not {expected:?}");

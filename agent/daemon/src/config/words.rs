@@ -1,6 +1,6 @@
 //! Fields whose value is one of a few words.
 
-use super::ConfigError;
+use super::problems::{Giver, Problems};
 
 /// `cgroupDriver`: who makes the pods' cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,11 +36,15 @@ impl Words for PodsOnStop {
     const ALL: &'static [(&'static str, Self)] = &[("leave", Self::Leave), ("end", Self::End)];
 }
 
-/// The value that `word` stands for; the default one without a word, or, as in the kubelet, with an empty one.
-pub(super) fn read<T: Words>(word: Option<&str>, origin: impl Fn() -> String) -> Result<T, ConfigError> {
-    let Some(word) = word.filter(|word| !word.is_empty()) else { return Ok(T::default()) };
-    T::ALL.iter().find(|(name, _)| *name == word).map(|(_, value)| *value).ok_or_else(|| {
-        let supported: Vec<_> = T::ALL.iter().map(|(name, _)| format!("{name:?}")).collect();
-        ConfigError::Unsupported { origin: origin(), value: word.to_owned(), supported: supported.join(", ") }
-    })
+/// The value that the word of a field stands for; the default one without a word.
+pub(super) fn read<T: Words>(word: Option<&str>, field: &str, problems: &mut Problems) -> T {
+    let Some(word) = word else { return T::default() };
+    T::ALL.iter().find(|(name, _)| *name == word).map_or_else(
+        || {
+            let words: Vec<_> = T::ALL.iter().map(|(name, _)| *name).collect();
+            problems.unsupported(&Giver::field(field), word, &words);
+            T::default()
+        },
+        |(_, value)| *value,
+    )
 }
