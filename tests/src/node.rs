@@ -80,17 +80,7 @@ impl Node {
         for directory in ["log", "manifests"] {
             fs::create_dir(node.path(directory)).expect("the machine's directory is writable");
         }
-        // However full the disk is that the tests run on, it is not to be the reason for anything.
-        let collection = match configuration.contains("imageGC") {
-            true => "",
-            false => "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\n",
-        };
-        let driver = match cgroups::by_systemd() && !configuration.contains("cgroupDriver") {
-            true => "cgroupDriver: systemd\n",
-            false => "",
-        };
-        let configuration = format!("{configuration}\n{collection}{driver}");
-        fs::write(node.path("config.yaml"), configuration).expect("the machine's directory is writable");
+        node.configure(configuration);
         node.start_agent();
         node.import("busybox", images::BUSYBOX);
         node.baseline = Some(Baseline {
@@ -108,6 +98,21 @@ impl Node {
     /// A path in the node's own directory.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.machine.path(name)
+    }
+
+    /// Writes the agent's configuration file.
+    fn configure(&self, configuration: &str) {
+        // However full the disk is that the tests run on, it is not to be the reason for anything.
+        let collection = match configuration.contains("imageGC") {
+            true => "",
+            false => "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\n",
+        };
+        let driver = match cgroups::by_systemd() && !configuration.contains("cgroupDriver") {
+            true => "cgroupDriver: systemd\n",
+            false => "",
+        };
+        let configuration = format!("{configuration}\n{collection}{driver}");
+        fs::write(self.path("config.yaml"), configuration).expect("the machine's directory is writable");
     }
 
     // --- The agent ---
@@ -193,6 +198,12 @@ impl Node {
         let mut agent = self.agent.take().expect("the agent runs");
         processes::kill(agent.pid);
         let _ = agent.entry.wait();
+    }
+
+    /// Writes this into the agent's configuration file, and has the agent read it as `systemctl reload` would.
+    pub fn reload_agent(&self, configuration: &str) {
+        self.configure(configuration);
+        processes::signal(self.agent_pid(), rustix::process::Signal::HUP);
     }
 
     /// Ends the agent as systemd would; its pods stay.

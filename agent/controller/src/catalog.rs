@@ -94,6 +94,21 @@ impl Catalog {
         }
     }
 
+    /// What is known to come from an address is taken to come from another one, until that has answered; without one it
+    /// is wanted no longer.
+    pub(crate) fn readdress(&mut self, old: &ManifestSource, new: Option<&ManifestSource>) {
+        self.places.remove(old);
+        self.problems.remove(old);
+        let Some(manifest) = self.manifests.remove(old) else { return };
+        let Some(new) = new else { return };
+        self.manifests.insert(new.clone(), Manifest { fault: None, ..manifest });
+        let of_pods = self.pods.values_mut().map(|claim| &mut claim.source);
+        let of_configs = self.configs.values_mut().map(|claim| &mut claim.source);
+        for source in of_pods.chain(of_configs).filter(|source| *source == old) {
+            *source = new.clone();
+        }
+    }
+
     /// The manifests that are known, valid or not.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &ManifestSource> {
         self.manifests.keys()

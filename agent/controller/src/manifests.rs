@@ -56,6 +56,16 @@ impl Manifests {
         self.desired.subscribe()
     }
 
+    /// Manifests are served at another address from now on, or nowhere. What is known to come from the old one is taken
+    /// to come from the new one, until that has answered; without one it is wanted no longer.
+    pub fn readdress(&self, old: &ManifestSource, new: Option<&ManifestSource>) {
+        let mut state = self.lock();
+        state.expected.remove(old);
+        state.catalog.readdress(old, new);
+        drop(state);
+        self.publish();
+    }
+
     /// Adds a place that is to be read.
     pub(crate) fn expect(&self, place: &ManifestSource) {
         self.lock().expected.insert(place.clone());
@@ -158,6 +168,29 @@ mod tests {
         manifests.was_read(&url);
         manifests.publish();
         assert_eq!(complete(), Some(true));
+    }
+
+    #[test]
+    fn an_address_may_be_another() {
+        let source = |url: &str| ManifestSource::Url(url.into());
+        let (first, second) = (source("http://a/"), source("http://b/"));
+        let known = Desired { source: first.clone(), ..desired("1", "web") };
+        let manifests = Manifests::new([known]);
+        manifests.expect(&first);
+        let seen = manifests.desired();
+        let sources = || -> Vec<_> {
+            let state = seen.borrow().clone().unwrap();
+            state.pods.values().map(|one| one.source.clone()).collect()
+        };
+        let fault = |catalog: &mut Catalog| catalog.update_answer(&first, Err("wrong".to_owned()));
+        manifests.with(fault);
+        manifests.readdress(&first, Some(&second));
+        assert_eq!(sources(), std::slice::from_ref(&second));
+        assert_eq!(seen.borrow().as_ref().unwrap().problems, []);
+        // Nothing is waited for that nobody asks any more.
+        assert!(seen.borrow().as_ref().unwrap().configs.complete);
+        manifests.readdress(&second, None);
+        assert_eq!(sources(), []);
     }
 
     /// The data of the objects that count, by name, and what is wrong.

@@ -35,7 +35,7 @@ use coracle_shutdown::GracePeriods;
 
 pub(crate) use flags::Overrides;
 pub(crate) use images::{CollectionConfig, ImagesConfig};
-pub(crate) use load::{ConfigError, Loaded};
+pub(crate) use load::{ConfigError, DEFAULT_CONFIG_FILE, Loaded, socket};
 pub(crate) use manifest_url::ManifestUrl;
 pub(crate) use network::NetworkConfig;
 pub(crate) use settings::{Changes, Origin, Settings, changes};

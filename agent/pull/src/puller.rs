@@ -1,7 +1,7 @@
 //! Pulls, for all who want images.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use coracle_credentials::Found;
@@ -28,7 +28,7 @@ const STALLED: Duration = Duration::from_secs(300);
 pub struct Puller(Arc<Inner>);
 
 struct Inner {
-    parts: Parts,
+    parts: RwLock<Parts>,
     turns: Turns,
     access: Option<Access>,
     flights: Flights<Key, Told<Pulled, PullError>, Progress>,
@@ -56,11 +56,18 @@ impl Puller {
     /// without one it is nobody's business, as with what is imported.
     pub fn new(store: Store, client: Client, limits: PullLimits, access: Option<Access>) -> Self {
         Self(Arc::new(Inner {
-            parts: Parts { store, client, layers: Arc::new(Layers::new()) },
+            parts: RwLock::new(Parts { store, client, layers: Arc::new(Layers::new()) }),
             turns: Turns::new(limits.at_once, limits.rate),
             access,
             flights: Flights::new(),
         }))
+    }
+
+    /// Goes by other limits, and asks by another client, from now on. A pull that has begun goes on as it was; one that
+    /// waits for its turn waits by the new limits.
+    pub fn change(&self, client: Client, limits: PullLimits) {
+        self.0.parts.write().unwrap_or_else(PoisonError::into_inner).client = client;
+        self.0.turns.change(limits.at_once, limits.rate);
     }
 
     /// Pulls an image, with the first of these credentials that the registry does not refuse. Where the same is under
@@ -88,10 +95,11 @@ impl Inner {
             Some(access) => Some(access.begin(name).await?),
             None => None,
         };
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner).clone();
         let pulled = tokio::select! {
-            pulled = self.parts.pull(name, credentials, progress, &turn) => pulled,
+            pulled = parts.pull(name, credentials, progress, &turn) => pulled,
             never = turn.lend(progress.subscribe()) => match never {},
-            () = stalled(progress.subscribe(), || self.parts.layers.moved()) => {
+            () = stalled(progress.subscribe(), || parts.layers.moved()) => {
                 Err(PullError::Stalled { name: name.clone(), wait: STALLED })
             }
         };

@@ -24,7 +24,9 @@ pub struct Rate {
 }
 
 /// What pulls wait for before they begin. First come, first served.
-pub(crate) struct Turns {
+pub(crate) struct Turns(watch::Sender<Arc<Limits>>);
+
+struct Limits {
     at_once: Option<Arc<Semaphore>>,
     rate: Option<Bucket>,
 }
@@ -48,6 +50,32 @@ struct Bucket {
 
 impl Turns {
     pub(crate) fn new(at_once: Option<NonZeroUsize>, rate: Option<Rate>) -> Self {
+        Self(watch::Sender::new(Arc::new(Limits::new(at_once, rate))))
+    }
+
+    /// From now on it is these. Who has a turn keeps it, beside those that are given from now on.
+    pub(crate) fn change(&self, at_once: Option<NonZeroUsize>, rate: Option<Rate>) {
+        self.0.send_replace(Arc::new(Limits::new(at_once, rate)));
+    }
+
+    /// Waits for a turn.
+    pub(crate) async fn take(&self) -> Turn {
+        let mut limits = self.0.subscribe();
+        loop {
+            let now = Arc::clone(&limits.borrow_and_update());
+            tokio::select! {
+                turn = now.take() => return turn,
+                // The sender is this.
+                _ = limits.changed() => {}
+            }
+        }
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    fn new(at_once: Option<NonZeroUsize>, rate: Option<Rate>) -> Self {
         let at_once = at_once.map(|count| count.get().min(Semaphore::MAX_PERMITS));
         Self {
             at_once: at_once.map(|count| Arc::new(Semaphore::new(count))),
@@ -59,8 +87,7 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn.
-    pub(crate) async fn take(&self) -> Turn {
+    async fn take(&self) -> Turn {
         let turn = Turn { at_once: self.at_once.clone(), permit: SyncMutex::new(None) };
         turn.take_back().await;
         if let Some(bucket) = &self.rate {
@@ -182,6 +209,23 @@ mod tests {
         assert!(first >= SILENT && first < SILENT * 2, "{first:?}");
         // It was taken back once the other had ended, and kept while layers came.
         assert!(second >= SILENT * 8 && second < SILENT * 9, "{second:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_by_new_limits() {
+        let turns = Arc::new(Turns::new(NonZeroUsize::new(1), None));
+        let first = turns.take().await;
+        let waiting = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { turns.take().await }
+        });
+        assert!(timeout(Duration::from_secs(5), turns.take()).await.is_err());
+        turns.change(NonZeroUsize::new(2), None);
+        timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+        turns.change(None, Some(Rate { per_second: 1, burst: 1 }));
+        let began = begin_all(&turns, 3, Duration::ZERO).await;
+        assert_eq!(began.iter().map(Duration::as_secs).collect::<Vec<_>>(), [0, 1, 2]);
+        drop(first);
     }
 
     #[tokio::test(start_paused = true)]

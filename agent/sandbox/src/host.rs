@@ -12,7 +12,7 @@ use crate::error::{Error, file, system};
 use crate::spec::{CapabilitySet, HostFacts};
 
 /// The facts a container's specification depends on.
-pub(crate) fn facts(seccomp_default: bool, cgroups: &coracle_cgroup::Host) -> Result<HostFacts, Error> {
+pub(crate) fn facts(cgroups: &coracle_cgroup::Host) -> Result<HostFacts, Error> {
     let own = capabilities(None).map_err(system("read the agent's capabilities"))?.permitted;
     let capabilities = own.iter_names().map(|(name, _)| name.to_owned()).collect::<CapabilitySet>();
     let info = rustix::system::sysinfo();
@@ -23,12 +23,7 @@ pub(crate) fn facts(seccomp_default: bool, cgroups: &coracle_cgroup::Host) -> Re
              (negative oom_score_adj is refused) and cannot raise hard resource limits"
         );
     }
-    Ok(HostFacts {
-        capabilities,
-        memory_capacity,
-        seccomp_default,
-        cgroup_mounts: cgroups.hierarchy_mounts(),
-    })
+    Ok(HostFacts { capabilities, memory_capacity, cgroup_mounts: cgroups.hierarchy_mounts() })
 }
 
 /// The host's CPUs in thousandths.

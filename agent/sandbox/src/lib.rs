@@ -28,7 +28,7 @@ mod warm;
 pub use error::Error;
 pub use logs::{LiveOutput, LogError, LogLimits};
 pub use request::{ContainerRequest, ExecUser, RequestMount};
-pub use runtime::{Runtime, RuntimeConfig};
+pub use runtime::{Runtime, RuntimeConfig, RuntimeSettings};
 pub use verbs::{
     Adoption, AttachRequest, Attachment, ContainerEnd, ContainerSnapshot, ContainerStage, ExecHandle,
     ExecRequest, ExecSyncOutput, ExecSyncRequest, PodSnapshot, ProgramExit, SandboxStage, Terminal,

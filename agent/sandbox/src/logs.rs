@@ -29,6 +29,7 @@ mod pump;
 mod remove;
 mod taps;
 
+pub(crate) use file::SharedLogLimits;
 pub use file::{LogError, LogLimits};
 pub(crate) use last::{end_of, last_lines};
 pub(crate) use pump::{ContainerEnds, HELD_OUTPUT, OutputPipes, Pump, PumpError};

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use coracle_cgroup::Kubepods;
 use coracle_model::PodUid;
 use tokio::sync::mpsc;
 
 use crate::error::Error;
-use crate::logs::LogLimits;
+use crate::logs::{LogLimits, SharedLogLimits};
 use crate::pod::PodState;
 use crate::programs::Programs;
 use crate::spec::HostFacts;
@@ -25,15 +25,23 @@ pub struct RuntimeConfig {
     pub log_dir: PathBuf,
     /// Links `<pod>_<namespace>_<container>-<id>.log` to the current logs, for log shippers.
     pub log_links_dir: PathBuf,
-    /// Rotation of container logs.
-    pub log_limits: LogLimits,
-    /// The most tasks a pod may have.
-    pub pod_pids_limit: Option<u64>,
     /// Where `Localhost` seccomp profiles lie.
     pub seccomp_profile_root: PathBuf,
-    /// What names with a domain end in; may be empty.
+    /// What may become something else.
+    pub settings: RuntimeSettings,
+}
+
+/// What may change while containers run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// Rotation of container logs; of those that are written to as well.
+    pub log_limits: LogLimits,
+    /// The most tasks a pod may have that is started from now on.
+    pub pod_pids_limit: Option<u64>,
+    /// What names with a domain end in, in sandboxes that are made from now on; may be empty.
     pub cluster_domain: String,
-    /// Containers without a seccomp profile get the default one.
+    /// Containers without a seccomp profile get the default one; those that are made, and programs that are executed,
+    /// from now on.
     pub seccomp_default: bool,
 }
 
@@ -45,6 +53,8 @@ pub struct Runtime {
 
 pub(crate) struct Inner {
     pub(crate) config: RuntimeConfig,
+    settings: RwLock<RuntimeSettings>,
+    pub(crate) log_limits: SharedLogLimits,
     pub(crate) kubepods: Kubepods,
     pub(crate) programs: Programs,
     pub(crate) seccomp: seccomp::Filters,
@@ -67,21 +77,35 @@ impl Runtime {
         kubepods: Kubepods,
     ) -> Result<(Self, mpsc::UnboundedReceiver<PodUid>), Error> {
         host::private_dir(&config.run_dir.join("pods"))?;
-        let facts = host::facts(config.seccomp_default, kubepods.host())?;
+        let facts = host::facts(kubepods.host())?;
         kubepods.ensure(host::milli_cpus()).await?;
         let (changes, receiver) = mpsc::unbounded_channel();
         let programs = Programs::load()?;
         let seccomp = seccomp::Filters::new(config.seccomp_profile_root.clone())?;
         let warm = WarmAttach::new(kubepods.host());
         let pods = Mutex::default();
-        let inner = Inner { config, kubepods, programs, seccomp, facts, warm, pods, changes };
+        let (settings, log_limits) =
+            (RwLock::new(config.settings.clone()), SharedLogLimits::from(config.settings.log_limits));
+        let inner =
+            Inner { config, settings, log_limits, kubepods, programs, seccomp, facts, warm, pods, changes };
         Ok((Self { inner: Arc::new(inner) }, receiver))
+    }
+
+    /// Goes by other settings from now on.
+    pub fn change(&self, settings: RuntimeSettings) {
+        self.inner.log_limits.set(settings.log_limits);
+        *self.inner.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }
 
 // === impl Inner ===
 
 impl Inner {
+    /// The settings, now.
+    pub(crate) fn settings(&self) -> RuntimeSettings {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The state of a pod, if there is any.
     pub(crate) fn pod(&self, uid: &PodUid) -> Option<Arc<PodState>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()

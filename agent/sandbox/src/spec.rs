@@ -27,8 +27,6 @@ pub(crate) struct HostFacts {
     pub(crate) capabilities: CapabilitySet,
     /// The host's memory in bytes.
     pub(crate) memory_capacity: u64,
-    /// What a container without a seccomp profile gets.
-    pub(crate) seccomp_default: bool,
     /// What /sys/fs/cgroup is made of.
     pub(crate) cgroup_mounts: Vec<HierarchyMount>,
 }

@@ -39,6 +39,9 @@ pub trait Node: Send + Sync + 'static {
     /// The ConfigMaps and Secrets there are, in order of kind, namespace and name.
     fn configs(&self) -> Vec<Arc<ConfigObject>>;
 
+    /// The settings that count, by the names of `KubeletConfiguration` and of the node's own. No secret is among them.
+    fn configuration(&self) -> serde_json::Map<String, serde_json::Value>;
+
     /// What is wrong with the manifests, now.
     fn problems(&self) -> Vec<Problem>;
 

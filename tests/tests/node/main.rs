@@ -36,6 +36,7 @@ mod poor_host;
 mod port_forward;
 mod probes;
 mod reconnect;
+mod reload;
 mod restart;
 mod restart_rules;
 mod run;

@@ -71,6 +71,24 @@ impl NodeEvents {
         );
     }
 
+    /// The configuration was read again, and this is different.
+    pub(super) fn reloaded(&self, message: String) {
+        tracing::info!("{message}");
+        self.tell(EventType::Normal, "ConfigurationReloaded", message);
+    }
+
+    /// Something is different in the configuration that counts when the agent starts.
+    pub(super) fn needs_restart(&self, message: String) {
+        tracing::warn!("{message}");
+        self.tell(EventType::Warning, "RestartRequired", message);
+    }
+
+    /// The configuration that was read again cannot be used.
+    pub(super) fn not_reloaded(&self, message: String) {
+        tracing::error!("{message}");
+        self.tell(EventType::Warning, "InvalidConfiguration", message);
+    }
+
     /// An archive of images could not be imported.
     pub(super) fn archive_not_imported(&self, path: &Path, problem: &str) {
         tracing::error!(archive = %path.display(), problem, "an archive of images is not imported");

@@ -6,8 +6,8 @@ mod collector;
 mod holders;
 mod words;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,6 +17,7 @@ use coracle_model::{ConfigKey, ConfigKind, EventType, ImagePullPolicy, Name, Pod
 use coracle_pod::ports::{Events as _, Failure, ImageRef, PodEvent};
 use coracle_pull::access::{self, Access};
 use coracle_pull::{PullError, Pulled, Puller, Stage};
+use coracle_registry::Client;
 use tokio::time::sleep;
 
 pub(super) use self::archives::Archives;
@@ -36,11 +37,19 @@ pub(crate) struct NodeImages(Arc<Inner>);
 struct Inner {
     store: Arc<Store>,
     puller: Puller,
-    keyring: Keyring,
+    keyring: Mutex<Keyring>,
     access: Access,
+    /// Where the node's own credentials are looked for.
+    images_dir: PathBuf,
     collecting: Collecting,
     configuration: Configuration,
     events: EventPort,
+}
+
+/// Where images come from, and with which credentials.
+pub(crate) struct Sources {
+    registries: Client,
+    keyring: Keyring,
 }
 
 /// An image that somebody wants for a pod.
@@ -51,6 +60,22 @@ pub(crate) struct Wanted<'a> {
     /// Its name, as the manifest has it.
     pub(crate) image: &'a str,
     pub(crate) policy: ImagePullPolicy,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    fn load(config: &Config, images: &Path) -> anyhow::Result<Self> {
+        let files = vec![DockerConfigFiles::of_node(images)];
+        let keyring = match &config.images.credential_providers {
+            Some(providers) => Keyring::with_providers(
+                files,
+                CredentialProviders::load(&providers.config, &providers.bin_dir)?,
+            ),
+            None => Keyring::new(files),
+        };
+        Ok(Self { registries: crate::registry::client(config)?, keyring })
+    }
 }
 
 // === impl NodeImages ===
@@ -73,17 +98,24 @@ impl NodeImages {
         let directory = access::directory(&config.root_dir);
         let access = Access::open(&directory, config.images.verification.clone(), &known)
             .context("cannot read who may use which image")?;
-        let registries = crate::registry::client(config)?;
+        let Sources { registries, keyring } = Sources::load(config, images)?;
         let puller = Puller::new((*store).clone(), registries, config.images.pulls, Some(access.clone()));
-        let files = vec![DockerConfigFiles::of_node(images)];
-        let keyring = match &config.images.credential_providers {
-            Some(providers) => Keyring::with_providers(
-                files,
-                CredentialProviders::load(&providers.config, &providers.bin_dir)?,
-            ),
-            None => Keyring::new(files),
-        };
-        Ok(Self(Arc::new(Inner { store, puller, keyring, access, collecting, configuration, events })))
+        let (keyring, images_dir) = (Mutex::new(keyring), images.to_owned());
+        let inner = Inner { store, puller, keyring, access, images_dir, collecting, configuration, events };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Reads what another configuration names, without going by it yet. Blocks on the disk.
+    pub(crate) fn sources(&self, config: &Config) -> anyhow::Result<Sources> {
+        Sources::load(config, &self.0.images_dir)
+    }
+
+    /// Goes by another configuration from now on. What has begun goes on as it was.
+    pub(crate) fn change(&self, config: &Config, sources: Sources) {
+        self.0.puller.change(sources.registries, config.images.pulls);
+        *self.0.keyring.lock().unwrap_or_else(PoisonError::into_inner) = sources.keyring;
+        self.0.access.change(config.images.verification.clone());
+        self.0.collecting.change(config.images.collection);
     }
 
     /// Makes an image available, as the pull policy says, and tells of it.
@@ -192,7 +224,8 @@ impl NodeImages {
     ) -> Result<ImageRef, Failure> {
         let image = wanted.image;
         self.tell(wanted, EventType::Normal, "Pulling", format!("Pulling image \"{image}\""));
-        let lookup = self.0.keyring.lookup(name, secrets).await;
+        let keyring = self.0.keyring.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lookup = keyring.lookup(name, secrets).await;
         let began = tokio::time::Instant::now();
         let mut pulled = self.wait_for_pull(wanted, name, lookup.found.clone()).await;
         if let Err((error, _)) = &pulled

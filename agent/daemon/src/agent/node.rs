@@ -21,6 +21,7 @@ use super::facts::NodeFacts;
 use super::network::PodNetwork;
 use super::ports::NodePorts;
 use super::{exec, port_forward};
+use crate::config::Config;
 
 /// This node.
 pub(crate) struct AgentNode {
@@ -34,6 +35,8 @@ pub(crate) struct AgentNode {
     pub(crate) cni_conf_dir: PathBuf,
     pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
     pub(crate) manifest_dir: PathBuf,
+    /// What the node goes by.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     /// The machine shuts down.
     pub(crate) shutting_down: watch::Receiver<bool>,
 }
@@ -73,6 +76,10 @@ impl Node for AgentNode {
 
     fn configs(&self) -> Vec<Arc<ConfigObject>> {
         self.configs.now().objects.values().cloned().collect()
+    }
+
+    fn configuration(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.config.borrow().settings.configz()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -18,13 +18,12 @@ use coracle_controller::{ConfigStore, Configs};
 use coracle_events::EventLog;
 use coracle_image::Store;
 use coracle_model::{ContainerId, Pod, PodUid};
-use coracle_network::SysctlPolicy;
 use coracle_pod::RecordDir;
 use coracle_pod::ports::{Ports, Refusal, SystemClock};
 use coracle_probe::Prober;
 use coracle_sandbox::Runtime;
 use coracle_volume::Volumes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::naming::Naming;
 use self::probe::ProbedNode;
@@ -32,11 +31,11 @@ use self::probe::ProbedNode;
 use super::facts::NodeFacts;
 use super::images::NodeImages;
 use super::network::PodNetwork;
+use crate::config::Config;
 
 pub(crate) use event::EventPort;
 pub(crate) use hook::HookPort;
 pub(crate) use image::ImagePort;
-pub(crate) use naming::NameSettings;
 pub(crate) use probe::ProbePort;
 pub(crate) use runtime::RuntimePort;
 pub(crate) use volume::VolumePort;
@@ -50,7 +49,7 @@ pub(crate) struct NodePorts {
     events: EventPort,
     probes: ProbePort,
     hooks: HookPort,
-    sysctls: SysctlPolicy,
+    config: watch::Receiver<Arc<Config>>,
     node: NodeFacts,
 }
 
@@ -74,10 +73,8 @@ pub(crate) struct Parts {
     pub(crate) events: EventLog,
     /// What variables and files are made of.
     pub(crate) configuration: Configuration,
-    /// What pods are named with.
-    pub(crate) names: NameSettings,
-    /// Which kernel settings they may make.
-    pub(crate) sysctls: SysctlPolicy,
+    /// What the node goes by.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
 }
 
 /// What pods' variables and files are made of.
@@ -112,19 +109,8 @@ impl Configuration {
 impl NodePorts {
     /// `changes` are told of the pods whose probes have found something new.
     pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
-        let Parts {
-            runtime,
-            network,
-            store,
-            images,
-            volumes,
-            dirs,
-            records,
-            events,
-            configuration,
-            names,
-            sysctls,
-        } = parts;
+        let Parts { runtime, network, store, images, volumes, dirs, records, events, configuration, config } =
+            parts;
         let (events, node) = (EventPort::new(events), configuration.node.clone());
         let prober = Arc::new(Prober::new(ProbedNode::new(
             runtime.clone(),
@@ -141,7 +127,7 @@ impl NodePorts {
                 Arc::clone(&volumes),
                 dirs.clone(),
                 configuration.clone(),
-                Naming::new(names, dirs.clone(), events.clone()),
+                Naming::new(config.clone(), dirs.clone(), events.clone()),
             ),
             images: ImagePort::new(images),
             volumes: VolumePort::new(volumes, store, dirs, runtime, configuration, events.clone()),
@@ -149,7 +135,7 @@ impl NodePorts {
             events,
             probes: ProbePort::new(Arc::clone(&prober)),
             hooks: HookPort::new(prober),
-            sysctls,
+            config,
             node,
         })
     }
@@ -167,7 +153,7 @@ impl Ports for NodePorts {
 
     fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
         let forbidden = |message| Refusal { reason: "SysctlForbidden", message };
-        self.sysctls.check(pod).map_err(forbidden)
+        self.config.borrow().sysctls.check(pod).map_err(forbidden)
     }
 
     fn node_addresses(&self) -> Arc<[IpAddr]> {

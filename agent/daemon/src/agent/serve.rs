@@ -1,55 +1,50 @@
 //! `coracle agent`: a node until it is told to stop.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use coracle_controller::{
     Accepted, Changes, Decode, Desired, DesiredState, DirectorySource, KeptConfigs, Manifests, Replaced,
-    Subject, UrlSource, decode_answer, decode_manifest, diff, source_of,
+    Subject, decode_manifest, diff, source_of,
 };
-use coracle_fetch::{Fetcher, Limits, Proxies};
 use coracle_model::{ManifestSource, PodUid};
 use coracle_pod::Pods;
 use coracle_server::Problem;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::manifest_url;
 use super::ports::NodePorts;
+use super::reload::{self, Reload};
 use super::service::{ServiceManager, end_pods, is_for_good, tell_status, watch};
 use super::shutdown::Shutdown;
 use super::signals::Signals;
 use super::wiring::Agent;
-use crate::config::{Config, ManifestUrl, PodsOnStop};
-
-/// What an answer with manifests may cost: the kubelet's time, and as much as a manifest may have.
-const ANSWER: Limits = Limits { time: Duration::from_secs(10), bytes: coracle_controller::MAX_BYTES };
+use crate::config::{Config, Loaded, Overrides, PodsOnStop};
 
 /// Runs the node until SIGTERM or SIGINT; its pods run on, for the next agent, unless they are to end with it.
-pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(overrides: &Overrides) -> anyhow::Result<ExitCode> {
+    let Loaded { config, warnings, .. } = Loaded::load(overrides)?;
+    let config = &config;
     super::logging("info");
+    reload::warn(&warnings);
     let mut manager = ServiceManager::take()?;
     let listener = manager.listener(&config.socket())?;
-    let fetcher = config.manifest_url.as_ref().map(fetcher).transpose()?;
+    let fetcher = config.manifest_url.as_ref().map(manifest_url::fetcher).transpose()?;
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
+        let hangups = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
         let mut agent = Agent::start(config, listener).await?;
         let manifests = Manifests::new(known(&agent, fetcher.as_ref().map(source_of)));
         keep(config, &manifests, fetcher.as_ref().map(source_of));
         let directory = directory(config, &agent, &manifests)?;
-        let url = fetcher.zip(config.manifest_url.as_ref()).map(|(fetcher, url)| {
-            let runtime = agent.runtime();
-            let decode = move |source: &str, body: &[u8]| {
-                runtime.expect_start();
-                decode_answer(source, body)
-            };
-            UrlSource::new(fetcher, url.frequency, decode, &manifests)
-        });
+        let url = manifest_url::follow(agent.config.subscribe(), Arc::clone(&manifests), agent.runtime());
+        let reloading = Reload::of(&agent, overrides, &manager.notifier).follow(hangups);
         let pods = agent.pods.clone();
         let shutdown = Shutdown {
-            periods: config.shutdown_grace_periods.clone(),
+            config: agent.config.subscribe(),
             pods: pods.clone(),
             events: Arc::clone(&agent.node_events),
             shutting_down: agent.shutting_down.clone(),
@@ -66,11 +61,13 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         };
         let follow = follow(manifests.desired(), &agent, ready);
         let status = tell_status(notifier.clone(), pods.clone(), agent.problems.subscribe());
-        let stopped = stopped(&mut signals, config, &manager, &pods);
+        let current = agent.config.subscribe();
+        let stopped = stopped(&mut signals, &current, &manager, &pods);
         let mut end = End::PodsRunOn;
         tokio::select! {
             ended = directory.run() => match ended? {},
-            never = ask(url) => match never {},
+            never = url => match never {},
+            never = reloading => match never {},
             () = follow => {}
             () = shutdown.follow() => {}
             () = status => {}
@@ -99,11 +96,12 @@ enum End {
 /// second signal leaves them to the next agent as they are then.
 async fn stopped(
     signals: &mut Signals,
-    config: &Config,
+    config: &watch::Receiver<Arc<Config>>,
     manager: &ServiceManager,
     pods: &Pods<NodePorts>,
 ) -> End {
     signals.recv().await;
+    let config = Arc::clone(&config.borrow());
     if config.pods_on_stop == PodsOnStop::Leave || !is_for_good(manager.is_systemd).await {
         return End::PodsRunOn;
     }
@@ -115,29 +113,6 @@ async fn stopped(
             tracing::warn!("a second signal: the agent waits for its pods no longer");
             End::PodsRunOn
         }
-    }
-}
-
-/// What asks for the manifests that are served at an address.
-fn fetcher(url: &ManifestUrl) -> anyhow::Result<Fetcher> {
-    let address = &url.address;
-    if !address.is_https() && !address.is_loopback() {
-        tracing::warn!(
-            "manifests come from {address} without encryption: whoever is on the way can choose what this node runs, \
-             and read what is sent there; https prevents it"
-        );
-    }
-    let proxies =
-        Proxies::from_environment().with_context(|| format!("cannot ask {address} for manifests"))?;
-    let user_agent = concat!("coracle/", env!("CARGO_PKG_VERSION"));
-    Ok(Fetcher::new(address.clone(), url.headers.clone(), proxies, user_agent, ANSWER)?)
-}
-
-/// Asks, if there is whom to ask.
-async fn ask(url: Option<UrlSource<impl coracle_controller::DecodeAnswer>>) -> Infallible {
-    match url {
-        Some(source) => source.run().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -14,10 +14,12 @@ use tokio::time::timeout;
 
 use super::event::NodeEvents;
 use super::ports::NodePorts;
+use crate::config::Config;
 
 /// What ends the pods when the machine shuts down.
 pub(super) struct Shutdown {
-    pub(super) periods: GracePeriods,
+    /// What the node goes by.
+    pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) pods: Pods<NodePorts>,
     pub(super) events: Arc<NodeEvents>,
     /// Whether the machine shuts down, for whoever asks.
@@ -29,7 +31,37 @@ pub(super) struct Shutdown {
 impl Shutdown {
     /// Follows the machine, and never returns. Ending the agent ends no pod: nothing is done when this is dropped.
     pub(super) async fn follow(self) {
-        if self.periods.is_empty() {
+        let mut config = self.config.clone();
+        loop {
+            let periods = config.borrow_and_update().shutdown_grace_periods.clone();
+            tokio::select! {
+                () = self.follow_with(&periods) => {}
+                () = self.other_periods(&mut config, &periods) => {
+                    tracing::info!("the shutdown grace periods have changed");
+                }
+            }
+        }
+    }
+
+    /// Waits until other periods are configured and the machine does not shut down: what has begun by one set of
+    /// periods ends by it.
+    async fn other_periods(&self, config: &mut watch::Receiver<Arc<Config>>, periods: &GracePeriods) {
+        let mut shutting_down = self.shutting_down.subscribe();
+        loop {
+            if config.wait_for(|config| config.shutdown_grace_periods != *periods).await.is_err()
+                || shutting_down.wait_for(|it| !it).await.is_err()
+            {
+                // Nobody is left who could change anything.
+                return pending().await;
+            }
+            if config.borrow().shutdown_grace_periods != *periods {
+                return;
+            }
+        }
+    }
+
+    async fn follow_with(&self, periods: &GracePeriods) {
+        if periods.is_empty() {
             tracing::info!(
                 "no shutdownGracePeriod is configured: a shutdown of the machine ends pods as it ends any process"
             );
@@ -37,13 +69,13 @@ impl Shutdown {
             return pending().await;
         }
         let (tell, mut changes) = mpsc::unbounded_channel();
-        let following = coracle_shutdown::follow(self.periods.total(), tell);
+        let following = coracle_shutdown::follow(periods.total(), tell);
         // Where there is no D-Bus, nothing more will be told.
         let following = async { following.then(|()| pending::<()>()).await };
-        tokio::join!(following, self.act(&mut changes));
+        tokio::join!(following, self.act(periods, &mut changes));
     }
 
-    async fn act(&self, changes: &mut mpsc::UnboundedReceiver<Change>) {
+    async fn act(&self, periods: &GracePeriods, changes: &mut mpsc::UnboundedReceiver<Change>) {
         let mut ending: Option<BoxFuture<'_, ()>> = None;
         loop {
             let change = tokio::select! {
@@ -58,7 +90,7 @@ impl Shutdown {
                     let before = ending.take();
                     self.begin();
                     // What is under way goes on, with its lock and with this one.
-                    let all = before.unwrap_or_else(|| self.end().boxed());
+                    let all = before.unwrap_or_else(|| self.end(periods).boxed());
                     ending = Some(hold(lock, all).boxed());
                 }
                 Change::Running | Change::Unknown => {
@@ -88,8 +120,8 @@ impl Shutdown {
     }
 
     /// Ends the pods that have not ended yet, one group after another.
-    async fn end(&self) {
-        end_by_priority(&self.pods, &self.periods).await;
+    async fn end(&self, periods: &GracePeriods) {
+        end_by_priority(&self.pods, periods).await;
         tracing::info!("the machine may shut down");
     }
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
 use coracle_cgroup::{Driver, Host, Kubepods};
@@ -15,7 +15,7 @@ use coracle_image::Store;
 use coracle_model::PodUid;
 use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
 use coracle_pod::{Found, PodRecord, Pods, RecordDir};
-use coracle_sandbox::{Adoption, LogLimits, Runtime, RuntimeConfig, SandboxStage};
+use coracle_sandbox::{Adoption, LogLimits, Runtime, RuntimeConfig, RuntimeSettings, SandboxStage};
 use coracle_server::{Problem, Socket};
 use coracle_volume::Volumes;
 use tokio::sync::{mpsc, watch};
@@ -27,7 +27,7 @@ use super::images::{Archives, Collecting, Collector, NodeImages, follow_arrivals
 use super::lock::lock;
 use super::network::PodNetwork;
 use super::node::AgentNode;
-use super::ports::{Configuration, EventPort, NameSettings, NodePorts, Parts, PodDirs};
+use super::ports::{Configuration, EventPort, NodePorts, Parts, PodDirs};
 use super::thread::on_own_thread;
 use crate::check::{Finding, dropped_by_others};
 use crate::config::{CgroupDriver, Config, NetworkConfig};
@@ -54,6 +54,10 @@ pub(crate) struct Agent {
     pub(crate) adopted: Vec<PodRecord>,
     /// What is wrong with the manifests.
     pub(crate) problems: watch::Sender<Arc<Vec<Problem>>>,
+    /// What the node goes by.
+    pub(super) config: watch::Sender<Arc<Config>>,
+    /// What makes images available.
+    pub(super) images: NodeImages,
     /// What happened on the node.
     pub(crate) events: EventLog,
     /// What the node tells of itself.
@@ -83,6 +87,7 @@ impl Agent {
     pub(crate) async fn start_with(config: &Config, particulars: Particulars<'_>) -> anyhow::Result<Self> {
         let Particulars { images, tends_images, events, listener } = particulars;
         let lock = lock(&config.run_dir).await?;
+        let current = watch::Sender::new(Arc::new(config.clone()));
         // With the images elsewhere nothing else makes it.
         private_dir(&config.root_dir)?;
         let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
@@ -114,6 +119,7 @@ impl Agent {
         let node_images =
             NodeImages::new(config, images, Arc::clone(&store), collecting, configuration.clone(), port)?;
         let access = node_images.access();
+        let images_of_node = node_images.clone();
         let parts = Parts {
             runtime: runtime.clone(),
             network: network.clone(),
@@ -124,8 +130,7 @@ impl Agent {
             records,
             events: events.clone(),
             configuration,
-            names: NameSettings::of(config),
-            sysctls: config.sysctls.clone(),
+            config: current.subscribe(),
         };
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
         let adopted = adopt(&runtime, &network, &ports, known).await;
@@ -154,7 +159,7 @@ impl Agent {
             tokio::spawn(import_archives(config, Arc::clone(&store), Arc::clone(&node_events), imported));
             let collector = Collector {
                 store,
-                config: config.images.collection,
+                config: Mutex::new(config.images.collection),
                 events: Arc::clone(&node_events),
                 access,
                 pods: pods.clone(),
@@ -177,6 +182,7 @@ impl Agent {
             cni_conf_dir: config.network.cni_conf_dir.clone(),
             problems: seen,
             manifest_dir: config.manifest_dir.clone(),
+            config: current.subscribe(),
             shutting_down: shutting_down.subscribe(),
         });
         let socket = Some(match listener {
@@ -188,6 +194,8 @@ impl Agent {
             configs,
             adopted,
             problems,
+            config: current,
+            images: images_of_node,
             events,
             node_events,
             shutting_down,
@@ -258,8 +266,7 @@ pub(super) async fn remove_all_pods(
         records,
         events: EventLog::in_memory(),
         configuration,
-        names: NameSettings::of(config),
-        sysctls: config.sysctls.clone(),
+        config: watch::channel(Arc::new(config.clone())).1,
     };
     let ports = NodePorts::new(parts, probes_tell)?;
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
@@ -280,12 +287,19 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         run_dir: config.run_dir.clone(),
         log_dir: config.log_dir.clone(),
         log_links_dir: config.log_dir.parent().unwrap_or(Path::new("/")).join("containers"),
+        seccomp_profile_root: config.seccomp_profile_root.clone(),
+        settings: runtime_settings(config),
+    }
+}
+
+/// What of the runtime may change while pods run.
+pub(super) fn runtime_settings(config: &Config) -> RuntimeSettings {
+    RuntimeSettings {
         log_limits: LogLimits {
             max_size: config.container_log_max_size,
             max_files: config.container_log_max_files as usize,
         },
         pod_pids_limit: config.pod_pids_limit,
-        seccomp_profile_root: config.seccomp_profile_root.clone(),
         cluster_domain: config.cluster_domain.clone(),
         seccomp_default: config.seccomp_default,
     }

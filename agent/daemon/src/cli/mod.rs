@@ -3,6 +3,7 @@
 mod age;
 mod attach;
 mod check;
+mod config;
 mod cp;
 mod debug;
 mod describe;
@@ -72,6 +73,7 @@ enum Command {
     Debug(debug::Debug),
     Image(image::Image),
     Check(check::Check),
+    Config(config::Config),
     Install(install::Install),
     Uninstall(uninstall::Uninstall),
     /// Print a completion script for a shell
@@ -91,9 +93,9 @@ impl Cli {
     /// Does what the command line asks.
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         let config = || Config::load(&self.overrides);
-        let client = || Ok::<_, anyhow::Error>(Client::new(config()?.socket()));
+        let client = || client(&self.overrides);
         match self.command {
-            Command::Agent => crate::agent::run(&Config::load(&self.overrides)?),
+            Command::Agent => crate::agent::run(&self.overrides),
             Command::Run { files } => crate::run::run(&Config::load(&self.overrides)?, &files),
             Command::Get(get) => block_on(get.execute(&client()?)),
             Command::Describe(describe) => block_on(describe.execute(&client()?)),
@@ -105,6 +107,7 @@ impl Cli {
             Command::Debug(debug) => block_on(debug.execute(&client()?)),
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),
+            Command::Config(config) => config.execute(&self.overrides),
             Command::Install(install) => install.execute(),
             Command::Uninstall(uninstall) => {
                 uninstall.execute(|| Ok(config()?), self.overrides.config.is_some())
@@ -119,6 +122,17 @@ impl Cli {
             Command::Version => version::execute(),
         }
     }
+}
+
+/// A client of the agent there is, of which a configuration that became wrong since it was started says nothing.
+fn client(overrides: &Overrides) -> anyhow::Result<Client> {
+    let (socket, invalid) = crate::config::socket(overrides)?;
+    if invalid.is_some() {
+        eprintln!(
+            "warning: the configuration is wrong (`coracle config check` says how); the agent may go by another"
+        );
+    }
+    Ok(Client::new(socket))
 }
 
 /// Runs a client's work on one thread.

@@ -6,9 +6,7 @@ use coracle_model::go_duration;
 use super::file::File;
 use super::kubelet::{self, Verdict};
 use super::table::{self, Field, Kind};
-
-const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
-const KIND: &str = "KubeletConfiguration";
+use super::written::{KIND, VERSION};
 
 /// What a file says.
 #[derive(Debug, Default)]

@@ -350,8 +350,8 @@ mod tests {
             ("imageGCHighThresholdPercent: 101", "Invalid value: 101: must be between 0 and 100, inclusive"),
             ("imageGCLowThresholdPercent: 85", "Invalid value: 85: must be less than"),
             (
-                "imagePullCredentialsVerificationPolicy: No",
-                "Unsupported value: \"No\": supported values: \"NeverVerify\", ",
+                "imagePullCredentialsVerificationPolicy: Some",
+                "Unsupported value: \"Some\": supported values: \"NeverVerify\", ",
             ),
             ("preloadedImagesVerificationAllowlist: [a]", "can't be set if imagePullCredentialsVerification"),
             (

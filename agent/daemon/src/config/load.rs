@@ -14,7 +14,7 @@ use super::settings::{Origin, Settings};
 use super::{Config, Overrides, own_name};
 
 /// Read when it is there and `--config` names no other.
-pub(crate) const DEFAULT_FILE: &str = "/etc/coracle/config.yaml";
+pub(crate) const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/config.yaml";
 
 /// A configuration that can be used, and how it came about.
 #[derive(Debug)]
@@ -44,6 +44,21 @@ pub(crate) struct Invalid {
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Elsewhere: in flags, and on the host.
     pub(crate) others: Vec<String>,
+    /// What is nevertheless known: where the agent's socket is.
+    socket: Option<PathBuf>,
+}
+
+/// Where the agent's socket is, for those who only want to speak with it: what else is wrong with the configuration, if
+/// anything is, must not keep them from looking at a node that runs on with what it had.
+pub(crate) fn socket(overrides: &Overrides) -> Result<(PathBuf, Option<Invalid>), ConfigError> {
+    match Loaded::load(overrides) {
+        Ok(loaded) => Ok((loaded.config.socket(), None)),
+        Err(ConfigError::Invalid(invalid)) => match invalid.socket.clone() {
+            Some(socket) => Ok((socket, Some(invalid))),
+            None => Err(ConfigError::Invalid(invalid)),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 // === impl Loaded ===
@@ -53,7 +68,7 @@ impl Loaded {
     pub(crate) fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let (path, required) = match &overrides.config {
             Some(path) => (path.as_path(), true),
-            None => (Path::new(DEFAULT_FILE), false),
+            None => (Path::new(DEFAULT_CONFIG_FILE), false),
         };
         match read(path) {
             Ok(text) => Self::of(Some(path), &text, overrides),
@@ -66,7 +81,7 @@ impl Loaded {
 
     /// As [`Loaded::load`], with this as the text of the file.
     pub(super) fn of(file: Option<&Path>, text: &[u8], flags: &Overrides) -> Result<Self, ConfigError> {
-        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let path = file.unwrap_or(Path::new(DEFAULT_CONFIG_FILE));
         let mut problems = Problems::default();
         let Decoded { file: fields, tree, warnings } = decode(text, &mut problems.faults);
         let (settings, origins) = Settings::of(flags, path, tree.as_ref(), &own_name());
@@ -84,7 +99,11 @@ impl Loaded {
             }),
             _ => {
                 let diagnostics = problems.faults.in_file(&name);
-                Err(ConfigError::Invalid(Invalid { diagnostics, others: problems.others }))
+                // A fault that is no field's has kept something from being read.
+                let is_known = flags.run_dir.is_some()
+                    || diagnostics.iter().all(|it| !it.path.is_empty() && it.path != "runDir");
+                let socket = config.filter(|_| is_known).map(|config| config.socket());
+                Err(ConfigError::Invalid(Invalid { diagnostics, others: problems.others, socket }))
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The configuration as a whole.
 
+use std::collections::BTreeSet;
+
 use super::table::{Default, FIELDS};
 use super::*;
 
@@ -76,7 +78,7 @@ fn errors_say_where_and_what() {
     let cases = [
         ("rootDir: /a\nrotDir: /b\n", "/etc/c.yaml:2:1: rotDir: unknown field; did you mean \"rootDir\"?"),
         ("maxPod: 1\n", "/etc/c.yaml:1:1: maxPod: unknown field; did you mean \"maxPods\"?"),
-        ("rootDir: [\n", "/etc/c.yaml:2:1: not valid YAML: "),
+        ("rootDir: [\n", "/etc/c.yaml:1:10: not valid YAML: "),
         ("[rootDir]\n", "/etc/c.yaml:1:1: must be a mapping of fields, not a list"),
         ("rootDir: /a\n---\nrunDir: /b\n", "/etc/c.yaml:3:1: a configuration is one document"),
         ("rootDir: a\n", "/etc/c.yaml:1:10: rootDir: Invalid value: \"a\": must be an absolute path"),
@@ -155,7 +157,7 @@ fn errors_say_where_and_what() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let text = "rootDir: a\ncontainerLogMaxFiles: 1\nseccompDefault: 3\nevictionHard: {memory.available: 1Gi}\n\
-                staticPodUrl: http://h/\nclusterDNS: [x, y]\n";
+                staticPodUrl: http://h/\nclusterDNS: [x, z]\n";
     let flags = Overrides { pod_cidr: Some("pods".to_owned()), ..Overrides::default() };
     insta::assert_snapshot!(load(text, &flags).unwrap_err());
 }
@@ -201,6 +203,32 @@ fn files_of_kubelets() {
     insta::assert_snapshot!(seen);
 }
 
+/// The fields of `KubeletConfiguration` v1beta1 in Kubernetes 1.37.
+const KUBELET_CONFIGURATION: &str = "enableServer staticPodPath podLogsDir syncFrequency fileCheckFrequency httpCheckFrequency staticPodURL \
+     staticPodURLHeader address port readOnlyPort tlsCertFile tlsPrivateKeyFile tlsCipherSuites \
+     tlsCurvePreferences tlsMinVersion rotateCertificates serverTLSBootstrap authentication authorization \
+     registryPullQPS registryBurst imagePullCredentialsVerificationPolicy preloadedImagesVerificationAllowlist \
+     eventRecordQPS eventBurst enableDebuggingHandlers enableContentionProfiling healthzPort healthzBindAddress \
+     oomScoreAdj clusterDomain clusterDNS streamingConnectionIdleTimeout nodeStatusUpdateFrequency \
+     nodeStatusReportFrequency nodeLeaseDurationSeconds imageMinimumGCAge imageMaximumGCAge \
+     imageGCHighThresholdPercent imageGCLowThresholdPercent volumeStatsAggPeriod kubeletCgroups systemCgroups \
+     cgroupRoot cgroupsPerQOS cgroupDriver cpuManagerPolicy singleProcessOOMKill cpuManagerPolicyOptions \
+     cpuManagerReconcilePeriod draManagerReconcilePeriod memoryManagerPolicy topologyManagerPolicy \
+     topologyManagerScope topologyManagerPolicyOptions qosReserved runtimeRequestTimeout hairpinMode maxPods \
+     podCIDR podPidsLimit resolvConf runOnce cpuCFSQuota cpuCFSQuotaPeriod nodeStatusMaxImages maxOpenFiles \
+     contentType kubeAPIQPS kubeAPIBurst serializeImagePulls maxParallelImagePulls evictionHard evictionSoft \
+     evictionSoftGracePeriod evictionPressureTransitionPeriod evictionMaxPodGracePeriod evictionMinimumReclaim \
+     mergeDefaultEvictionSettings podsPerCore enableControllerAttachDetach protectKernelDefaults \
+     makeIPTablesUtilChains iptablesMasqueradeBit iptablesDropBit featureGates failSwapOn memorySwap \
+     containerLogMaxSize containerLogMaxFiles containerLogMaxWorkers containerLogMonitorInterval \
+     configMapAndSecretChangeDetectionStrategy systemReserved kubeReserved reservedSystemCPUs \
+     showHiddenMetricsForVersion systemReservedCgroup kubeReservedCgroup enforceNodeAllocatable \
+     allowedUnsafeSysctls volumePluginDir providerID kernelMemcgNotification logging enableSystemLogHandler \
+     enableSystemLogQuery shutdownGracePeriod shutdownGracePeriodCriticalPods shutdownGracePeriodByPodPriority \
+     crashLoopBackOff reservedMemory enableProfilingHandler enableDebugFlagsHandler seccompDefault \
+     memoryThrottlingFactor memoryReservationPolicy registerWithTaints registerNode tracing \
+     localStorageCapacityIsolation containerRuntimeEndpoint imageServiceEndpoint failCgroupV1 userNamespaces";
+
 #[test]
 fn every_field_of_the_kubelet_is_known_once() {
     let mut names: Vec<_> = decode::names().collect();
@@ -208,9 +236,9 @@ fn every_field_of_the_kubelet_is_known_once() {
     let count = names.len();
     names.dedup();
     assert_eq!(names.len(), count);
-    // Those of the type in Kubernetes 1.37, with apiVersion and kind.
-    let of_kubelet = FIELDS.iter().filter(|field| field.kubelet).count() + kubelet::table::FIELDS.len();
-    assert_eq!(of_kubelet + 2, 129);
+    let own = FIELDS.iter().filter(|field| field.kubelet).map(|field| field.name);
+    let known: BTreeSet<_> = own.chain(kubelet::table::FIELDS.iter().map(|field| field.name)).collect();
+    assert_eq!(known, KUBELET_CONFIGURATION.split(' ').collect());
 }
 
 /// What a test needs beside a field's example.

@@ -8,6 +8,10 @@ use serde_json::Value;
 use super::kubelet::table::{FIELDS as KUBELET_FIELDS, Fate};
 use super::table::{Change, Default, FIELDS};
 
+/// What `apiVersion` and `kind` are in a file that has them.
+pub(crate) const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+pub(crate) const KIND: &str = "KubeletConfiguration";
+
 /// The longest a line of the file of defaults gets.
 const WIDTH: usize = 100;
 
@@ -32,7 +36,8 @@ pub(crate) fn defaults() -> String {
             Default::Below(name) => format!(" Default: {name}/ of rootDir."),
             Default::Nothing(what) => format!(" Default: {what}."),
         };
-        for line in wrap(&format!("{}{when}{default}", field.meaning)) {
+        let own = if field.kubelet { "" } else { " Not in KubeletConfiguration." };
+        for line in wrap(&format!("{}{when}{default}{own}", field.meaning)) {
             let _ = writeln!(text, "# {line}");
         }
         let _ = match field.default {

@@ -348,12 +348,64 @@ fn a_configuration_error_names_file_line_and_field() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.yaml");
     fs::write(&file, "runDir: /run/x\nrunDirr: /y\n").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_coracle"))
-        .args(["get", "pods", "--config"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let (code, _, err) = answer(&output);
+    let coracle = |arguments: [&str; 2]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+        answer(&command.args(arguments).arg("--config").arg(&file).output().unwrap())
+    };
+    // Whoever only speaks with the agent needs to know where it is.
+    let (code, _, err) = coracle(["get", "pods"]);
     assert_eq!(code, 1);
-    assert!(err.starts_with(&format!("error: {}:2:1: unknown field `runDirr`", file.display())), "{err}");
+    assert!(
+        err.starts_with("warning: the configuration is wrong (`coracle config check` says how)"),
+        "{err}"
+    );
+    assert!(err.contains("cannot reach the agent at /run/x/coracle.sock: "), "{err}");
+    let (code, _, err) = coracle(["image", "ls"]);
+    assert_eq!(code, 1);
+    let message = format!("error: {}:2:1: runDirr: unknown field; did you mean \"runDir\"?", file.display());
+    assert!(err.starts_with(&message), "{err}");
+    fs::write(&file, "runDir: x\n").unwrap();
+    let (_, _, err) = coracle(["get", "pods"]);
+    assert!(err.contains("runDir: Invalid value: \"x\": must be an absolute path"), "{err}");
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    let name = file.display();
+    let coracle = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+        answer(&command.arg("config").args(arguments).arg("--config").arg(&file).output().unwrap())
+    };
+    fs::write(&file, "podPidsLimit: 0\nmaxPods: 5\nkubeAPIQPS: 7\n").unwrap();
+    let expected = format!(
+        "{name}:1:15: podPidsLimit: Invalid value: 0: must be positive, or -1 for no limit\n\
+         {name}:2:1: maxPods: not supported yet: the number of pods is not limited; leave it out\n"
+    );
+    assert_eq!(coracle(&["check"]), (1, expected, String::new()));
+    fs::write(&file, "podPidsLimit: 9\nkubeAPIQPS: 7\nstaticPodURL: http://me:secret@h/\n").unwrap();
+    let expected = format!(
+        "warning: {name}:2:1: kubeAPIQPS: has no effect: the node has no API server to speak with\n\
+         {name}: nothing is wrong\n"
+    );
+    assert_eq!(coracle(&["check"]), (0, expected, String::new()));
+
+    let (code, shown, err) = coracle(&["show", "--node-name", "n1"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(shown.contains(&format!("podPidsLimit: 9  # {name}:1\n")), "{shown}");
+    assert!(shown.contains("nodeName: n1  # --node-name\n"), "{shown}");
+    assert!(shown.contains("containerLogMaxFiles: 5\n") && !shown.contains("secret"), "{shown}");
+    let again = directory.path().join("shown.yaml");
+    fs::write(&again, &shown).unwrap();
+    let (code, _, _) = coracle(&["check", again.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    let (_, json, _) = coracle(&["show", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["podPidsLimit"], 9);
+
+    let (_, defaults, _) = coracle(&["defaults"]);
+    fs::write(&again, defaults).unwrap();
+    let expected = format!("{}: nothing is wrong\n", again.display());
+    assert_eq!(coracle(&["check", again.to_str().unwrap()]), (0, expected, String::new()));
 }

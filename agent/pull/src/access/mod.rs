@@ -25,7 +25,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use coracle_credentials::Found;
 use coracle_model::{Digest, ImageName};
@@ -42,7 +42,7 @@ pub struct Access(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    policy: VerificationPolicy,
+    policy: RwLock<VerificationPolicy>,
     salt: Salt,
     files: Mutex<Files>,
     running: Running,
@@ -87,7 +87,12 @@ impl Access {
         let files = Files { pulling, pulled };
         files.settle(images)?;
         let (files, running) = (Mutex::new(files), Running::default());
-        Ok(Self(Arc::new(Inner { policy, salt, files, running })))
+        Ok(Self(Arc::new(Inner { policy: RwLock::new(policy), salt, files, running })))
+    }
+
+    /// Goes by another policy from now on.
+    pub fn change(&self, policy: VerificationPolicy) {
+        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
     /// Whether a pod that shows these credentials gets an image that is there under this name only by a pull. Where that
@@ -148,7 +153,8 @@ impl Access {
             }
         };
         let by_us = !matches!(record, Kept::Nothing) || self.is_pulling(&files, &name.key());
-        if !self.0.policy.must_verify(name, by_us) {
+        let policy = self.0.policy.read().unwrap_or_else(PoisonError::into_inner);
+        if !policy.must_verify(name, by_us) {
             return false;
         }
         let Kept::Whole(mut record) = record else { return true };

@@ -51,8 +51,8 @@ impl Node {
 
     /// The next agent, which finds these images.
     fn again(&mut self, images: &[(Digest, Vec<ImageName>)]) {
-        self.access =
-            Access::open(&directory(self.root.path()), self.access.0.policy.clone(), images).unwrap();
+        let policy = self.access.0.policy.read().unwrap().clone();
+        self.access = Access::open(&directory(self.root.path()), policy, images).unwrap();
     }
 
     async fn pulled(&self, of: &str, with: &Found) {

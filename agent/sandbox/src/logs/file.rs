@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 
@@ -16,6 +17,10 @@ pub struct LogLimits {
     /// Files kept for a container, the current one among them. At least 2.
     pub max_files: usize,
 }
+
+/// Limits that change while logs are written to. All clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedLogLimits(Arc<RwLock<LogLimits>>);
 
 /// A log file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +38,7 @@ pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
     length: u64,
-    limits: LogLimits,
+    limits: SharedLogLimits,
 }
 
 // === impl LogLimits ===
@@ -45,11 +50,29 @@ impl Default for LogLimits {
     }
 }
 
+// === impl SharedLogLimits ===
+
+impl SharedLogLimits {
+    fn get(&self) -> LogLimits {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set(&self, limits: LogLimits) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+}
+
+impl From<LogLimits> for SharedLogLimits {
+    fn from(limits: LogLimits) -> Self {
+        Self(Arc::new(RwLock::new(limits)))
+    }
+}
+
 // === impl LogFile ===
 
 impl LogFile {
     /// Opens the log at `path` at its end, making it and its directory when they are not there.
-    pub(crate) fn open(path: PathBuf, limits: LogLimits) -> Result<Self, LogError> {
+    pub(crate) fn open(path: PathBuf, limits: SharedLogLimits) -> Result<Self, LogError> {
         let opened = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| open(&path));
         match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
             Ok((length, file)) => Ok(Self { path, file, length, limits }),
@@ -89,7 +112,7 @@ impl LogFile {
     /// The name it gets is its own with the time appended, as the kubelet names it, so that log
     /// shippers follow; a reader that has it open reads on to its end.
     pub(super) fn rotate_if_full(&mut self, now: Timestamp) -> Result<(), LogError> {
-        if self.length < self.limits.max_size {
+        if self.length < self.limits.get().max_size {
             return Ok(());
         }
         let aside = self.aside(now).map_err(|source| self.error("list rotations of", source))?;
@@ -121,7 +144,7 @@ impl LogFile {
     fn remove_oldest(&self) -> Result<(), LogError> {
         let mut rotated = rotated(&self.path).map_err(|source| self.error("list rotations of", source))?;
         rotated.sort();
-        let keep = self.limits.max_files.saturating_sub(1).max(1);
+        let keep = self.limits.get().max_files.saturating_sub(1).max(1);
         for old in rotated.iter().rev().skip(keep) {
             match fs::remove_file(old) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -169,7 +192,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c/0.log");
         let limits = LogLimits { max_size: 10, max_files: 3 };
-        let mut log = LogFile::open(path.clone(), limits).unwrap();
+        let mut log = LogFile::open(path.clone(), limits.into()).unwrap();
         for n in 0..6 {
             log.append(format!("record {n}\n\n").as_bytes()).unwrap();
             log.rotate_if_full(Timestamp::UNIX_EPOCH).unwrap();
@@ -182,12 +205,29 @@ mod tests {
     }
 
     #[test]
+    fn limits_change_while_a_log_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let limits = SharedLogLimits::from(LogLimits { max_size: 1000, max_files: 5 });
+        let mut log = LogFile::open(path.clone(), limits.clone()).unwrap();
+        let mut write = || {
+            log.append(b"a record\n").unwrap();
+            log.rotate_if_full(Timestamp::UNIX_EPOCH).unwrap();
+            rotated(&path).unwrap().len()
+        };
+        assert_eq!(write(), 0);
+        limits.set(LogLimits { max_size: 10, max_files: 2 });
+        assert_eq!(write(), 1, "what is there counts");
+        assert_eq!((0..6).map(|_| write()).last(), Some(1));
+    }
+
+    #[test]
     fn a_link_in_place_of_the_log_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("target");
         fs::write(&target, "untouched").unwrap();
         std::os::unix::fs::symlink(&target, dir.path().join("0.log")).unwrap();
-        assert!(LogFile::open(dir.path().join("0.log"), LogLimits::default()).is_err());
+        assert!(LogFile::open(dir.path().join("0.log"), LogLimits::default().into()).is_err());
         assert_eq!(fs::read_to_string(target).unwrap(), "untouched");
     }
 }

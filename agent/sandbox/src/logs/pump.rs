@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::cri::{self, Stream};
 use super::cursor::{Chunk, Cursor};
-use super::file::{LogError, LogFile, LogLimits};
+use super::file::{LogError, LogFile, SharedLogLimits};
 use super::peek;
 use super::taps::Taps;
 
@@ -121,7 +121,7 @@ impl Pump {
         pipes: OutputPipes,
         cursor: &Path,
         log: PathBuf,
-        limits: LogLimits,
+        limits: SharedLogLimits,
         taps: Arc<Taps>,
     ) -> Result<Self, PumpError> {
         let error = |step| move |source| PumpError::Cursor { step, path: cursor.to_owned(), source };
@@ -290,6 +290,7 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
+    use super::super::file::LogLimits;
     use super::*;
 
     struct Scene {
@@ -310,7 +311,7 @@ mod tests {
             let pipes = OutputPipes::from_held(&mut held.into()).unwrap();
             let log = self.dir.path().join("0.log");
             let (cursor, taps) = (self.dir.path().join("cursor"), Arc::default());
-            Pump::recover(pipes, &cursor, log, LogLimits::default(), taps).unwrap()
+            Pump::recover(pipes, &cursor, log, LogLimits::default().into(), taps).unwrap()
         }
 
         fn text(&self) -> Vec<String> {

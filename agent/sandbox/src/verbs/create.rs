@@ -73,8 +73,8 @@ impl Inner {
             tracing::warn!(pod = %pod.key, container = %request.container.name, capabilities = ?built.granted.refused,
                 "this host cannot grant all capabilities the container asks for");
         }
-        let seccomp =
-            self.seccomp.of(&pod, &request.container, &built.granted, self.facts.seccomp_default)?;
+        let seccomp_default = self.settings().seccomp_default;
+        let seccomp = self.seccomp.of(&pod, &request.container, &built.granted, seccomp_default)?;
         let attachment = attempt.prepare_cgroup(&request).await?;
         let shm = shm::open(&state.dir, pod.spec.host.ipc)?;
         let message = MessageSource::new(&pod, &request.container, &request.state_dir);
@@ -205,7 +205,7 @@ impl Inner {
     pub(crate) fn pump(&self, container: &Arc<ContainerState>, pipes: OutputPipes) -> Result<(), Error> {
         let log = container.data().record.log.clone();
         let (cursor, taps) = (cursor_path(&container.dir), Arc::clone(&container.taps));
-        let pump = Pump::recover(pipes, &cursor, log, self.config.log_limits, taps)?;
+        let pump = Pump::recover(pipes, &cursor, log, self.log_limits.clone(), taps)?;
         let id = container.id;
         let task = tokio::spawn(async move {
             if let Err(error) = pump.run().await {

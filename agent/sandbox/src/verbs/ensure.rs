@@ -70,7 +70,8 @@ impl Inner {
         state: &Arc<PodState>,
         attempt: u32,
     ) -> Result<(Sandbox, UnboundedReceiver<Event>), Error> {
-        let names = pod.names(&self.config.cluster_domain)?;
+        let changeable = self.settings();
+        let names = pod.names(&changeable.cluster_domain)?;
         self.warm.begin();
         let cgroup = self.kubepods.new_pod(qos_class(&pod.spec), &pod.uid);
         // A pause that was started and could not be spoken to must not live beside the next.
@@ -92,7 +93,7 @@ impl Inner {
             false => None,
         };
         let settings = PodSettings {
-            limits: limits::pod_limits(&pod.spec, self.config.pod_pids_limit),
+            limits: limits::pod_limits(&pod.spec, changeable.pod_pids_limit),
             description: pod.key.to_string(),
             grace: pod.spec.termination_grace_period,
         };

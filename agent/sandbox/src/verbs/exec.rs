@@ -88,7 +88,8 @@ impl Runtime {
         let env = inherited(kept.map_err(system("read the container's environment"))?, request.tty);
 
         let granted = spec::granted(&specified.security, &self.inner.facts.capabilities);
-        let seccomp = self.inner.seccomp.of(pod, specified, &granted, self.inner.facts.seccomp_default)?;
+        let seccomp_default = self.inner.settings().seccomp_default;
+        let seccomp = self.inner.seccomp.of(pod, specified, &granted, seccomp_default)?;
         let mut process = spec::process(ProcessRequest {
             args: request.command.clone(),
             env: &env,

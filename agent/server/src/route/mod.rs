@@ -46,6 +46,7 @@ fn router(node: Shared) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/healthz/ping", get(|| async { "ok" }))
+        .route("/configz", get(configz))
         .route("/pods", get(pods::list))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::get))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::get))
@@ -74,6 +75,11 @@ fn router(node: Shared) -> Router {
             )
         })
         .with_state(node)
+}
+
+/// As the kubelet's: usable again as its file.
+async fn configz(State(node): State<Shared>) -> impl IntoResponse {
+    axum::Json(serde_json::json!({"kubeletconfig": node.configuration()}))
 }
 
 async fn problems(State(node): State<Shared>) -> impl IntoResponse {

@@ -4,6 +4,7 @@
 
 mod attach;
 mod configs;
+mod configuration;
 mod ephemeral;
 mod events;
 mod exec;

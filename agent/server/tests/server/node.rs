@@ -236,6 +236,10 @@ impl Node for TestNode {
         ]
     }
 
+    fn configuration(&self) -> serde_json::Map<String, serde_json::Value> {
+        [("podPidsLimit".to_owned(), serde_json::json!(100))].into_iter().collect()
+    }
+
     fn problems(&self) -> Vec<Problem> {
         vec![Problem { path: "/m/a.yaml".into(), message: "line 3: no".to_owned() }]
     }

@@ -1,7 +1,7 @@
 //! When images go, and why they do not.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_image::{CollectPolicy, Collected, Digest, ImageError, ImageName, Store};
@@ -27,6 +27,8 @@ enum Ask {
     Pulled,
     /// An image is used that may have come by another way: there may be something to collect from now on.
     Used,
+    /// Images go by these rules from now on.
+    Changed(CollectionConfig),
     /// A pull has found the disk full. Whether there is more room now.
     Room(oneshot::Sender<bool>),
 }
@@ -44,7 +46,7 @@ pub(crate) struct Collecting {
 /// Removes images that nobody uses, when the disk fills up or they get old.
 pub(crate) struct Collector {
     pub(crate) store: Arc<Store>,
-    pub(crate) config: CollectionConfig,
+    pub(crate) config: Mutex<CollectionConfig>,
     pub(crate) events: Arc<NodeEvents>,
     pub(crate) access: Access,
     pub(crate) pods: Pods<NodePorts>,
@@ -90,6 +92,11 @@ impl Collecting {
         let _ = self.asks.send(Ask::Used);
     }
 
+    /// Images go by these rules from now on.
+    pub(super) fn change(&self, config: CollectionConfig) {
+        let _ = self.asks.send(Ask::Changed(config));
+    }
+
     /// Removes what can be removed, until there is room again. Whether something was.
     pub(super) async fn make_room(&self) -> bool {
         let (done, made) = oneshot::channel();
@@ -119,6 +126,7 @@ impl Collector {
                         continue;
                     }
                     Some(Ask::Pulled) => {}
+                    Some(Ask::Changed(config)) => this.change(config),
                     Some(Ask::Room(done)) => rooms.push(done),
                     None => return,
                 },
@@ -126,8 +134,10 @@ impl Collector {
             }
             // What was asked meanwhile is answered by the same look.
             while let Ok(ask) = asks.0.try_recv() {
-                if let Ask::Room(done) = ask {
-                    rooms.push(done);
+                match ask {
+                    Ask::Room(done) => rooms.push(done),
+                    Ask::Changed(config) => this.change(config),
+                    Ask::Pulled | Ask::Used => {}
                 }
             }
             let (collector, full) = (Arc::clone(&this), !rooms.is_empty());
@@ -149,16 +159,25 @@ impl Collector {
         }
     }
 
+    fn change(&self, config: CollectionConfig) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> CollectionConfig {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks how full the disk is, and removes what is to go: in any case what no image has, and what is stale. Blocks.
     fn look(&self, full: bool) -> Result<Looked, ImageError> {
         archives::unpin_gone(&self.store)?;
+        let config = self.config();
         let wanted_by = self.wanted_by()?;
         let in_use = |id: &Digest| wanted_by.get(id).cloned();
         let disk = Disk::of(&self.store)?;
-        let excess = disk.excess(&self.config);
+        let excess = disk.excess(&config);
         // A pull that the disk had no room for is one more reason to go down to the low threshold; where that is no less
         // than there is now, all that can go goes.
-        let wanted = match (full, disk.above_low(&self.config)) {
+        let wanted = match (full, disk.above_low(&config)) {
             (false, _) => excess,
             (true, 0) => u64::MAX,
             (true, bytes) => bytes,
@@ -169,8 +188,8 @@ impl Collector {
         }
         let policy = CollectPolicy {
             wanted,
-            min_age: self.config.minimum_age,
-            max_unused: self.config.maximum_age,
+            min_age: config.minimum_age,
+            max_unused: config.maximum_age,
             only_untagged: false,
             // Where room is needed, what may be gone on with goes before what is whole.
             in_flight: wanted > 0,

@@ -4,12 +4,14 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use coracle_cni::Dns;
 use coracle_model::{Container, EventType, Pod, PodUid};
 use coracle_network::{ClusterDns, Content, NameFile, NameFiles, Names, NetworkError, Resolver, hosts};
 use coracle_pod::ports::{Events, Failure, PodEvent};
 use coracle_sandbox::RequestMount;
+use tokio::sync::watch;
 
 use super::failure::failure;
 use super::{EventPort, PodDirs};
@@ -18,15 +20,15 @@ use crate::config::Config;
 const HOSTS: &str = "/etc/hosts";
 
 /// What pods' names are made with.
-#[derive(Clone, Debug)]
-pub(crate) struct NameSettings {
+#[derive(Debug)]
+struct NameSettings {
     cluster: ClusterDns,
     resolv_conf: Option<PathBuf>,
 }
 
 /// Names pods.
 pub(super) struct Naming {
-    settings: NameSettings,
+    config: watch::Receiver<Arc<Config>>,
     dirs: PodDirs,
     events: EventPort,
 }
@@ -35,7 +37,7 @@ pub(super) struct Naming {
 
 impl NameSettings {
     /// Those of the configuration.
-    pub(crate) fn of(config: &Config) -> Self {
+    fn of(config: &Config) -> Self {
         let (servers, domain) = (config.cluster_dns.clone(), config.cluster_domain.clone());
         Self { cluster: ClusterDns { servers, domain }, resolv_conf: config.resolv_conf.clone() }
     }
@@ -44,8 +46,13 @@ impl NameSettings {
 // === impl Naming ===
 
 impl Naming {
-    pub(super) fn new(settings: NameSettings, dirs: PodDirs, events: EventPort) -> Self {
-        Self { settings, dirs, events }
+    pub(super) fn new(config: watch::Receiver<Arc<Config>>, dirs: PodDirs, events: EventPort) -> Self {
+        Self { config, dirs, events }
+    }
+
+    /// What pods are named with from now on. What was named stays.
+    fn settings(&self) -> NameSettings {
+        NameSettings::of(&self.config.borrow())
     }
 
     /// What uname(2) says in the pod.
@@ -54,7 +61,7 @@ impl Naming {
             return Ok(rustix::system::uname().nodename().to_string_lossy().into_owned());
         }
         let names =
-            pod.names(&self.settings.cluster.domain).map_err(failure("CreateContainerConfigError"))?;
+            pod.names(&self.settings().cluster.domain).map_err(failure("CreateContainerConfigError"))?;
         Ok(names.kernel)
     }
 
@@ -90,8 +97,9 @@ impl Naming {
     }
 
     fn resolver(&self, pod: &Pod) -> Result<(Resolver, Vec<String>), NetworkError> {
-        let host = Resolver::of_host(self.settings.resolv_conf.as_deref())?;
-        Ok(Resolver::of_pod(pod, &host, &self.settings.cluster))
+        let settings = self.settings();
+        let host = Resolver::of_host(settings.resolv_conf.as_deref())?;
+        Ok(Resolver::of_pod(pod, &host, &settings.cluster))
     }
 
     /// Removes the files of a pod none of whose containers is left.
@@ -114,7 +122,7 @@ impl Naming {
             hosts(Names::Host(&host_file()?), aliases)
         } else {
             let names =
-                pod.names(&self.settings.cluster.domain).map_err(failure("CreateContainerConfigError"))?;
+                pod.names(&self.settings().cluster.domain).map_err(failure("CreateContainerConfigError"))?;
             hosts(Names::Own { names: &names, addresses }, aliases)
         };
         Ok(Content { hostname: self.hostname(pod)?, hosts, resolv_conf: resolver.to_string() })

@@ -8,6 +8,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// How long one that is busy is waited for. One that hangs would not hear it either.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,14 @@ impl Notifier {
     /// The agent has taken over the pods there were, and has read the manifests.
     pub(crate) fn ready(&self) {
         self.send("READY=1");
+    }
+
+    /// It reads its configuration again, until it is ready the next time.
+    pub(crate) fn reloading(&self) {
+        // Without the time systemd takes the reload for one that was asked for before (sd_notify(3)).
+        let now = clock_gettime(ClockId::Monotonic);
+        let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
     }
 
     /// What it does, for `systemctl status`.

@@ -12,7 +12,7 @@ use coracle_cgroup::{Driver, Host, Kubepods, Mode, PodCgroup};
 use coracle_model::{Container, ContainerId, Name, Pod, PodKey, PodSpec, PodUid, RestartPolicy, qos_class};
 use coracle_sandbox::{
     Adoption, ContainerRequest, ContainerStage, Error, ExecUser, LogLimits, PodSnapshot, RequestMount,
-    Runtime, RuntimeConfig, SandboxStage,
+    Runtime, RuntimeConfig, RuntimeSettings, SandboxStage,
 };
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -135,11 +135,13 @@ impl Place {
             run_dir: self.dir.join("run"),
             log_dir: self.dir.join("log/pods"),
             log_links_dir: self.dir.join("log/containers"),
-            log_limits: LogLimits::default(),
-            pod_pids_limit: None,
             seccomp_profile_root: self.dir.join("seccomp"),
-            cluster_domain: String::new(),
-            seccomp_default: false,
+            settings: RuntimeSettings {
+                log_limits: LogLimits::default(),
+                pod_pids_limit: None,
+                cluster_domain: String::new(),
+                seccomp_default: false,
+            },
         };
         let (runtime, changes) = Runtime::new(config, self.kubepods()).await.unwrap();
         Agent { runtime, changes }
