@@ -8,7 +8,7 @@ use coracle_tests::machine::Machine;
 use coracle_tests::manifests::{pod, shell};
 use coracle_tests::node::Node;
 
-use crate::{row, spread};
+use crate::{cpu_time, row, spread};
 
 const PODS: usize = 100;
 const STARTS: usize = 20;
@@ -25,17 +25,22 @@ pub(crate) fn run() {
     names.iter().for_each(|name| node.run(&pod(name, vec![shell("c", "exec sleep 100000")])));
     let mut before: Vec<_> = names.iter().map(|name| node.wait_running(name)).collect();
     let take = |how: &str, node: &mut Node, end: fn(&mut Node)| {
+        let mut used = Duration::ZERO;
         let times: Vec<Duration> = (0..STARTS)
             .map(|_| {
                 end(node);
                 let begin = Instant::now();
                 node.launch_agent();
                 let time = ready(&socket) - begin;
+                used += cpu_time(node.agent_pid());
                 node.wait_answering();
                 time
             })
             .collect();
-        row(&format!("start to ready with {PODS} pods to take over, {how}, p50 / p99 / min"), spread(&times));
+        row(
+            &format!("start to ready with {PODS} pods to take over, {how}, p50 / p99 / min; processor time"),
+            format_args!("{}; {:.0} ms", spread(&times), used.as_secs_f64() * 1e3 / STARTS as f64),
+        );
     };
     take("the one before stopped", &mut node, Node::stop_agent);
     take("the one before killed", &mut node, Node::kill_agent);
