@@ -8,6 +8,8 @@ CACHE := $(or $(CORACLE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/coracle)
 CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
 # The tests that `make test` repeats in the VM: limits, what an agent leaves and finds, networks and their VLANs.
 VM_FILTER := limits:: kill:: lifecycle:: restart:: shm:: network::pods_ network::ports::a_ pods_of_vlans reloaded_or_executed_anew pods_in_scopes
+# Of the tests in VMs those that it runs: the others take minutes more, by `make test-vm`.
+VM_TESTS := harness:: reboot:: root_suite::
 
 .PHONY: help
 help: ## Show this list
@@ -38,7 +40,7 @@ run: ## Build everything and run a pod: examples/two-containers.yaml
 test: ## Set up and pass every test; root tests run as root, those that cgroup v2 matters to also in a VM
 	@scripts/install-missing build test
 	CORACLE_TEST_MUTATIONS=$(or $(MUTATION_SECONDS),120) scripts/test
-	@$(MAKE) --no-print-directory test-vm FILTER='$(VM_FILTER)'
+	@$(MAKE) --no-print-directory test-vm FILTER='$(VM_FILTER)' TESTS='$(VM_TESTS)'
 	@$(MAKE) --no-print-directory soak
 
 .PHONY: soak
@@ -55,7 +57,7 @@ check: ## Formatting and lints
 
 .PHONY: test-vm
 test-vm: ## Test in VMs with systemd and cgroup v2 alone (FILTER=part of names of root tests, SUITE=bookworm, TESTS=part of names)
-	@scripts/install-missing build vm
+	@scripts/install-missing build package vm
 	tests/vm/payload $(CARGO_TARGET_DIR)/vm
 	CORACLE_CACHE=$(CACHE) CORACLE_VM_PAYLOAD=$(CARGO_TARGET_DIR)/vm CORACLE_VM_FILTER='$(FILTER)' \
 		CORACLE_VM_SUITE=$(SUITE) scripts/test --vm $(TESTS)

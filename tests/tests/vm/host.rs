@@ -10,18 +10,6 @@ use serde_json::Value;
 /// How long a pod may take for what it should do soon: an emulated machine takes its time.
 pub(crate) const SOON: Duration = Duration::from_secs(180);
 
-const UNIT: &str = "\
-[Unit]
-After=dbus.service systemd-logind.service
-[Service]
-Type=notify
-ExecStart=/usr/bin/coracle agent
-KillMode=process
-TimeoutStartSec=infinity
-[Install]
-WantedBy=multi-user.target
-";
-
 /// A host of pods.
 pub(crate) struct Host {
     pub(crate) vm: Vm,
@@ -30,12 +18,13 @@ pub(crate) struct Host {
 // === impl Host ===
 
 impl Host {
-    /// Installs Coracle with this configuration, starts it and imports the image of busybox.
+    /// Installs Coracle's package, has the agent read this configuration, and imports the image of busybox.
     pub(crate) fn install(mut vm: Vm, configuration: &str) -> Self {
-        vm.put("/etc/coracle/config.yaml", configuration);
-        vm.put("/etc/systemd/system/coracle.service", UNIT);
-        vm.ok("cp /payload/coracle /usr/bin/ && mkdir -p /etc/coracle/manifests && systemctl daemon-reload");
-        vm.ok("systemctl --quiet enable --now coracle");
+        vm.ok("dpkg --install /payload/coracle_*-1_*.deb");
+        if !configuration.is_empty() {
+            vm.put("/etc/coracle/config.yaml", configuration);
+            vm.ok("systemctl restart coracle");
+        }
         vm.ok(&format!("coracle image import /payload/busybox.tar --name {BUSYBOX} && sync"));
         Self { vm }
     }
@@ -78,6 +67,21 @@ impl Host {
                 !all.is_empty() && all.iter().all(as_wanted)
             })
         })
+    }
+
+    /// Waits until the pods are these and no others.
+    #[track_caller]
+    pub(crate) fn wait_pods(&mut self, names: &[&str]) {
+        let end = Instant::now() + SOON * patience();
+        loop {
+            let pods = self.pods();
+            let mut seen: Vec<_> = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
+            seen.sort_unstable();
+            if seen == names {
+                return;
+            }
+            assert!(Instant::now() < end, "waited {SOON:?} in vain for pods {names:?} alone; seen: {seen:?}");
+        }
     }
 
     /// Waits until the log of a pod's only container is this.

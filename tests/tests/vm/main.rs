@@ -9,5 +9,7 @@
 
 mod harness;
 mod host;
+mod install;
+mod power;
 mod reboot;
 mod root_suite;

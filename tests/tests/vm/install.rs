@@ -1,0 +1,46 @@
+//! The package on a host: what it installs runs, and what runs outlives restarts and upgrades.
+
+use coracle_tests::manifests::{idle, pod, with};
+use coracle_tests::vm::Vm;
+use serde_json::{Value, json};
+
+use crate::host::Host;
+
+const PODS: [&str; 3] = ["one", "two", "three"];
+
+/// The containers of the pods, all of which run and were never started anew.
+#[track_caller]
+fn containers(host: &mut Host) -> Vec<Value> {
+    let all = PODS.map(|name| host.wait_running(name, 0));
+    all.map(|pod| pod["status"]["containerStatuses"][0]["containerID"].clone()).to_vec()
+}
+
+#[test]
+#[ignore = "needs a VM: make test-vm"]
+fn pods_outlive_restarts_and_upgrades_under_load() {
+    let mut host = Host::install(Vm::restore(), "");
+    for (number, name) in PODS.into_iter().enumerate() {
+        let ports = json!([{"containerPort": 80, "hostPort": 8000 + number}]);
+        host.run(&pod(name, vec![with(idle("c"), "ports", ports)]));
+    }
+    let began = containers(&mut host);
+    assert_eq!(host.vm.ok("systemctl is-active coracle.service coracle.socket"), "active\nactive");
+
+    // Under load: pods that come and go, and clients that ask, none of which is turned away.
+    host.vm.put("/srv/pod", pod("NAME", vec![idle("c")]).to_string());
+    host.vm.put(
+        "/srv/load",
+        "clients() { while :; do coracle get pods > /dev/null || echo failed >> /srv/failed; done; }\nclients &\n\
+         while :; do for n in 1 2; do sed s/NAME/load-$n/ /srv/pod > /srv/new\n\
+         mv /srv/new /etc/coracle/manifests/load-$n.json; sleep 2; rm /etc/coracle/manifests/load-$n.json; done; done\n",
+    );
+    host.vm.ok("systemd-run --quiet --collect --unit load bash /srv/load");
+    for _ in 0..2 {
+        host.vm.ok("systemctl restart coracle");
+        assert_eq!(containers(&mut host), began);
+    }
+    host.vm.ok("dpkg --install /payload/coracle_*-2_*.deb");
+    assert_eq!(containers(&mut host), began);
+    host.vm.ok("systemctl stop load; rm -f /etc/coracle/manifests/load-* /srv/load /srv/pod /srv/new");
+    assert_eq!(host.vm.ok("cat /srv/failed 2> /dev/null || true"), "");
+}
