@@ -93,7 +93,7 @@ pub(super) fn df(node: &Node) -> Value {
 fn a_full_disk_is_cleared_of_what_nobody_uses_and_else_the_pull_says_so() {
     needs_root!();
     let configuration =
-        "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\nimageMinimumGCAge: 0s\n";
+        "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\nimageMinimumGCAge: 1ms\n";
     let node = Node::start_on(machine(128 * MIB), configuration, Vec::new());
     let images = [large(1, &[40 * MIB]), large(2, &[20 * MIB, 60 * MIB]), large(3, &[20 * MIB, 200 * MIB])];
     let registry = registry(&node, &images);
@@ -134,7 +134,7 @@ fn images_go_least_recently_used_first_once_the_disk_is_as_full_as_is_configured
     needs_root!();
     // Of 200 MiB, some ten of which are the file system's: more than 140 bring it down to 100.
     let configuration =
-        "imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: 50\nimageMinimumGCAge: 0s\n";
+        "imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: 50\nimageMinimumGCAge: 1ms\n";
     let node = Node::start_on(machine(200 * MIB), configuration, Vec::new());
     let images: Vec<_> = (0..6).map(|number| large(number + 1, &[30 * MIB])).collect();
     let registry = registry(&node, &images);
