@@ -22,7 +22,6 @@ mod shutdown;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
-mod time;
 mod words;
 pub(crate) mod written;
 

@@ -4,6 +4,7 @@ mod agent;
 mod check;
 mod cli;
 mod config;
+mod duration;
 mod install;
 mod registry;
 mod run;

@@ -9,8 +9,8 @@ use coracle_pull::{PullLimits, Rate};
 
 use super::problems::{Giver, Problems};
 use super::shutdown::duration;
-use super::time::go_text;
 use super::{File, Overrides, directories, directory, flag};
+use crate::duration::go_text;
 
 /// In the order in which a host's is looked for: containerd's layout, its own place, Docker's.
 const REGISTRY_CONFIG_DIRS: [&str; 3] =

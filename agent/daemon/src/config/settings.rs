@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::flags::Overrides;
 use super::kubelet;
 use super::table::{Change, Default, FIELDS, Field, Kind};
-use super::time::go_text;
+use crate::duration::go_text;
 
 /// What stands in place of a secret.
 const MASK: &str = "<masked>";

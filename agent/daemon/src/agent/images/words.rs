@@ -2,25 +2,12 @@
 
 use std::time::Duration;
 
+use crate::duration::go_text;
+
 /// A duration to the millisecond, as Go writes it: `532ms`, `1.2s`, `2m3.004s`.
 pub(super) fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    if millis == 0 {
-        return "0s".to_owned();
-    }
-    if millis < 1000 {
-        return format!("{millis}ms");
-    }
-    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
-    let seconds = match (millis / 1000 % 60, millis % 1000) {
-        (seconds, 0) => format!("{seconds}s"),
-        (seconds, rest) => format!("{}s", format!("{seconds}.{rest:03}").trim_end_matches('0')),
-    };
-    match (hours, minutes) {
-        (0, 0) => seconds,
-        (0, minutes) => format!("{minutes}m{seconds}"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-    }
+    let whole_milliseconds = Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000);
+    go_text(whole_milliseconds)
 }
 
 #[cfg(test)]

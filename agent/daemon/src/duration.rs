@@ -1,9 +1,9 @@
-//! Durations, as `KubeletConfiguration` has them.
+//! Durations, as Kubernetes writes them.
 
 use std::time::Duration;
 
 /// The text that Go makes of a duration: `2m0s`, `1h0m0s`, `1.5s`, `250ms`. What is read of it is the same duration.
-pub(super) fn go_text(duration: Duration) -> String {
+pub(crate) fn go_text(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
     // Go leaves trailing zeros of a fraction out.
     let decimal = |amount: u128, unit: u128, name: &str| {
