@@ -24,6 +24,12 @@ const BUFFERS: usize = 4;
 const LOOKED_AT: u64 = 4 << 20;
 const LOOKED_FOR: Duration = Duration::from_secs(10);
 
+/// How many times as large as its bytes an archive may be: what gzip can do at most. zstd can do a million times, and
+/// what does is made to fill disks.
+const MOST_EXPANSION: u64 = 1032;
+/// What any archive may have, however few its bytes are.
+const EXPANSION_ALLOWED: u64 = 1 << 30;
+
 /// What one pass over a layer found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Streamed {
@@ -57,13 +63,15 @@ pub(crate) struct Failure {
 /// Unpacks the layer that `source` holds: tar, plain or compressed with gzip or zstd.
 ///
 /// `source` must have `blob_size` bytes, where that is known; at most `sink.max_archive` decompressed bytes are
-/// taken. Of what cannot be used the rest is looked at, if it is short: it may be something else than was promised.
+/// taken, and no more than an honest layer of `blob_size` can have. Of what cannot be used the rest is looked at, if it is short: it may be something else than was promised.
 pub(crate) fn unpack_stream(
     source: impl Read + Send,
     blob_size: Option<u64>,
     sink: Sink<'_>,
 ) -> Result<Streamed, Failure> {
     let Sink { mut writer, split, max_archive } = sink;
+    let expanded = blob_size.map(|size| size.saturating_mul(MOST_EXPANSION).max(EXPANSION_ALLOWED));
+    let max_archive = expanded.map_or(max_archive, |most| max_archive.min(most));
     let blob = Counted { source, hasher: Hasher::default(), count: 0, promised: blob_size, failed: false };
     let peeked = Peeked::new(blob).map_err(Fault::Read)?;
     let memory = peeked.format.memory();

@@ -58,19 +58,18 @@ async fn a_link_that_leads_out_and_a_file_behind_it() {
 #[tokio::test]
 async fn bombs() {
     needs_root!();
-    // 64 GiB that compress to a few kilobytes, as one file of zeros that is not sparse.
+    // As one file of zeros that is not sparse: it fits the disk, and is what no honest layer of its size can be.
     let mut header = tar::Header::new_gnu();
     header.set_path("bomb").unwrap();
     header.set_mode(0o644);
-    header.set_size(64 << 30);
+    header.set_size(4 << 30);
     header.set_cksum();
-    let mut zeros = zstd_frames(&[0; 1 << 20], 64 << 10);
+    let mut zeros = zstd_frames(&[0; 1 << 20], 4 << 10);
     let mut bomb = zstd::bulk::compress(header.as_bytes(), 1).unwrap();
     bomb.append(&mut zeros);
-    let begin = std::time::Instant::now();
+    assert!(bomb.len() < 1 << 20, "{}", bomb.len());
     let error = refused(claiming(&[bomb], &[tar_of(&[])])).await;
-    assert!(error.contains("bytes"), "{error}");
-    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "it took {:?}", begin.elapsed());
+    assert!(error.contains("larger than 1073741824 bytes when decompressed"), "{error}");
 }
 
 /// Many frames of the same bytes, one after another.
