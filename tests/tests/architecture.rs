@@ -34,6 +34,9 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
             "controller",
             "credentials",
             "daemon",
+            "device-plugin/api",
+            "device-plugin/manager",
+            "device-plugin/plugin",
             "events",
             "fetch",
             "image",
@@ -307,7 +310,8 @@ fn unsafe_out_of_place_is_seen() {
 #[test]
 fn only_the_sandbox_and_what_executes_programs_of_the_node_start_processes() {
     let found = rust_files().filter(|(name, _)| {
-        let product = (name.starts_with("agent/") || name.starts_with("cni/")) && name.contains("/src/");
+        let product = ["agent/", "cni/", "device-plugin/"].iter().any(|part| name.starts_with(part))
+            && name.contains("/src/");
         let may = ["agent/sandbox/", "agent/linux/", "agent/program/"];
         product && !may.iter().any(|place| name.starts_with(place))
     });

@@ -8,6 +8,7 @@
 mod bandwidth;
 mod config;
 mod container;
+mod device;
 mod digest;
 mod dns;
 mod duration;
@@ -37,6 +38,7 @@ pub use container::{
     Container, ContainerPort, EphemeralContainer, ImagePullPolicy, MountPropagation, Protocol, ResourceList,
     Resources, TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
 };
+pub use device::{ContainerEdits, DeviceNode, DeviceNumbers, EditHook, EditMount, HookPoint, NetDevice};
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use dns::{DnsConfig, DnsOption, DnsPolicy, FqdnTooLong, HostAlias, PodDns, PodNames};
 pub use duration::go_duration;

@@ -1,0 +1,109 @@
+//! What devices bring into a container.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What is added to a container beside what its specification says: what a device plugin answers to `Allocate`, and CDI's
+/// `containerEdits`, in one form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerEdits {
+    /// Variables, which go before those of the specification and the image.
+    pub env: Vec<(String, String)>,
+    /// Device nodes, and what may be done with them.
+    pub device_nodes: Vec<DeviceNode>,
+    /// Files and directories of the host.
+    pub mounts: Vec<EditMount>,
+    /// Programs of the host to execute at points of the container's life.
+    pub hooks: Vec<EditHook>,
+    /// Further groups of the container's first process and of what is executed in it.
+    pub additional_gids: Vec<u32>,
+    /// Network interfaces of the host that become the pod's.
+    pub net_devices: Vec<NetDevice>,
+    /// Annotations of the OCI runtime specification.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A device node in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Absolute path on the host; what `path` says, if empty.
+    pub host_path: String,
+    /// `b`, `c`, `u` or `p` with numbers; what the host's node is, where absent.
+    pub kind: Option<DeviceNumbers>,
+    /// Whether the container may read, write and make it: a subset of `rwm` (the cgroup's device filter).
+    pub permissions: String,
+    /// Mode, owner and group of the node; the host's where absent.
+    pub file_mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+}
+
+/// What kind of node, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNumbers {
+    /// OCI's letter: `b` block, `c` or `u` character, `p` fifo.
+    pub letter: char,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// A file or directory of the host in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditMount {
+    /// Absolute path on the host.
+    pub host_path: String,
+    /// Absolute path in the container.
+    pub container_path: String,
+    /// File system type; a bind mount where empty.
+    pub fs_type: String,
+    /// Options of mount(8), such as `ro`, `nosuid` and `rbind`.
+    pub options: Vec<String>,
+}
+
+/// When a hook is executed (OCI runtime specification, POSIX-platform hooks).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookPoint {
+    /// Before the container is created, in the host's namespaces; also OCI's deprecated `prestart`.
+    CreateRuntime,
+    /// In the container's namespaces, before its root is entered.
+    CreateContainer,
+    /// In the container, before its program is executed.
+    StartContainer,
+    /// On the host, once the program was executed.
+    Poststart,
+    /// On the host, once the container is gone.
+    Poststop,
+}
+
+/// A program to execute at a point of a container's life, with its state (OCI) on standard input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditHook {
+    /// When.
+    pub point: HookPoint,
+    /// Absolute path.
+    pub path: String,
+    /// With the program's own name first; empty: the path alone.
+    pub args: Vec<String>,
+    /// `NAME=value`: all that it gets.
+    pub env: Vec<String>,
+    /// The longest it may take.
+    pub timeout: Option<Duration>,
+}
+
+/// A network interface of the host that becomes the pod's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host_name: String,
+    /// Its name in the pod.
+    pub name: String,
+}
