@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerSecurity, EnvFrom, EnvVar, Lifecycle, Name, Probes, Quantity, RestartPolicy, RestartRule,
+    ContainerSecurity, EnvFrom, EnvVar, ExtendedResource, Lifecycle, Name, Probes, Quantity, RestartPolicy,
+    RestartRule,
 };
 
 /// Kubernetes' default for [`Container::termination_message_path`].
@@ -116,6 +117,9 @@ pub struct Resources {
     pub requests: ResourceList,
     /// What the container may not exceed.
     pub limits: ResourceList,
+    /// How many devices it gets of each extended resource, which is request and limit in one. None is 0.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extended: BTreeMap<ExtendedResource, u64>,
 }
 
 /// Amounts of resources by kind.
@@ -125,7 +129,7 @@ pub struct ResourceList {
     pub cpu: Option<Quantity>,
     /// In bytes.
     pub memory: Option<Quantity>,
-    /// Every other resource, by its full name.
+    /// Every other resource but the extended ones, by its full name.
     pub other: BTreeMap<String, Quantity>,
 }
 
@@ -194,6 +198,11 @@ impl Container {
             restart_policy: None,
             restart_rules: Vec::new(),
         }
+    }
+
+    /// Whether it is a sidecar, where it stands among the init containers: it runs beside those after it.
+    pub fn is_sidecar(&self) -> bool {
+        self.restart_policy == Some(RestartPolicy::Always)
     }
 }
 

@@ -16,6 +16,7 @@ mod env_file;
 mod environment;
 mod event;
 mod expand;
+mod extended_resource;
 mod hex;
 mod host_port;
 mod id;
@@ -48,6 +49,7 @@ pub use environment::{
 };
 pub use event::{Event, EventType, ObjectReference};
 pub use expand::expand;
+pub use extended_resource::{ExtendedResource, InvalidExtendedResource};
 pub use host_port::{HostPort, PortConflict};
 pub use id::{ContainerId, InvalidContainerId, InvalidPodUid, PodUid};
 pub use image_name::{ImageName, InvalidImageName};

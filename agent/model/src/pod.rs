@@ -1,13 +1,14 @@
 //! A pod as the node runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Container, EphemeralContainer, Name, PodDns, PodSecurity, PodUid, RestartPolicy, Volume, VolumeSource,
+    Container, EphemeralContainer, ExtendedResource, Name, PodDns, PodSecurity, PodUid, RestartPolicy,
+    Volume, VolumeSource,
 };
 
 /// A pod: what is to run, fully defaulted and validated.
@@ -152,6 +153,29 @@ impl PodSpec {
             priority: 0,
         }
     }
+
+    /// How many devices of each extended resource the pod as a whole takes: those of its app containers and sidecars,
+    /// or, where that is more, what one init container needs beside the sidecars that were started before it. What init
+    /// containers had is used again.
+    pub fn extended_resources(&self) -> BTreeMap<&ExtendedResource, u64> {
+        let asked = |container: &Container, resource| {
+            container.resources.extended.get(resource).copied().unwrap_or_default()
+        };
+        let all = self.init_containers.iter().chain(&self.containers);
+        let resources: BTreeSet<_> = all.flat_map(|container| container.resources.extended.keys()).collect();
+        let total = |resource| {
+            let (mut sidecars, mut initializing) = (0_u64, 0_u64);
+            for init in &self.init_containers {
+                initializing = initializing.max(sidecars.saturating_add(asked(init, resource)));
+                if init.is_sidecar() {
+                    sidecars = sidecars.saturating_add(asked(init, resource));
+                }
+            }
+            let apps = self.containers.iter().map(|app| asked(app, resource));
+            apps.fold(sidecars, u64::saturating_add).max(initializing)
+        };
+        resources.into_iter().map(|resource| (resource, total(resource))).collect()
+    }
 }
 
 // === impl PodKey ===
@@ -159,5 +183,36 @@ impl PodSpec {
 impl fmt::Display for PodKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_containers_had_is_used_again_and_what_sidecars_have_is_kept() {
+        let gpu = ExtendedResource::new("example.com/gpu").unwrap();
+        let container = |count: u64, sidecar: bool| {
+            let mut container = Container::new(Name::label("c").unwrap(), "i");
+            container.restart_policy = sidecar.then_some(RestartPolicy::Always);
+            container.resources.extended.extend((count > 0).then(|| (gpu.clone(), count)));
+            container
+        };
+        for (inits, apps, expected) in [
+            (vec![], vec![1, 2], Some(3)),
+            (vec![(2, false)], vec![1], Some(2)),
+            (vec![(2, false), (1, false)], vec![1, 2], Some(3)),
+            (vec![(1, true), (2, false)], vec![1], Some(3)),
+            (vec![(2, false), (1, true)], vec![1], Some(2)),
+            (vec![(1, true)], vec![1], Some(2)),
+            (vec![(1, true)], vec![0], Some(1)),
+            (vec![(0, true)], vec![0], None),
+            (vec![], vec![u64::MAX, 1], Some(u64::MAX)),
+        ] {
+            let mut spec = PodSpec::new(apps.iter().map(|count| container(*count, false)).collect());
+            spec.init_containers = inits.iter().map(|(count, sidecar)| container(*count, *sidecar)).collect();
+            assert_eq!(spec.extended_resources().get(&gpu).copied(), expected, "{inits:?} {apps:?}");
+        }
     }
 }

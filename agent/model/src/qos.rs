@@ -62,7 +62,11 @@ mod tests {
     /// `resources` of each container: requests and limits, each cpu and memory.
     fn class(containers: &[[(&str, &str); 2]]) -> QosClass {
         let container = |[requests, limits]: &[(&str, &str); 2]| crate::Container {
-            resources: Resources { requests: list(requests.0, requests.1), limits: list(limits.0, limits.1) },
+            resources: Resources {
+                requests: list(requests.0, requests.1),
+                limits: list(limits.0, limits.1),
+                ..Resources::default()
+            },
             ..crate::Container::new(crate::Name::label("c").unwrap(), "i")
         };
         let (init, main) = containers.split_at(containers.len() - 1);

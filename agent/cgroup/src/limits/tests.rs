@@ -112,7 +112,7 @@ fn list([cpu, memory]: [&str; 2]) -> ResourceList {
 
 fn container(requests: [&str; 2], limits: [&str; 2]) -> Container {
     Container {
-        resources: Resources { requests: list(requests), limits: list(limits) },
+        resources: Resources { requests: list(requests), limits: list(limits), ..Resources::default() },
         ..Container::new(Name::label("c").unwrap(), "i")
     }
 }

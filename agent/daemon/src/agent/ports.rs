@@ -153,7 +153,15 @@ impl Ports for NodePorts {
 
     fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
         let forbidden = |message| Refusal { reason: "SysctlForbidden", message };
-        self.config.borrow().sysctls.check(pod).map_err(forbidden)
+        self.config.borrow().sysctls.check(pod).map_err(forbidden)?;
+        // Never run without the device it was written for.
+        match pod.spec.extended_resources().first_key_value() {
+            Some((resource, _)) => {
+                let message = format!("no device plugin serves {resource} on this node");
+                Err(Refusal { reason: "UnexpectedAdmissionError", message })
+            }
+            None => Ok(()),
+        }
     }
 
     fn node_addresses(&self) -> Arc<[IpAddr]> {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use coracle_manifest::{Decoded, decode};
 use coracle_model::{
-    DnsOption, DnsPolicy, EmptyDirMedium, EnvValue, HostPathType, ImagePullPolicy, MountPropagation, Name,
-    QosClass, Quantity, RestartPolicy, SeccompProfile, VolumeSource, qos_class,
+    DnsOption, DnsPolicy, EmptyDirMedium, EnvValue, ExtendedResource, HostPathType, ImagePullPolicy,
+    MountPropagation, Name, QosClass, Quantity, RestartPolicy, SeccompProfile, VolumeSource, qos_class,
 };
 
 use super::one;
@@ -235,4 +235,22 @@ fn numbers_are_read_as_kubectl_reads_them() {
 fn init_containers_may_use_the_ports_of_those_that_come_later() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  hostNetwork: true\n  initContainers:\n  - {name: i, image: i, ports: [{containerPort: 80}]}\n  - {name: j, image: i, ports: [{containerPort: 80}]}\n  containers:\n  - {name: c, image: i, ports: [{containerPort: 80}]}\n";
     assert_eq!(one(text).spec.init_containers.len(), 2);
+}
+
+#[test]
+fn devices_are_asked_for_by_limits_in_every_container_that_may() {
+    let pod = one(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  initContainers:\n  - {name: i, image: i, resources: {limits: {example.com/gpu: '2'}}}\n  - {name: s, image: i, restartPolicy: Always, resources: {limits: {example.com/gpu: 1000m}}}\n  containers:\n  - {name: c, image: i, resources: {requests: {example.com/gpu: 3}, limits: {example.com/gpu: 3, example.com/none: 0}}}\n",
+    );
+    let asked = |container: &str| -> Vec<(String, u64)> {
+        let extended = &pod.container(container).unwrap().resources.extended;
+        extended.iter().map(|(resource, count)| (resource.to_string(), *count)).collect()
+    };
+    let gpus = |count| vec![("example.com/gpu".to_owned(), count)];
+    assert_eq!((asked("i"), asked("s"), asked("c")), (gpus(2), gpus(1), gpus(3)));
+    let gpu = ExtendedResource::new("example.com/gpu").unwrap();
+    assert_eq!(pod.spec.extended_resources(), [(&gpu, 4)].into());
+    // Devices make no class, and what is shown has the requests that follow from the limits.
+    assert_eq!(qos_class(&pod.spec), QosClass::BestEffort);
+    assert!(pod.object.contains(r#""requests":{"example.com/gpu":"2"}"#), "{}", pod.object);
 }
