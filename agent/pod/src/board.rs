@@ -57,48 +57,131 @@ pub enum WorkerPhase {
 }
 
 /// Where workers put what they see.
+///
+/// Who follows the version may look at pods while the value of the channel is borrowed (`wait_for` does), so nothing is
+/// sent to the channel under the lock of the pods.
 #[derive(Debug)]
 pub(crate) struct Board {
-    pods: Mutex<BTreeMap<PodUid, PodSnapshot>>,
+    seen: Mutex<Seen>,
     version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    pods: BTreeMap<PodUid, PodSnapshot>,
+    version: u64,
 }
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self { pods: Mutex::default(), version: watch::Sender::new(0) }
+        Self { seen: Mutex::default(), version: watch::Sender::new(0) }
     }
 
     /// Puts up what is seen of a pod, in place of what was.
     pub(crate) fn publish(&self, mut snapshot: PodSnapshot) {
-        let mut pods = self.lock();
-        self.version.send_modify(|version| {
-            *version += 1;
-            snapshot.version = *version;
-            pods.insert(snapshot.pod.uid.clone(), snapshot);
+        self.change(|seen| {
+            snapshot.version = seen.version + 1;
+            seen.pods.insert(snapshot.pod.uid.clone(), snapshot);
+            true
         });
     }
 
     /// Takes a pod down: it is gone.
     pub(crate) fn remove(&self, uid: &PodUid) {
-        let mut pods = self.lock();
-        if pods.remove(uid).is_some() {
-            self.version.send_modify(|version| *version += 1);
-        }
+        self.change(|seen| seen.pods.remove(uid).is_some());
     }
 
     pub(crate) fn get(&self, uid: &PodUid) -> Option<PodSnapshot> {
-        self.lock().get(uid).cloned()
+        self.lock().pods.get(uid).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<PodSnapshot> {
-        self.lock().values().cloned().collect()
+        self.lock().pods.values().cloned().collect()
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PodUid, PodSnapshot>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is seen, and tells it if anything was changed.
+    fn change(&self, change: impl FnOnce(&mut Seen) -> bool) {
+        let version = {
+            let mut seen = self.lock();
+            if !change(&mut seen) {
+                return;
+            }
+            seen.version += 1;
+            seen.version
+        };
+        // Of two that change it at once either may come first here: what the later has told covers both.
+        self.version.send_if_modified(|told| {
+            let is_news = *told < version;
+            *told = version.max(*told);
+            is_news
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use coracle_model::{PodPhase, QosClass, RestartPolicy};
+
+    use super::*;
+    use crate::tests::values::pod;
+
+    fn snapshot() -> PodSnapshot {
+        let status = PodStatus {
+            phase: PodPhase::Pending,
+            conditions: Vec::new(),
+            reason: None,
+            message: None,
+            host_ips: Vec::new(),
+            pod_ips: Vec::new(),
+            start_time: None,
+            init_container_statuses: Vec::new(),
+            container_statuses: Vec::new(),
+            ephemeral_container_statuses: Vec::new(),
+            qos_class: QosClass::BestEffort,
+        };
+        PodSnapshot {
+            pod: Arc::new(pod("a", RestartPolicy::Always, &[], &["web"])),
+            source: None,
+            status: Arc::new(status),
+            deletion: None,
+            phase: WorkerPhase::Syncing,
+            settled: false,
+            ports: PortHold::None,
+            version: 0,
+        }
+    }
+
+    #[test]
+    fn who_looks_at_pods_with_their_version_borrowed_and_who_puts_one_up_do_not_wait_for_each_other() {
+        let board = Arc::new(Board::new());
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let changes = board.changes();
+            let borrowed = changes.borrow();
+            let publishing = Arc::clone(&board);
+            let publisher = thread::spawn(move || publishing.publish(snapshot()));
+            // As `wait_for` does, at whatever step of the publisher's.
+            while board.all().is_empty() {
+                thread::yield_now();
+            }
+            assert_eq!(*borrowed, 0, "what is borrowed does not change");
+            drop(borrowed);
+            publisher.join().unwrap();
+            assert_eq!((*changes.borrow(), board.all()[0].version), (1, 1));
+            tell.send(()).unwrap();
+        });
+        told.recv_timeout(Duration::from_secs(60)).expect("both come to an end");
     }
 }
