@@ -8,10 +8,11 @@ use coracle_model::ImageName;
 use coracle_registry::{Credential, Descriptor};
 use futures_util::StreamExt;
 use futures_util::stream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
+use crate::place::Places;
 use crate::pull::{Fault, Parts};
 use crate::stream::{Feed, feed};
 use crate::thread::on_thread;
@@ -29,7 +30,7 @@ const OF_ALL: usize = 6;
 /// **Invariant:** an image takes its places from the lowest layer up. So the lowest layer of an image that has any
 /// place is under way or made, waits for no place, and no image waits for ever.
 pub(crate) struct Layers {
-    places: Semaphore,
+    places: Places,
     /// How many bytes have come, of all of them.
     moved: AtomicU64,
 }
@@ -38,7 +39,7 @@ pub(crate) struct Layers {
 
 impl Layers {
     pub(crate) fn new() -> Self {
-        Self { places: Semaphore::new(OF_ALL), moved: AtomicU64::new(0) }
+        Self { places: Places::new(OF_ALL), moved: AtomicU64::new(0) }
     }
 
     /// How many bytes of layers have come so far, of all images. What waits for a place, or for memory, waits for them.
@@ -106,9 +107,8 @@ fn is_aborted(fault: &Fault) -> bool {
 impl Fetch<'_> {
     async fn layer(&self, index: usize, layer: Descriptor) -> Result<(), Fault> {
         let aborted = || self.store(ImageError::Aborted);
-        // It is never closed.
         let place = tokio::select! {
-            place = self.parts.layers.places.acquire() => place,
+            place = self.parts.layers.places.take() => place,
             () = self.given_up.cancelled() => return Err(aborted()),
         };
         if self.given_up.is_cancelled() {
@@ -120,15 +120,21 @@ impl Fetch<'_> {
         let mut thread =
             thread.map_err(|source| Fault::Other(PullError::Thread { name: self.name.clone(), source }))?;
         let mut fed = Ok(());
-        let made = tokio::select! {
-            made = &mut thread => made,
-            result = self.feed(feed, index, &layer) => {
-                fed = result;
-                self.change(index, |layer| layer.state = LayerState::Unpacking);
-                thread.await
+        let moved = watch::Sender::new(());
+        let made = async {
+            tokio::select! {
+                made = &mut thread => made,
+                result = self.feed(feed, index, &layer, &moved) => {
+                    fed = result;
+                    self.change(index, |layer| layer.state = LayerState::Unpacking);
+                    thread.await
+                }
             }
         };
-        drop(place);
+        let made = tokio::select! {
+            made = made => made,
+            never = place.lend(moved.subscribe()) => match never {},
+        };
         match (made, fed) {
             (Some(Ok(())), _) => {
                 self.change(index, |layer| (layer.state, layer.done) = (LayerState::Complete, layer.size));
@@ -147,6 +153,7 @@ impl Fetch<'_> {
         mut feed: Feed,
         index: usize,
         layer: &Descriptor,
+        moved: &watch::Sender<()>,
     ) -> Result<(), coracle_registry::Error> {
         let stream = async {
             if feed.wanted().await.is_err() {
@@ -161,6 +168,7 @@ impl Fetch<'_> {
                 }
                 self.change(index, |layer| layer.done += count);
                 self.parts.layers.moved.fetch_add(count, Ordering::Relaxed);
+                moved.send_replace(());
             }
             // Whoever reads no more has an error of its own, or all it needs.
             let _ = feed.end();

@@ -8,6 +8,7 @@ pub mod access;
 mod error;
 mod flight;
 mod layers;
+mod place;
 mod progress;
 mod pull;
 mod puller;

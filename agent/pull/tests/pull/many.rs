@@ -68,3 +68,42 @@ async fn a_registry_that_does_not_answer_keeps_nobody_from_another() {
         hung = hangs.ended() => panic!("{:?}", hung.map(|pulled| pulled.digest)),
     }
 }
+
+#[tokio::test]
+async fn registries_that_stop_in_the_midst_of_layers_keep_nobody_from_another() {
+    needs_root!();
+    let (_, content) = of_layers(&[tar_of(&[("file", b"text")])]);
+    let answering = Registry::with(content);
+    let place = Place::new();
+    // More layers than come at once, each of them begun.
+    let mut stopped = Vec::new();
+    for number in 0..3 {
+        let archives: Vec<_> = (0..3)
+            .map(|layer| tar_of(&[(&format!("{number}/{layer}"), &noise(100_000, number * 3 + layer + 1))]))
+            .collect();
+        let (image, content) = of_layers(&archives);
+        let layers = image.layers.len();
+        let registry = Registry::start(move |request| {
+            let reply = content.answer(request);
+            let is_layer =
+                request.is_blob() && matches!(&reply.body, Body::Whole(bytes) if bytes.len() > 50_000);
+            if is_layer { reply.sent(|bytes| Body::Stalled(bytes, 1000)) } else { reply }
+        });
+        assert_eq!(layers, 3);
+        let pull = place.puller.pull(&super::app(&registry).parse().unwrap(), super::anybody());
+        stopped.push((registry, pull));
+    }
+    let (registries, hang): (Vec<_>, Vec<_>) = stopped.into_iter().unzip();
+    let is_layer = |line: &String| line.contains("/blobs/");
+    let asked = || registries.iter().flat_map(|registry| registry.lines()).filter(is_layer).count();
+    // Three configurations, and as many layers as come at once.
+    while asked() < 9 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let name = super::app(&answering);
+    let ended = hang.into_iter().map(|pull| Box::pin(pull.ended()));
+    tokio::select! {
+        pulled = place.pull(&name) => drop(pulled.unwrap()),
+        (hung, ..) = futures_util::future::select_all(ended) => panic!("{:?}", hung.map(|pulled| pulled.digest)),
+    }
+}
