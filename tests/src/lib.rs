@@ -23,6 +23,7 @@ pub mod random;
 pub mod registry;
 pub mod rust_source;
 pub mod spdx;
+pub mod terminal;
 pub mod vm;
 pub mod wait;
 

@@ -5,6 +5,7 @@ mod killed;
 mod pulling;
 mod registries;
 mod room;
+mod terminal;
 mod volumes;
 
 use std::net::SocketAddr;

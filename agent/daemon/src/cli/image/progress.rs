@@ -31,8 +31,10 @@ enum On {
 }
 
 /// The lines on a terminal that are drawn again and again.
+#[derive(Default)]
 struct Screen {
-    drawn: usize,
+    /// The lengths of those that were drawn last.
+    drawn: Vec<usize>,
 }
 
 /// What was told, on anything else.
@@ -48,7 +50,7 @@ impl Shown {
     pub(super) fn new(name: &ImageName) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let on = match io::stderr().is_terminal() && !dumb {
-            true => On::Terminal(Screen { drawn: 0 }),
+            true => On::Terminal(Screen::default()),
             false => On::Other(Lines::default()),
         };
         Self { name: name.familiar(), on }
@@ -60,7 +62,10 @@ impl Shown {
             let now = progress.borrow_and_update().clone();
             // A terminal that has gone needs to be shown nothing.
             let _ = match &mut self.on {
-                On::Terminal(screen) => screen.draw(&picture(&self.name, &now, window())),
+                On::Terminal(screen) => {
+                    let window = window();
+                    screen.draw(&picture(&self.name, &now, window), window.0)
+                }
                 On::Other(lines) => lines
                     .news(&self.name, &now)
                     .into_iter()
@@ -88,20 +93,27 @@ fn window() -> (usize, usize) {
 
 impl Screen {
     /// Puts lines in the place of those that were drawn before.
-    fn draw(&mut self, lines: &[String]) -> io::Result<()> {
+    fn draw(&mut self, lines: &[String], columns: usize) -> io::Result<()> {
         let mut text = String::new();
-        if self.drawn > 0 {
-            text.push_str(&format!("\x1b[{}A", self.drawn));
+        let rows = rows_of(&self.drawn, columns);
+        if rows > 0 {
+            text.push_str(&format!("\x1b[{rows}A"));
         }
         for line in lines {
             text.push_str(&format!("\x1b[2K{line}\r\n"));
         }
         text.push_str("\x1b[J");
-        self.drawn = lines.len();
+        self.drawn = lines.iter().map(|line| line.chars().count()).collect();
         let mut err = io::stderr().lock();
         err.write_all(text.as_bytes())?;
         err.flush()
     }
+}
+
+/// How many rows lines of these lengths take: a terminal that has become narrower has broken those that are longer now, as
+/// all do today but xterm, where a line or two above the picture would be drawn over.
+fn rows_of(lengths: &[usize], columns: usize) -> usize {
+    lengths.iter().map(|length| length.div_ceil(columns.max(1)).max(1)).sum()
 }
 
 /// A line for the image and one for each of its layers, as far as there is room: those that nothing happens to give
@@ -227,6 +239,13 @@ mod tests {
         );
         let narrow = picture("nginx:latest", &now, (10, 24));
         assert!(narrow.iter().all(|line| line.len() == 9), "{narrow:?}");
+    }
+
+    #[test]
+    fn a_terminal_that_has_become_narrower_has_broken_lines() {
+        assert_eq!(rows_of(&[], 80), 0);
+        assert_eq!(rows_of(&[79, 0, 10], 80), 3);
+        assert_eq!(rows_of(&[79, 0, 10, 40, 41], 40), 2 + 1 + 1 + 1 + 2);
     }
 
     #[test]
