@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use coracle_model::{
     ConfigKind, ConfigObject, ContainerState, ContainerStatus, Pod, PodCondition, PodStatus, Running,
-    Terminated, Waiting,
+    Terminated, VolumeMountStatus, Waiting,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -170,6 +170,7 @@ fn container_status(status: &ContainerStatus, tells_started: bool) -> Value {
         image_id,
         container_id,
         stop_signal,
+        volume_mounts,
     } = status;
     let last_state = match last_state {
         Some(last) => json!({ "terminated": terminated(last) }),
@@ -186,6 +187,26 @@ fn container_status(status: &ContainerStatus, tells_started: bool) -> Value {
     object.insert("imageID".to_owned(), image_id.as_str().into());
     put(&mut object, "containerID", container_id.map(|id| format!("coracle://{id}")));
     put(&mut object, "stopSignal", stop_signal.map(|signal| signal.to_string()));
+    if !volume_mounts.is_empty() {
+        let mounts = volume_mounts.iter().map(volume_mount_status);
+        object.insert("volumeMounts".to_owned(), mounts.collect());
+    }
+    Value::Object(object)
+}
+
+fn volume_mount_status(mount: &VolumeMountStatus) -> Value {
+    let VolumeMountStatus { name, mount_path, read_only, image_ref } = mount;
+    let mut object = Map::new();
+    object.insert("name".to_owned(), name.as_str().into());
+    object.insert("mountPath".to_owned(), mount_path.as_str().into());
+    // As the kubelet: only of what is read-only there is more to say.
+    if *read_only {
+        object.insert("readOnly".to_owned(), true.into());
+        object.insert("recursiveReadOnly".to_owned(), "Disabled".into());
+    }
+    if let Some(image) = image_ref {
+        object.insert("volumeStatus".to_owned(), json!({ "image": { "imageRef": image } }));
+    }
     Value::Object(object)
 }
 

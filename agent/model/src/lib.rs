@@ -67,7 +67,7 @@ pub use signal::{Signal, UnknownSignal};
 pub use source::ManifestSource;
 pub use status::{
     ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus,
-    Running, Terminated, Waiting,
+    Running, Terminated, VolumeMountStatus, Waiting,
 };
 pub use volume::{
     DownwardFile, DownwardValue, EmptyDirMedium, HostPathType, KeyToPath, ProjectedVolume, Projection,

@@ -122,6 +122,22 @@ pub struct ContainerStatus {
     /// What that one is sent first when it is to end.
     #[serde(default)]
     pub stop_signal: Option<Signal>,
+    /// What that one has mounted, in the order of the specification.
+    #[serde(default)]
+    pub volume_mounts: Vec<VolumeMountStatus>,
+}
+
+/// `containerStatuses[].volumeMounts[]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMountStatus {
+    /// The volume's name.
+    pub name: String,
+    /// Path inside the container, as the specification has it.
+    pub mount_path: String,
+    /// Nothing can be written through it. To what is mounted below it, it can (`recursiveReadOnly: Disabled`).
+    pub read_only: bool,
+    /// `volumeStatus.image.imageRef` of an image volume: as a container's `imageID`.
+    pub image_ref: Option<String>,
 }
 
 /// `containerStatuses[].state`.

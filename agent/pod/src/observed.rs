@@ -1,5 +1,6 @@
 //! What the runtime has of a pod, as it tells it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use coracle_model::{ContainerId, Signal};
@@ -55,6 +56,8 @@ pub struct ObservedContainer {
     pub sandbox_attempt: Option<u32>,
     /// [`ImageRef::shown`] of the image it was created from.
     pub image_id: String,
+    /// The same of the images it has as volumes, by volume.
+    pub volume_images: BTreeMap<String, String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// What it is sent first when it is to end.

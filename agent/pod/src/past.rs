@@ -1,5 +1,7 @@
 //! Containers that only the pod's record still tells of: those of an earlier boot, and those that were lost.
 
+use std::collections::BTreeMap;
+
 use coracle_model::{ContainerId, ContainerState, ContainerStatus, PodStatus, Terminated};
 use jiff::Timestamp;
 
@@ -66,10 +68,17 @@ fn last_run(status: &ContainerStatus, loss: Loss, now: Timestamp) -> Option<Obse
         attempt,
         sandbox_attempt: None,
         image_id: status.image_id.clone(),
+        volume_images: images_of(status),
         created_at: started_at(&state).unwrap_or(now),
         stop_signal: status.stop_signal,
         state,
     })
+}
+
+/// The images of its volumes.
+fn images_of(status: &ContainerStatus) -> BTreeMap<String, String> {
+    let mounts = status.volume_mounts.iter();
+    mounts.filter_map(|mount| Some((mount.name.clone(), mount.image_ref.clone()?))).collect()
 }
 
 fn unlike(id: Option<ContainerId>, last: Option<&Terminated>) -> bool {

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod container;
+mod mounts;
 mod phase;
 
 pub(crate) use self::container::RESTARTING_ALL;

@@ -3,6 +3,7 @@
 //! These files live in the run directory. They must survive the agent, not the machine: they are
 //! replaced by renaming, without waiting for a disk.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -36,6 +37,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) attempt: u32,
     pub(crate) sandbox_attempt: u32,
     pub(crate) image_id: String,
+    /// Of its volumes, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) volume_images: BTreeMap<String, String>,
     pub(crate) created_at: Timestamp,
     /// The order to execute the program: on record before it is given, and carried out whatever happens to
     /// the agent. A container without it was never told to start.

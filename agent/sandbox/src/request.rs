@@ -1,5 +1,6 @@
 //! What the runtime is asked for.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct ContainerRequest {
     pub attempt: u32,
     /// What names its image in the pod's status (`imageID`).
     pub image_id: String,
+    /// What names, in the same way, the images it has as volumes, by volume.
+    pub volume_images: BTreeMap<String, String>,
     /// Program and arguments. Never empty.
     pub args: Vec<String>,
     /// Each name once.

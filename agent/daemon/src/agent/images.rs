@@ -333,8 +333,17 @@ impl NodeImages {
 /// The image as the worker has it. What a status shows as `imageID` is, as under containerd, the image by digest, by the
 /// repository it was asked for where it is known there; without any the image's identifier.
 fn reference(image: &Image, name: &ImageName) -> ImageRef {
-    let same = |digest: &&ImageName| digest.repository() == name.repository();
+    ImageRef { id: image.id.to_string(), shown: by_digest(image, Some(name)) }
+}
+
+/// What a status shows of an image that was asked for by this name.
+pub(super) fn shown(image: &Image, name: &str) -> String {
+    by_digest(image, name.parse().ok().as_ref())
+}
+
+/// An image's name with its digest, of the repository that was asked for where it is known by that.
+fn by_digest(image: &Image, name: Option<&ImageName>) -> String {
+    let same = |digest: &&ImageName| name.is_some_and(|name| digest.repository() == name.repository());
     let digest = image.repo_digests.iter().find(same).or(image.repo_digests.first());
-    let shown = digest.map_or_else(|| image.id.to_string(), ToString::to_string);
-    ImageRef { id: image.id.to_string(), shown }
+    digest.map_or_else(|| image.id.to_string(), ToString::to_string)
 }

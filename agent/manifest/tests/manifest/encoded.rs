@@ -3,7 +3,7 @@
 use coracle_manifest::encode;
 use coracle_model::{
     ConditionStatus, ContainerId, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase,
-    PodStatus, QosClass, Running, Terminated, Waiting,
+    PodStatus, QosClass, Running, Terminated, VolumeMountStatus, Waiting,
 };
 
 use super::one;
@@ -22,6 +22,13 @@ fn status() -> PodStatus {
         image_id: String::new(),
         container_id: None,
         stop_signal: None,
+        volume_mounts: Vec::new(),
+    };
+    let mount = |name: &str, read_only, image_ref| VolumeMountStatus {
+        name: name.to_owned(),
+        mount_path: format!("/{name}"),
+        read_only,
+        image_ref,
     };
     let ended = Terminated {
         exit_code: 137,
@@ -42,6 +49,10 @@ fn status() -> PodStatus {
         image_id: "sha256:00".to_owned(),
         container_id: id,
         stop_signal: "SIGRTMIN+3".parse().ok(),
+        volume_mounts: vec![
+            mount("data", false, None),
+            mount("model", true, Some("registry.example/model@sha256:00".to_owned())),
+        ],
         ..container(
             "server",
             ContainerState::Running(Running { started_at: "2026-01-02T03:04:07Z".parse().unwrap() }),

@@ -2,7 +2,7 @@
 
 use coracle_model::{ContainerState, ContainerStatus, Running, Terminated, Waiting};
 
-use super::{Course, Notes};
+use super::{Course, Notes, mounts};
 use crate::backoff::go_duration;
 use crate::ports::{ObservedContainer, ObservedState};
 use crate::record::StopCause;
@@ -71,6 +71,9 @@ pub(super) fn status(
         image_id: latest.map(|latest| latest.image_id.clone()).unwrap_or_default(),
         container_id: latest.filter(|_| !gone).map(|latest| latest.id),
         stop_signal: latest.and_then(|latest| latest.stop_signal),
+        volume_mounts: latest
+            .filter(|_| !gone)
+            .map_or_else(Vec::new, |latest| mounts::statuses(scene.pod, part.spec, latest)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values for the tests of this crate.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_model::{
@@ -81,6 +82,7 @@ pub(crate) fn observed(name: &str, attempt: u32, state: ObservedState) -> Observ
         attempt,
         sandbox_attempt: Some(0),
         image_id: image().shown,
+        volume_images: BTreeMap::new(),
         created_at: at(0),
         stop_signal: Some(Signal::TERM),
         state,

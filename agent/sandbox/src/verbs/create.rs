@@ -189,6 +189,7 @@ impl Inner {
             attempt: request.attempt,
             sandbox_attempt: state.data().attempt,
             image_id: request.image_id.clone(),
+            volume_images: request.volume_images.clone(),
             created_at: Timestamp::now(),
             started_at: None,
             exit: None,

@@ -1,5 +1,7 @@
 //! What the runtime has of a pod, from memory.
 
+use std::collections::BTreeMap;
+
 use coracle_model::{ContainerId, PodUid};
 use jiff::Timestamp;
 
@@ -42,6 +44,8 @@ pub struct ContainerSnapshot {
     pub sandbox_attempt: u32,
     /// What names its image in the pod's status (`imageID`).
     pub image_id: String,
+    /// What names, in the same way, the images it has as volumes, by volume.
+    pub volume_images: BTreeMap<String, String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// The number of the signal that asks it to end.
@@ -120,6 +124,7 @@ fn container_snapshot(container: &ContainerState) -> ContainerSnapshot {
         attempt: record.attempt,
         sandbox_attempt: record.sandbox_attempt,
         image_id: record.image_id,
+        volume_images: record.volume_images,
         created_at: record.created_at,
         stop_signal: record.stop_signal,
         stage,

@@ -163,6 +163,7 @@ pub(crate) fn running(name: &str, attempt: u32, last: Option<Terminated>) -> Con
         image_id: "sha256:1".to_owned(),
         container_id: Some(id(attempt)),
         stop_signal: None,
+        volume_mounts: Vec::new(),
     }
 }
 

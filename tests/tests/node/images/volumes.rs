@@ -58,6 +58,13 @@ fn an_image_is_mounted_read_only_and_stays_while_the_pod_does() {
     ];
     node.run(&with_volume("web", containers, "Always"));
     let seen = node.wait_running("web");
+    let mounted = |status: &Value| container_status(status, "whole")["volumeMounts"].clone();
+    let first = mounted(&seen);
+    let image_ref = first[0]["volumeStatus"]["image"]["imageRef"].as_str().unwrap();
+    assert!(image_ref.starts_with(&format!("{REGISTRY}/team/data@sha256:")), "{first}");
+    let expected = json!([{"name": "data", "mountPath": "/volume", "readOnly": true, "recursiveReadOnly": "Disabled",
+        "volumeStatus": {"image": {"imageRef": image_ref}}}]);
+    assert_eq!(first, expected);
     wait_event(&node, "pod/web", "Pulled", &format!("Successfully pulled image \"{}\" in ", reference()));
     assert_eq!(sh(&node, "web", "whole", "cd /volume/data && cat mark && ls"), "onedeep\nmark\n");
     assert_eq!(sh(&node, "web", "part", "ls /volume && cat /volume/file"), "file\ndeep");

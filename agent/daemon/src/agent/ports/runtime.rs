@@ -1,5 +1,6 @@
 //! The container runtime for pods: image, user and volumes put together for the sandbox.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use coracle_image::{
     Access, Digest, EnvEntry, Image, ImageError, Store, effective_process, resolve_user, verify_non_root,
 };
 use coracle_model::{
-    Container, ContainerId, FileKeySelector, Pod, PodUid, Signal, Volume, VolumeMount, VolumeSource,
+    Container, ContainerId, FileKeySelector, Pod, PodUid, Signal, VolumeMount, VolumeSource,
 };
 use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 use coracle_sandbox::{
@@ -25,6 +26,7 @@ use super::configuration::{self, Sources};
 use super::failure::{blocking, failure};
 use super::naming::Naming;
 use super::{Configuration, PodDirs};
+use crate::agent::images::shown;
 use crate::agent::network::{Attaching, PodNetwork};
 
 /// The sandbox runtime, as pods need it.
@@ -232,6 +234,7 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
         attempt: container.attempt,
         sandbox_attempt: Some(container.sandbox_attempt),
         image_id: container.image_id,
+        volume_images: container.volume_images,
         created_at: container.created_at,
         stop_signal: Signal::from_number(container.stop_signal),
         state,
@@ -264,8 +267,9 @@ impl Composer {
             env.push(("HOME".to_owned(), user.home));
         }
         let mut mounts = self.naming.mounts(pod, &container, sandbox, &addresses)?;
+        let mut volume_images = BTreeMap::new();
         for mount in &container.volume_mounts {
-            let prepared = self.volume(pod, mount)?;
+            let prepared = self.volume(pod, mount, &mut volume_images)?;
             mounts.push(RequestMount { destination: mount.mount_path.clone(), mount: prepared.fd });
         }
         Ok(ContainerRequest {
@@ -273,6 +277,7 @@ impl Composer {
             pod: Arc::clone(pod),
             attempt,
             image_id: shown,
+            volume_images,
             args: process.args,
             env,
             cwd: process.cwd,
@@ -285,11 +290,17 @@ impl Composer {
         })
     }
 
-    /// A container's mount of a volume.
-    fn volume(&self, pod: &Pod, mount: &VolumeMount) -> Result<PreparedMount, Failure> {
+    /// A container's mount of a volume; that of an image is noted in `images`.
+    fn volume(
+        &self,
+        pod: &Pod,
+        mount: &VolumeMount,
+        images: &mut BTreeMap<String, String>,
+    ) -> Result<PreparedMount, Failure> {
         let volume = pod.spec.volumes.iter().find(|volume| volume.name == mount.name);
-        let is_image = |volume: &&Volume| matches!(volume.source, VolumeSource::Image { .. });
-        let Some(volume) = volume.filter(is_image) else {
+        let Some((volume, VolumeSource::Image { reference, .. })) =
+            volume.map(|volume| (volume, &volume.source))
+        else {
             return self.volumes.mount(pod, mount).map_err(failure("CreateContainerConfigError"));
         };
         let noted = self.store.volume_image(&pod.uid, &volume.name).map_err(created)?;
@@ -300,6 +311,7 @@ impl Composer {
             return Err(Failure::new("CreateContainerError", message));
         };
         let root = self.store.mount_image(&image).map_err(created)?;
+        images.insert(volume.name.to_string(), shown(&image, reference));
         self.volumes.mount_image(mount, root).map_err(failure("CreateContainerError"))
     }
 

@@ -1,5 +1,6 @@
 //! The container runtime, which ends whoever creates what must not be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,6 +108,7 @@ impl Runtime for Fake {
                 attempt,
                 sandbox_attempt: Some(sandbox),
                 image_id: image().shown,
+                volume_images: BTreeMap::new(),
                 created_at,
                 stop_signal: Some(Signal::TERM),
                 state: ObservedState::Created,

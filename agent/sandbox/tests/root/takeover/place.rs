@@ -1,5 +1,6 @@
 //! A place for one pod: directories, cgroups and an image, the same for each agent in turn.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
@@ -181,6 +182,7 @@ impl Place {
             pod,
             attempt: 0,
             image_id: "sha256:0".to_owned(),
+            volume_images: BTreeMap::new(),
             args: self.args.clone(),
             env: vec![("PATH".to_owned(), "/bin".to_owned())],
             cwd: "/".to_owned(),
