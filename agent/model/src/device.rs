@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerEdits {
-    /// Variables, which go before those of the specification and the image.
+    /// Variables that the specification's of the same name win over, and the image's do not, as under the kubelet: whoever
+    /// puts a container's environment together counts them in.
+    pub default_env: Vec<(String, String)>,
+    /// Variables in place of the specification's and the image's of the same name, as CDI has it. Of several the last counts.
     pub env: Vec<(String, String)>,
     /// Device nodes, and what may be done with them.
     pub device_nodes: Vec<DeviceNode>,
@@ -31,13 +34,13 @@ pub struct ContainerEdits {
 pub struct DeviceNode {
     /// Absolute path in the container.
     pub path: String,
-    /// Absolute path on the host; what `path` says, if empty.
+    /// Absolute path on the host; what `path` says, if empty. A link is followed; of a directory every node in it is meant.
     pub host_path: String,
-    /// `b`, `c`, `u` or `p` with numbers; what the host's node is, where absent.
+    /// What kind of node; what the host's is, where absent.
     pub kind: Option<DeviceNumbers>,
     /// Whether the container may read, write and make it: a subset of `rwm` (the cgroup's device filter).
     pub permissions: String,
-    /// Mode, owner and group of the node; the host's where absent.
+    /// Mode; the host's node's where absent, as are owner and group.
     pub file_mode: Option<u32>,
     /// Owner.
     pub uid: Option<u32>,
@@ -50,20 +53,18 @@ pub struct DeviceNode {
 pub struct DeviceNumbers {
     /// OCI's letter: `b` block, `c` or `u` character, `p` fifo.
     pub letter: char,
-    /// Major number.
-    pub major: u32,
-    /// Minor number.
-    pub minor: u32,
+    /// Major and minor number; those of the host's node, which must be of that kind, where absent.
+    pub numbers: Option<(u32, u32)>,
 }
 
 /// A file or directory of the host in a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EditMount {
-    /// Absolute path on the host.
+    /// Absolute path on the host; of a file system that is no bind mount, what it is made of.
     pub host_path: String,
     /// Absolute path in the container.
     pub container_path: String,
-    /// File system type; a bind mount where empty.
+    /// File system type; a bind mount where empty, `none` or `bind`.
     pub fs_type: String,
     /// Options of mount(8), such as `ro`, `nosuid` and `rbind`.
     pub options: Vec<String>,

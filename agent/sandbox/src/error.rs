@@ -25,6 +25,16 @@ pub enum Error {
     /// /dev of the host could not be listed for a privileged container.
     #[error("cannot list the host's devices in /dev: {0}")]
     HostDevices(#[source] io::Error),
+    /// What a device brings into a container cannot be had, or is nothing a container is given.
+    #[error("{edit} {path} of a device: {why}")]
+    Edit {
+        /// What kind of edit.
+        edit: &'static str,
+        /// Its path or name.
+        path: String,
+        /// Why not.
+        why: String,
+    },
     /// A name in `securityContext.capabilities` is no capability.
     #[error("unknown capability {name:?} in securityContext.capabilities")]
     Capability {

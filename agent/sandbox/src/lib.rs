@@ -7,6 +7,7 @@
 
 mod blocking;
 mod control;
+mod edits;
 mod environment;
 mod error;
 mod host;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_model::{Container, ContainerId, Pod};
+use coracle_model::{Container, ContainerEdits, ContainerId, Pod};
 
 /// A container to be created. Whoever asks has resolved the image, the user and the volumes.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct ContainerRequest {
     pub state_dir: PathBuf,
     /// The volumes, as detached mounts with their attributes set.
     pub mounts: Vec<RequestMount>,
+    /// What devices bring. `default_env` is in `env` by now.
+    pub edits: ContainerEdits,
 }
 
 /// A volume in a container.

@@ -17,6 +17,7 @@ use oci_spec::runtime::{
 
 pub(crate) use capabilities::{CapabilitySet, Granted, granted};
 
+use crate::edits::{Prepared, PreparedMount};
 use crate::error::Error;
 use crate::request::{ContainerRequest, ExecUser};
 
@@ -40,6 +41,8 @@ pub(crate) enum MountSource {
     Shm,
     /// The request's mount of that position.
     Volume(usize),
+    /// The edits' mount of that position.
+    Edit(usize),
     /// The file of the termination message.
     Message,
 }
@@ -52,11 +55,11 @@ pub(crate) struct Built {
 }
 
 /// Builds the specification of a container.
-pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Built, Error> {
+pub(crate) fn build(request: &ContainerRequest, edits: &Prepared, host: &HostFacts) -> Result<Built, Error> {
     let (pod, container) = (&*request.pod, &request.container);
     let security = &container.security;
     let granted = granted(security, &host.capabilities);
-    let (mounts, sources) = all_mounts(request, host)?;
+    let (mounts, sources) = all_mounts(request, edits, host)?;
     let unmasked = security.privileged || security.proc_mount == ProcMount::Unmasked;
     let paths = |list: &[&str]| {
         if unmasked { Vec::new() } else { list.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>() }
@@ -69,11 +72,11 @@ pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Buil
     // The namespaces are those init is started in; the builder's defaults ask for more.
     linux.set_namespaces(None).set_resources(None).set_seccomp(None);
     linux.set_sysctl(Some(sysctls(pod)));
-    if security.privileged {
-        linux.set_devices(Some(devices::of_host().map_err(Error::HostDevices)?));
-    } else {
-        linux.set_devices(None);
-    }
+    let mut nodes =
+        if security.privileged { devices::of_host().map_err(Error::HostDevices)? } else { Vec::new() };
+    nodes.retain(|node| edits.devices.iter().all(|edit| edit.path() != node.path()));
+    nodes.extend(edits.devices.iter().cloned());
+    linux.set_devices(Some(nodes));
     let mut process = process(ProcessRequest {
         args: request.args.clone(),
         env: &request.env,
@@ -89,6 +92,8 @@ pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Buil
         .readonly(security.read_only_root_filesystem)
         .build()
         .map_err(Error::Spec)?;
+    let annotations = &request.edits.annotations;
+    let annotations = annotations.iter().map(|(key, value)| (key.clone(), value.clone()));
     let mut spec = Spec::default();
     // init looks whether the pod has this name. One with its domain follows from the configuration the
     // sandbox was made with, which may be another now.
@@ -98,6 +103,7 @@ pub(crate) fn build(request: &ContainerRequest, host: &HostFacts) -> Result<Buil
         .set_process(Some(process))
         .set_root(Some(root))
         .set_mounts(Some(mounts))
+        .set_annotations(Some(annotations.collect()))
         .set_linux(Some(linux));
     Ok(Built { spec, sources, granted })
 }
@@ -189,8 +195,12 @@ fn linux_capabilities(names: &CapabilitySet) -> Result<LinuxCapabilities, Error>
         .map_err(Error::Spec)
 }
 
-/// The system's mounts, then the volumes, parents before what is mounted inside them.
-fn all_mounts(request: &ContainerRequest, host: &HostFacts) -> Result<(Vec<Mount>, Vec<MountSource>), Error> {
+/// The system's mounts, then volumes and what devices bring, parents before what is mounted inside them.
+fn all_mounts(
+    request: &ContainerRequest,
+    edits: &Prepared,
+    host: &HostFacts,
+) -> Result<(Vec<Mount>, Vec<MountSource>), Error> {
     let privileged = request.container.security.privileged;
     let mut all = Vec::new();
     for system in mounts::SYSTEM {
@@ -204,15 +214,21 @@ fn all_mounts(request: &ContainerRequest, host: &HostFacts) -> Result<(Vec<Mount
     }
     all.push((system_mount(&mounts::SHM, mounts::SHM.options.iter())?, MountSource::Shm));
 
-    let mut volumes: Vec<_> = request.mounts.iter().enumerate().collect();
-    volumes.sort_by_key(|(_, volume)| volume.destination.split('/').filter(|part| !part.is_empty()).count());
-    for (position, volume) in volumes {
-        let mount = attached(&volume.destination)?;
+    let mut more = Vec::new();
+    for (position, volume) in request.mounts.iter().enumerate() {
+        more.push((attached(&volume.destination)?, MountSource::Volume(position)));
+    }
+    for (position, edit) in edits.mounts.iter().enumerate() {
+        let mount = edit_mount(edit)?;
+        // As CDI has it, what a device brings is in the place of whatever else was to be there.
+        more.retain(|(other, _): &(Mount, MountSource)| other.destination() != mount.destination());
+        more.push((mount, MountSource::Edit(position)));
+    }
+    more.sort_by_key(|(mount, _)| mount.destination().components().count());
+    for (mount, source) in more {
         // A volume in the place of a system mount replaces it, as under containerd.
-        all.retain(|(system, _): &(Mount, MountSource)| {
-            system.destination() != std::path::Path::new(&volume.destination)
-        });
-        all.push((mount, MountSource::Volume(position)));
+        all.retain(|(system, _): &(Mount, MountSource)| system.destination() != mount.destination());
+        all.push((mount, source));
     }
     // As in the kubelet, over whatever else is there.
     all.push((attached(&request.container.termination_message_path)?, MountSource::Message));
@@ -225,6 +241,17 @@ fn attached(destination: &str) -> Result<Mount, Error> {
         .destination(destination)
         .typ("bind")
         .options(Vec::<String>::new())
+        .build()
+        .map_err(Error::Spec)
+}
+
+/// What a device brings: a mount that is passed, or one that init makes.
+fn edit_mount(edit: &PreparedMount) -> Result<Mount, Error> {
+    MountBuilder::default()
+        .destination(&edit.destination)
+        .typ(&edit.kind)
+        .source(&edit.source)
+        .options(edit.options.clone())
         .build()
         .map_err(Error::Spec)
 }

@@ -17,6 +17,7 @@ use super::remove::remove_tree;
 use super::stop::end_processes;
 use crate::blocking::blocking;
 use crate::control::Control;
+use crate::edits::{self, Prepared};
 use crate::environment;
 use crate::error::{Error, file, system};
 use crate::host;
@@ -64,18 +65,23 @@ impl Inner {
         self: &Arc<Self>,
         state: &Arc<PodState>,
         sandbox: &Sandbox,
-        request: ContainerRequest,
+        mut request: ContainerRequest,
         mut attempt: Attempt,
     ) -> Result<ContainerId, Error> {
         let pod = Arc::clone(&request.pod);
-        let built = spec::build(&request, &self.facts)?;
+        let edits = std::mem::take(&mut request.edits);
+        edits::merge_env(&mut request.env, &edits.env);
+        edits::merge_gids(&mut request.user.additional_gids, &edits.additional_gids);
+        let (edits, given) = blocking(move || edits::prepare(&edits).map(|given| (edits, given))).await?;
+        request.edits = edits;
+        let built = spec::build(&request, &given, &self.facts)?;
         if !built.granted.refused.is_empty() {
             tracing::warn!(pod = %pod.key, container = %request.container.name, capabilities = ?built.granted.refused,
                 "this host cannot grant all capabilities the container asks for");
         }
         let seccomp_default = self.settings().seccomp_default;
         let seccomp = self.seccomp.of(&pod, &request.container, &built.granted, seccomp_default)?;
-        let attachment = attempt.prepare_cgroup(&request).await?;
+        let attachment = attempt.prepare_cgroup(&request, &given).await?;
         let shm = shm::open(&state.dir, pod.spec.host.ipc)?;
         let message = MessageSource::new(&pod, &request.container, &request.state_dir);
         let message_mount = message.make()?;
@@ -127,6 +133,10 @@ impl Inner {
                     MountSource::Shm => Some(setup.pass(shm.as_fd())),
                     MountSource::Message => Some(setup.pass(message_mount.as_fd())),
                     MountSource::Volume(at) => request.mounts.get(*at).map(|m| setup.pass(m.mount.as_fd())),
+                    MountSource::Edit(at) => {
+                        let mount = given.mounts.get(*at).and_then(|edit| edit.mount.as_ref());
+                        mount.map(|mount| setup.pass(mount.as_fd()))
+                    }
                 })
                 .collect(),
             cgroup_procs: procs.iter().map(|procs| setup.pass(*procs)).collect(),
@@ -251,10 +261,16 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn prepare_cgroup(&self, request: &ContainerRequest) -> Result<Attachment, Error> {
+    async fn prepare_cgroup(
+        &self,
+        request: &ContainerRequest,
+        edits: &Prepared,
+    ) -> Result<Attachment, Error> {
         let limits = limits::container_limits(&request.container);
-        let devices =
-            if request.container.security.privileged { DevicePolicy::All } else { DevicePolicy::default() };
+        let devices = match request.container.security.privileged {
+            true => DevicePolicy::All,
+            false => DevicePolicy::default_with(edits.rules.iter().copied()),
+        };
         let (cgroup, dir, verb) = (self.cgroup.clone(), self.dir.clone(), self.verb.clone());
         blocking(move || {
             let _verb = verb;

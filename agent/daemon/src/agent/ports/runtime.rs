@@ -14,7 +14,7 @@ use coracle_image::{
     Access, Digest, EnvEntry, Image, ImageError, Store, effective_process, resolve_user, verify_non_root,
 };
 use coracle_model::{
-    Container, ContainerId, FileKeySelector, Pod, PodUid, Signal, VolumeMount, VolumeSource,
+    Container, ContainerEdits, ContainerId, FileKeySelector, Pod, PodUid, Signal, VolumeMount, VolumeSource,
 };
 use coracle_pod::ports::{self, Failure, ImageRef, Observed, ObservedContainer, ObservedState, SandboxState};
 use coracle_sandbox::{
@@ -286,6 +286,7 @@ impl Composer {
             rootfs,
             state_dir: dir,
             mounts,
+            edits: ContainerEdits::default(),
             container,
         })
     }

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use coracle_cgroup::{Driver, Host, Kubepods, Mode, PodCgroup};
-use coracle_model::{Container, ContainerId, Name, Pod, PodKey, PodSpec, PodUid, RestartPolicy, qos_class};
+use coracle_model::{
+    Container, ContainerEdits, ContainerId, Name, Pod, PodKey, PodSpec, PodUid, RestartPolicy, qos_class,
+};
 use coracle_sandbox::{
     Adoption, ContainerRequest, ContainerStage, Error, ExecUser, LogLimits, PodSnapshot, RequestMount,
     Runtime, RuntimeConfig, RuntimeSettings, SandboxStage,
@@ -193,6 +195,7 @@ impl Place {
                 destination: "/out".to_owned(),
                 mount: detached(&self.dir.join("out")),
             }],
+            edits: ContainerEdits::default(),
         }
     }
 
