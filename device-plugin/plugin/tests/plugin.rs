@@ -1,0 +1,217 @@
+//! The plugin beside a kubelet: what it offers, tells and answers, and what it does when kubelet or devices go and come.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "what fails here has failed the test")]
+
+mod kubelet;
+mod machine;
+
+use std::fs;
+use std::time::Duration;
+
+use coracle_device_api::tonic::Code;
+use coracle_device_plugin::{Config, Options, run};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use kubelet::{Kubelet, health};
+use machine::Machine;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A plugin at work.
+struct Plugin {
+    cancel: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), coracle_device_plugin::PluginError>>,
+}
+
+impl Plugin {
+    fn start(machine: &Machine, config: &str) -> Self {
+        let options = Options {
+            plugins_dir: machine.plugins(),
+            cdi_dir: machine.path("cdi"),
+            root: machine.path("root"),
+            hook: vec!["/usr/bin/coracle-device-plugin".into(), "hook".into()],
+            config: Config::decode(config.as_bytes(), "test").expect("a configuration"),
+        };
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(run(options, cancel.clone()));
+        Self { cancel, task }
+    }
+
+    async fn end(self) {
+        self.cancel.cancel();
+        let ended = timeout(LONG, self.task).await.expect("it ends").expect("it does not panic");
+        ended.expect("it ends well");
+    }
+}
+
+const SERIAL: &str = "{resources: [{name: coracle.dev/serial, devices: [{paths: [{path: /dev/ttyUSB*}]}]}],
+    nvidia: {enabled: false}, amd: {enabled: false}, intel: {enabled: false}}";
+
+#[tokio::test]
+async fn a_device_comes_and_goes() {
+    let machine = Machine::new();
+    machine.node("dev/ttyUSB0");
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let plugin = Plugin::start(&machine, SERIAL);
+    let registered = kubelet.registered().await;
+    assert_eq!(
+        (registered.version.as_str(), registered.resource_name.as_str()),
+        ("v1beta1", "coracle.dev/serial")
+    );
+    let mut client = kubelet.client(&registered).await;
+    assert!(client.options().await.get_preferred_allocation_available);
+    let mut lists = client.watch().await;
+    assert_eq!(lists.next().await, health(&[("ttyUSB0", true)]));
+    fs::remove_file(machine.path("root/dev/ttyUSB0")).expect("a device less");
+    assert_eq!(lists.next().await, health(&[("ttyUSB0", false)]));
+    machine.node("dev/ttyUSB1");
+    assert_eq!(lists.next().await, health(&[("ttyUSB0", false), ("ttyUSB1", true)]));
+    let answer = client.allocate(&[&["ttyUSB1"]]).await.expect("an answer");
+    let [container] = &answer[..] else { panic!("one container") };
+    let specs: Vec<_> =
+        container.devices.iter().map(|it| (it.container_path.as_str(), it.permissions.as_str())).collect();
+    assert_eq!(specs, [("/dev/ttyUSB1", "rw")]);
+    assert_eq!(
+        client.allocate(&[&["ttyUSB0"]]).await.expect_err("it is gone").code(),
+        Code::FailedPrecondition
+    );
+    assert_eq!(client.allocate(&[&["ttyUSB2"]]).await.expect_err("there is none").code(), Code::NotFound);
+    machine.node("dev/ttyUSB0");
+    assert_eq!(lists.next().await, health(&[("ttyUSB0", true), ("ttyUSB1", true)]));
+    plugin.end().await;
+    assert!(!machine.plugins().join(&registered.endpoint).exists(), "the socket is removed");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_yet_is_waited_for() {
+    let machine = Machine::new();
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let config = "{resources: [{name: a.b/usb, devices: [{paths: [{path: /dev/bus/usb/*/*}]}]}]}";
+    let plugin = Plugin::start(&machine, config);
+    let registered = kubelet.registered().await;
+    let mut lists = kubelet.client(&registered).await.watch().await;
+    assert_eq!(lists.next().await, health(&[]));
+    machine.node("dev/bus/usb/001/002");
+    assert_eq!(lists.next().await, health(&[("bus-usb-001-002", true)]));
+    fs::remove_dir_all(machine.path("root/dev/bus")).expect("no bus");
+    assert_eq!(lists.next().await, health(&[("bus-usb-001-002", false)]));
+    machine.node("dev/bus/usb/001/002");
+    assert_eq!(lists.next().await, health(&[("bus-usb-001-002", true)]));
+    plugin.end().await;
+}
+
+#[tokio::test]
+async fn each_kubelet_that_comes_is_registered_with() {
+    let machine = Machine::new();
+    machine.node("dev/ttyUSB0");
+    // Before there is a kubelet, or a directory of its.
+    let plugin = Plugin::start(&machine, SERIAL);
+    for _ in 0..3 {
+        let mut kubelet = Kubelet::start(&machine.plugins());
+        let (_, mut client) = kubelet.connected().await;
+        assert_eq!(client.watch().await.next().await, health(&[("ttyUSB0", true)]));
+        kubelet.end().await;
+    }
+    fs::remove_dir_all(machine.plugins()).expect("no directory");
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let (registered, mut client) = kubelet.connected().await;
+    assert_eq!(client.watch().await.next().await, health(&[("ttyUSB0", true)]));
+    // Somebody tidies up.
+    let _ = fs::remove_file(machine.plugins().join(&registered.endpoint));
+    let (_, mut client) = kubelet.connected().await;
+    assert_eq!(client.watch().await.next().await, health(&[("ttyUSB0", true)]));
+    plugin.end().await;
+}
+
+#[tokio::test]
+async fn a_kubelet_that_refuses_is_asked_again() {
+    let machine = Machine::new();
+    let mut kubelet = Kubelet::refusing(&machine.plugins(), 1);
+    let plugin = Plugin::start(&machine, SERIAL);
+    let registered = kubelet.registered().await;
+    assert_eq!(registered.resource_name, "coracle.dev/serial");
+    plugin.end().await;
+}
+
+#[tokio::test]
+async fn every_resource_has_a_socket() {
+    let machine = Machine::new();
+    machine.nvidia(2);
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let plugin = Plugin::start(
+        &machine,
+        "resources: [{name: a.b/x, devices: [{paths: [{path: /dev/x}]}]}, {name: a.b/y, devices: [{paths: [{path: /dev/y}]}]}]",
+    );
+    let mut registered = Vec::new();
+    for _ in 0..3 {
+        registered.push(kubelet.registered().await);
+    }
+    registered.sort_by(|a, b| a.resource_name.cmp(&b.resource_name));
+    let names: Vec<_> = registered.iter().map(|it| it.resource_name.as_str()).collect();
+    assert_eq!(names, ["a.b/x", "a.b/y", "nvidia.com/gpu"]);
+    plugin.end().await;
+}
+
+#[tokio::test]
+async fn a_gpu_is_given_by_its_cdi_name() {
+    let machine = Machine::new();
+    machine.nvidia(2);
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let plugin = Plugin::start(&machine, "");
+    let registered = kubelet.registered().await;
+    let mut client = kubelet.client(&registered).await;
+    let mut lists = client.watch().await;
+    let (first, second) = (machine.uuid(0), machine.uuid(1));
+    assert_eq!(lists.next().await, health(&[(&first, true), (&second, true)]));
+    assert_eq!(client.prefer(&[&first, &second], &[&second], 1).await, [second.as_str()]);
+    let answer = client.allocate(&[&[&first], &[&second]]).await.expect("an answer");
+    let names: Vec<_> = answer.iter().flat_map(|it| &it.cdi_devices).map(|it| it.name.clone()).collect();
+    assert_eq!(
+        names,
+        [format!("nvidia.coracle.dev/gpu={first}"), format!("nvidia.coracle.dev/gpu={second}")]
+    );
+    assert!(answer.iter().all(|it| it.devices.is_empty() && it.mounts.is_empty()));
+    let specification = fs::read(machine.path("cdi/coracle-nvidia.json")).expect("a specification");
+    let specification = coracle_cdi::parse(&specification, "x").expect("a specification");
+    let devices: Vec<_> = specification.devices.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(devices, [first.as_str(), second.as_str()]);
+    fs::remove_file(machine.path("root/dev/nvidia1")).expect("a node less");
+    assert_eq!(lists.next().await, health(&[(&first, true), (&second, false)]));
+    plugin.end().await;
+}
+
+#[tokio::test]
+async fn a_gpu_is_given_by_its_nodes_where_that_is_asked_for() {
+    let machine = Machine::new();
+    machine.nvidia(1);
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let sharing = "sharing: {timeSlicing: {failRequestsGreaterThanOne: true, resources: [{name: nvidia.com/gpu, replicas: 2}]}}";
+    let plugin = Plugin::start(&machine, &format!("nvidia: {{deviceListStrategy: device-specs, {sharing}}}"));
+    let registered = kubelet.registered().await;
+    let mut client = kubelet.client(&registered).await;
+    let shares = [format!("{}::0", machine.uuid(0)), format!("{}::1", machine.uuid(0))];
+    let mut lists = client.watch().await;
+    assert_eq!(lists.next().await, health(&[(&shares[0], true), (&shares[1], true)]));
+    let answer = client.allocate(&[&[&shares[1]]]).await.expect("an answer");
+    let [container] = &answer[..] else { panic!("one container") };
+    let paths: Vec<_> = container.devices.iter().map(|it| it.container_path.as_str()).collect();
+    assert!(paths.contains(&"/dev/nvidia0") && paths.contains(&"/dev/nvidiactl"), "{paths:?}");
+    assert_eq!(container.envs.get("NVIDIA_VISIBLE_DEVICES").map(String::as_str), Some("void"));
+    let refused =
+        client.allocate(&[&[&shares[0], &shares[1]]]).await.expect_err("two shares are no more than one");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    plugin.end().await;
+}
+
+#[tokio::test]
+async fn a_driver_that_comes_later_is_seen() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.path("root/dev")).expect("a directory");
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let plugin = Plugin::start(&machine, "");
+    machine.nvidia(1);
+    let registered = kubelet.registered().await;
+    assert_eq!(registered.resource_name, "nvidia.com/gpu");
+    plugin.end().await;
+}
