@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::ports::{Observed, ObservedContainer, ObservedState};
+use crate::age::Age;
+use crate::ports::{Observed, ObservedContainer};
 
 /// The first delay of a crash loop, and of an image that cannot be had.
 const INITIAL: Duration = Duration::from_secs(10);
@@ -56,23 +55,28 @@ impl Schedule {
 /// The back-off of a container that ended and is to be started again; `None` when it may start now.
 pub(crate) fn crash_loop(
     dead: &ObservedContainer,
+    age: Age,
     streak_base: &BTreeMap<String, u32>,
-    now: Timestamp,
 ) -> Option<CrashLoop> {
-    let ObservedState::Exited { finished_at, .. } = dead.state else { return None };
+    if dead.is_live() {
+        return None;
+    }
     let base = streak_base.get(&dead.name).copied().unwrap_or(0);
-    let base = if was_long(dead) { dead.attempt } else { base };
+    let base = if age.run >= RESET { dead.attempt } else { base };
     let delay = crash_delay(dead.attempt.saturating_sub(base).saturating_add(1));
-    // An end in the future means that the clock was set back; waiting for it could take for ever.
-    let elapsed = Duration::try_from(now.duration_since(finished_at)).unwrap_or(Duration::MAX);
-    let remaining = delay.checked_sub(elapsed).filter(|left| !left.is_zero())?;
+    let remaining = delay.checked_sub(age.ended).filter(|left| !left.is_zero())?;
     Some(CrashLoop { delay, remaining })
 }
 
 /// Notes which containers ended after a run long enough to end a crash loop. Whether any did.
-pub(crate) fn note_long_runs(observed: &Observed, streak_base: &mut BTreeMap<String, u32>) -> bool {
+pub(crate) fn note_long_runs(
+    observed: &Observed,
+    age: impl Fn(&ObservedContainer) -> Age,
+    streak_base: &mut BTreeMap<String, u32>,
+) -> bool {
     let mut changed = false;
-    for container in observed.containers.iter().filter(|container| was_long(container)) {
+    let was_long = |container: &&ObservedContainer| !container.is_live() && age(container).run >= RESET;
+    for container in observed.containers.iter().filter(was_long) {
         if streak_base.get(&container.name).is_none_or(|base| *base < container.attempt) {
             streak_base.insert(container.name.clone(), container.attempt);
             changed = true;
@@ -86,15 +90,6 @@ fn crash_delay(streak: u32) -> Duration {
     match streak.checked_sub(2) {
         None => Duration::ZERO,
         Some(doublings) => doubled(INITIAL, doublings, LONGEST),
-    }
-}
-
-fn was_long(container: &ObservedContainer) -> bool {
-    match container.state {
-        ObservedState::Exited { started_at: Some(started_at), finished_at, .. } => {
-            Duration::try_from(finished_at.duration_since(started_at)).is_ok_and(|run| run >= RESET)
-        }
-        _ => false,
     }
 }
 
@@ -116,7 +111,12 @@ pub(crate) fn go_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::values::{at, exited};
+    use crate::tests::values::exited;
+
+    /// Ran so many seconds, and ended so many ago.
+    fn age(run: u64, ended: u64) -> Age {
+        Age { run: Duration::from_secs(run), ended: Duration::from_secs(ended) }
+    }
 
     #[test]
     fn crash_loops_double_from_ten_seconds_to_five_minutes() {
@@ -128,31 +128,26 @@ mod tests {
     #[test]
     fn the_delay_counts_from_the_end_of_the_last_run() {
         let none = BTreeMap::new();
-        let dead = exited("web", 2, 1).ran(at(100), at(101));
+        let dead = exited("web", 2, 1);
         assert_eq!(
-            crash_loop(&dead, &none, at(106)),
+            crash_loop(&dead, age(1, 5), &none),
             Some(CrashLoop { delay: Duration::from_secs(20), remaining: Duration::from_secs(15) })
         );
-        assert_eq!(crash_loop(&dead, &none, at(121)), None);
-        assert_eq!(crash_loop(&exited("web", 0, 1).ran(at(100), at(101)), &none, at(101)), None);
+        assert_eq!(crash_loop(&dead, age(1, 20), &none), None);
+        assert_eq!(crash_loop(&exited("web", 0, 1), age(1, 0), &none), None);
     }
 
     #[test]
     fn a_long_run_ends_the_loop_also_after_a_restart_of_the_agent() {
         let mut base = BTreeMap::new();
-        let long = exited("web", 7, 1).ran(at(0), at(600));
-        assert_eq!(crash_loop(&long, &base, at(600)), None);
+        let long = exited("web", 7, 1);
+        assert_eq!(crash_loop(&long, age(600, 0), &base), None);
         let observed = Observed { containers: vec![long], ..Observed::default() };
-        assert!(note_long_runs(&observed, &mut base));
-        assert!(!note_long_runs(&observed, &mut base), "noted once");
-        let next = exited("web", 8, 1).ran(at(601), at(602));
-        assert_eq!(crash_loop(&next, &base, at(602)).map(|back_off| back_off.delay.as_secs()), Some(10));
-    }
-
-    #[test]
-    fn a_clock_set_back_delays_nothing() {
-        let dead = exited("web", 5, 1).ran(at(1000), at(1001));
-        assert_eq!(crash_loop(&dead, &BTreeMap::new(), at(500)), None);
+        assert!(!note_long_runs(&observed, |_| age(599, 0), &mut base));
+        assert!(note_long_runs(&observed, |_| age(600, 0), &mut base));
+        assert!(!note_long_runs(&observed, |_| age(600, 0), &mut base), "noted once");
+        let next = exited("web", 8, 1);
+        assert_eq!(crash_loop(&next, age(1, 0), &base).map(|back_off| back_off.delay.as_secs()), Some(10));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod act;
 mod action;
 mod admission;
+mod age;
 mod backoff;
 mod board;
 mod ephemeral;

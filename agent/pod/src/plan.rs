@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_model::{ContainerId, PodPhase, RestartPolicy};
-use jiff::Timestamp;
 
 use self::init::{Init, pending_init};
 pub(crate) use self::release::{Released, release};
 pub(crate) use self::stop::{MINIMUM_GRACE, Stop, Stops, terminate};
 use crate::action::{Action, Index, Step};
+use crate::age::Age;
 use crate::backoff::{self, CrashLoop};
 use crate::ports::{ImageRef, ObservedContainer, ObservedState, SandboxState};
 use crate::record::StopCause;
@@ -42,7 +42,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) stops: &'a Stops,
     /// Steps that failed and are not to be tried yet.
     pub(crate) held: &'a dyn Fn(Step) -> bool,
-    pub(crate) now: Timestamp,
+    /// How long containers that ended have run, and how long ago they ended.
+    pub(crate) age: &'a dyn Fn(&ObservedContainer) -> Age,
 }
 
 /// What is to be done.
@@ -163,7 +164,7 @@ fn advance(facts: &Facts<'_>, part: Part<'_>, view: &View<'_>, may_start: bool, 
         }
         // Init containers begin anew in a new sandbox.
         let anew = part.role.is_init() && !scene.is_current(dead) && !scene.is_left_behind(dead);
-        let back_off = backoff::crash_loop(dead, facts.streak_base, facts.now);
+        let back_off = backoff::crash_loop(dead, (facts.age)(dead), facts.streak_base);
         if let Some(back_off) = back_off.filter(|_| !anew) {
             plan.timer.wake_in(back_off.remaining);
             plan.back_off.insert(part.index, back_off);

@@ -1,6 +1,7 @@
 //! Tests that need more than one module: values for all of them, the ports' fake, whole lives of pods.
 
 mod addresses;
+mod clock;
 mod configuration;
 mod ending;
 mod ephemeral;

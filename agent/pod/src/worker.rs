@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_model::{ContainerId, EventType, Name, PodStatus};
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,6 +24,7 @@ use self::results::Failing;
 use crate::act::Acting;
 use crate::action::{Action, Index, Step};
 use crate::admission::PortHold;
+use crate::age::{Ages, Moment, Since};
 use crate::backoff::{self, CrashLoop};
 use crate::board::{Board, WorkerPhase};
 use crate::ephemeral::NotAdded;
@@ -82,6 +82,10 @@ pub(crate) struct Worker<P: Ports> {
     sandbox: SandboxState,
     /// The containers that only the record still tells of, and that no later run has replaced.
     past: Vec<ObservedContainer>,
+    /// How old the containers' runs are.
+    ages: Ages,
+    /// When the pod was taken up.
+    started: Since,
     /// What is kept for after a reboot.
     kept: Kept,
     /// When what was seen is put on record.
@@ -101,13 +105,6 @@ pub(crate) enum Origin {
     Recorded,
     /// So it was, before the machine was booted again.
     Rebooted,
-}
-
-/// The time, on the wall clock and on the one that is never set.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    now: Timestamp,
-    instant: Instant,
 }
 
 impl<P: Ports> Worker<P> {
@@ -145,6 +142,8 @@ impl<P: Ports> Worker<P> {
             has_probes,
             sandbox: observed.sandbox,
             past,
+            ages: Ages::default(),
+            started: Since::new(record.start_time.min(moment.now), moment),
             kept: Kept::default(),
             keep_at: None,
             status: record.seen.clone(),
@@ -230,7 +229,9 @@ impl<P: Ports> Worker<P> {
     fn have_ports(&mut self) {
         self.again |= self.record.lacks_ports();
         if std::mem::take(&mut self.record.waits_for_ports) {
-            self.record.start_time = self.ports.clock().now();
+            let moment = self.moment();
+            self.record.start_time = moment.now;
+            self.started = Since::new(moment.now, moment);
             // One that is being written does not say so yet.
             self.acting.give_up(Step::SaveRecord);
             self.unsaved = true;
@@ -265,7 +266,7 @@ impl<P: Ports> Worker<P> {
     fn advance(&mut self) -> Option<Instant> {
         let moment = self.moment();
         let observed = self.observe();
-        self.note(&observed);
+        self.note(&observed, moment);
         self.follow_probes(&observed);
         let (mut actions, mut timer) = (Vec::new(), Timer::default());
         // Nothing is made before the pod is on record, or a restart of the agent would not find it.
@@ -317,8 +318,10 @@ impl<P: Ports> Worker<P> {
     }
 
     /// Takes note of what happened without the worker's doing.
-    fn note(&mut self, observed: &Observed) {
-        self.unsaved |= backoff::note_long_runs(observed, &mut self.record.streak_base);
+    fn note(&mut self, observed: &Observed, moment: Moment) {
+        self.ages.see(observed, moment);
+        let age = |container: &ObservedContainer| self.ages.of(container, moment);
+        self.unsaved |= backoff::note_long_runs(observed, age, &mut self.record.streak_base);
         // Of a terminated pod the sandbox is being removed, and ends with that.
         let died = observed.sandbox == SandboxState::Dead && self.sandbox == SandboxState::Ready;
         if died && self.phase != WorkerPhase::Terminated {
@@ -376,14 +379,5 @@ impl<P: Ports> Worker<P> {
 
     fn event(&self, kind: EventType, reason: &'static str, container: Option<&Name>, message: String) {
         self.ports.events().record(&self.record.pod, PodEvent { kind, reason, message, container });
-    }
-}
-
-impl Moment {
-    /// When a grace period ends that began then. The clock may have been set meanwhile: never later than if
-    /// it began now.
-    fn deadline(&self, began: Timestamp, grace: std::time::Duration) -> Instant {
-        let passed = std::time::Duration::try_from(self.now.duration_since(began)).unwrap_or_default();
-        self.instant + grace.saturating_sub(passed)
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_model::{ContainerId, EventType, Pod, PodUid, RestartPolicy};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -129,6 +129,8 @@ pub(crate) struct Fake {
     pub(crate) state: Mutex<State>,
     hanging: watch::Sender<BTreeSet<Verb>>,
     epoch: Instant,
+    /// By how much the wall clock was set forward, or back.
+    set_by: Mutex<SignedDuration>,
 }
 
 impl Fake {
@@ -138,6 +140,7 @@ impl Fake {
             state: Mutex::new(state),
             hanging: watch::Sender::new(BTreeSet::new()),
             epoch: Instant::now(),
+            set_by: Mutex::default(),
         })
     }
 
@@ -160,6 +163,11 @@ impl Fake {
     pub(crate) fn heal(&self) {
         self.hanging.send_modify(BTreeSet::clear);
         self.with(|state| state.fail.clear());
+    }
+
+    /// Sets the wall clock, by so much.
+    pub(crate) fn set_clock(&self, by: SignedDuration) {
+        *self.set_by.lock().unwrap() += by;
     }
 
     pub(crate) fn count(&self, verb: Verb) -> usize {
@@ -360,7 +368,7 @@ impl State {
 
 impl Clock for Fake {
     fn now(&self) -> Timestamp {
-        at(1_000_000) + (Instant::now() - self.epoch)
+        at(1_000_000_000) + (Instant::now() - self.epoch) + *self.set_by.lock().unwrap()
     }
 }
 

@@ -6,6 +6,7 @@ use coracle_model::{ContainerId, Pod, PodPhase, RestartPolicy};
 
 use super::values::{at, created, exited, image, pod, running};
 use crate::action::{Action, Step};
+use crate::age::Age;
 use crate::plan::{Facts, Plan, Prepared, Released, Stops, release, sync};
 use crate::ports::{Observed, ObservedContainer, SandboxState};
 use crate::record::Progress;
@@ -47,7 +48,7 @@ fn planned_with(
         streak_base: &BTreeMap::new(),
         stops: &BTreeMap::new(),
         held: &|step| held.contains(&step),
-        now: at(1000),
+        age: &|container| Age::of(container, at(1000)),
     })
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn plan_with(
         streak_base: &streak_base,
         stops,
         held: &|_| false,
-        now: at(1000),
+        age: &|container| Age::of(container, at(1000)),
     };
     sync(&facts)
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use coracle_model::{ContainerId, ContainerState, PodStatus};
 
-use super::{Moment, Worker};
+use super::Worker;
 use crate::action::{Action, Step};
+use crate::age::Moment;
 use crate::board::WorkerPhase;
 use crate::plan::Timer;
 use crate::ports::Ports;

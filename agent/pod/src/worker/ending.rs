@@ -7,8 +7,9 @@ use std::time::Duration;
 use coracle_model::{ContainerId, EventType, RestartPolicy};
 use tokio::time::Instant;
 
-use super::{Moment, Worker};
+use super::Worker;
 use crate::action::{Action, Step};
+use crate::age::Moment;
 use crate::board::WorkerPhase;
 use crate::inbox::Eviction;
 use crate::plan::{self, Stop, Stops, Timer};
@@ -71,9 +72,7 @@ impl<P: Ports> Worker<P> {
     /// The pod has run for longer than it may. Whether that is so; else it is looked at again in time.
     pub(super) fn exceeds_deadline(&mut self, moment: Moment, timer: &mut Timer) -> bool {
         let Some(limit) = self.record.pod.spec.active_deadline else { return false };
-        // A clock that was set back gives more time; nothing else is known of how long the pod has run.
-        let passed =
-            Duration::try_from(moment.now.duration_since(self.record.start_time)).unwrap_or_default();
+        let passed = self.started.passed(moment);
         if let Some(left) = limit.checked_sub(passed).filter(|left| !left.is_zero()) {
             timer.wake_in(left);
             return false;

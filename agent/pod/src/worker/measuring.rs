@@ -6,8 +6,9 @@ use std::time::Duration;
 use coracle_model::{EmptyDirMedium, EventType, Pod, VolumeSource};
 use tokio::time::Instant;
 
-use super::{Moment, Worker};
+use super::Worker;
 use crate::action::{Action, Step};
+use crate::age::Moment;
 use crate::board::WorkerPhase;
 use crate::plan::Timer;
 use crate::ports::{Observed, Ports};

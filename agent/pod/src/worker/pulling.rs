@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use coracle_model::EventType;
 
+use super::Worker;
 use super::results::Failing;
-use super::{Moment, Worker};
 use crate::action::Step;
+use crate::age::Moment;
 use crate::plan::Timer;
 use crate::ports::{Failure, Ports};
 

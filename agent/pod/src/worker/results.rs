@@ -6,9 +6,10 @@ use std::time::Duration;
 use coracle_model::{ContainerId, EventType};
 use tokio::time::Instant;
 
-use super::{Moment, Worker};
+use super::Worker;
 use crate::act::{Outcome, failure_event, success_event};
 use crate::action::{Action, Step};
+use crate::age::Moment;
 use crate::ports::{Failure, Observed, Ports};
 use crate::record::StopCause;
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use coracle_model::EventType;
 use tokio::time::Instant;
 
-use super::{Moment, Worker};
+use super::Worker;
 use crate::action::{Action, Index, Step};
+use crate::age::Moment;
 use crate::plan::{self, Facts, Plan, Prepared, Restarting, Timer};
 use crate::ports::{Observed, Ports};
 use crate::scene::Role;
@@ -80,7 +81,7 @@ impl<P: Ports> Worker<P> {
             streak_base: &self.record.streak_base,
             stops: &self.stops(moment),
             held: &|step| self.failing.get(&step).is_some_and(|failing| failing.not_before > instant),
-            now: moment.now,
+            age: &|container| self.ages.of(container, moment),
         })
     }
 

@@ -122,15 +122,23 @@ impl LogFile {
         self.remove_oldest()
     }
 
-    /// A free name for the current file, beside it, that sorts after every earlier one. Rotations within
-    /// one second are numbered on from the last that is still there.
+    /// A free name for the current file, beside it, that sorts after every earlier one, also where the clock was set
+    /// back since. Rotations within one second are numbered on from the last that is still there.
     fn aside(&self, now: Timestamp) -> io::Result<PathBuf> {
+        let now = now.strftime("%Y%m%d-%H%M%S").to_string();
+        let rotations = rotated(&self.path)?;
+        let times = rotations.iter().filter_map(|path| Some(path.extension()?.to_str()?.get(..now.len())?));
+        let is_time = |text: &&str| {
+            text.bytes()
+                .enumerate()
+                .all(|(at, byte)| if at == 8 { byte == b'-' } else { byte.is_ascii_digit() })
+        };
+        let latest = times.filter(is_time).max();
         let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{}", now.strftime("%Y%m%d-%H%M%S")));
+        name.push(format!(".{}", latest.map_or(now.as_str(), |latest| latest.max(now.as_str()))));
         let first = PathBuf::from(&name);
         let numbered = format!("{}-", first.file_name().unwrap_or_default().to_string_lossy());
-        let same_second = rotated(&self.path)?;
-        let last = same_second
+        let last = rotations
             .iter()
             .filter_map(|path| path.file_name()?.to_str()?.strip_prefix(&numbered)?.parse::<u32>().ok())
             .max();
@@ -202,6 +210,22 @@ mod tests {
         let read: Vec<_> = kept.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         assert_eq!(read, ["record 4\n\n", "record 5\n\n"]);
         assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn rotation_keeps_the_newest_files_also_when_the_clock_is_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c/0.log");
+        let limits = LogLimits { max_size: 10, max_files: 3 };
+        let mut log = LogFile::open(path.clone(), limits.into()).unwrap();
+        for (n, second) in [2_000_000, 2_000_001, 100, 100, 5].into_iter().enumerate() {
+            log.append(format!("record {n}\n\n").as_bytes()).unwrap();
+            log.rotate_if_full(Timestamp::from_second(second).unwrap()).unwrap();
+        }
+        let mut kept = rotated(&path).unwrap();
+        kept.sort();
+        let read: Vec<_> = kept.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        assert_eq!(read, ["record 3\n\n", "record 4\n\n"]);
     }
 
     #[test]
