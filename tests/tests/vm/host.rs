@@ -69,6 +69,13 @@ impl Host {
         })
     }
 
+    /// The only containers of these pods, all of which run, each restarted so often.
+    #[track_caller]
+    pub(crate) fn containers(&mut self, pods: &[&str], restarts: i64) -> Vec<Value> {
+        let all = pods.iter().map(|name| self.wait_running(name, restarts));
+        all.map(|pod| pod["status"]["containerStatuses"][0]["containerID"].clone()).collect()
+    }
+
     /// Waits until the pods are these and no others.
     #[track_caller]
     pub(crate) fn wait_pods(&mut self, names: &[&str]) {

@@ -2,18 +2,11 @@
 
 use coracle_tests::manifests::{idle, pod, with};
 use coracle_tests::vm::Vm;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::host::Host;
 
 const PODS: [&str; 3] = ["one", "two", "three"];
-
-/// The containers of the pods, all of which run and were never started anew.
-#[track_caller]
-fn containers(host: &mut Host) -> Vec<Value> {
-    let all = PODS.map(|name| host.wait_running(name, 0));
-    all.map(|pod| pod["status"]["containerStatuses"][0]["containerID"].clone()).to_vec()
-}
 
 #[test]
 #[ignore = "needs a VM: make test-vm"]
@@ -23,7 +16,7 @@ fn pods_outlive_restarts_and_upgrades_under_load() {
         let ports = json!([{"containerPort": 80, "hostPort": 8000 + number}]);
         host.run(&pod(name, vec![with(idle("c"), "ports", ports)]));
     }
-    let began = containers(&mut host);
+    let began = host.containers(&PODS, 0);
     assert_eq!(host.vm.ok("systemctl is-active coracle.service coracle.socket"), "active\nactive");
 
     // Under load: pods that come and go, and clients that ask, none of which is turned away.
@@ -37,10 +30,10 @@ fn pods_outlive_restarts_and_upgrades_under_load() {
     host.vm.ok("systemd-run --quiet --collect --unit load bash /srv/load");
     for _ in 0..2 {
         host.vm.ok("systemctl restart coracle");
-        assert_eq!(containers(&mut host), began);
+        assert_eq!(host.containers(&PODS, 0), began);
     }
     host.vm.ok("dpkg --install /payload/coracle_*-2_*.deb");
-    assert_eq!(containers(&mut host), began);
+    assert_eq!(host.containers(&PODS, 0), began);
     host.vm.ok("systemctl stop load; rm -f /etc/coracle/manifests/load-* /srv/load /srv/pod /srv/new");
     assert_eq!(host.vm.ok("cat /srv/failed 2> /dev/null || true"), "");
 }

@@ -7,9 +7,11 @@
     reason = "a test whose surroundings fail has failed, and says where"
 )]
 
+mod changing;
 mod harness;
 mod host;
 mod install;
 mod power;
 mod reboot;
 mod root_suite;
+mod service;
