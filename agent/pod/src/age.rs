@@ -65,6 +65,11 @@ impl Since {
         Self { seen: moment.instant, before }
     }
 
+    /// What is seen now, and is so old.
+    pub(crate) fn by_then(before: Duration, moment: Moment) -> Self {
+        Self { seen: moment.instant, before }
+    }
+
     pub(crate) fn passed(&self, moment: Moment) -> Duration {
         self.before.saturating_add(moment.instant.saturating_duration_since(self.seen))
     }

@@ -108,6 +108,7 @@ impl<P: Ports> Pods<P> {
 
     fn take_over(&self, mut record: PodRecord, origin: Origin) -> Result<(), KeyTaken> {
         if origin == Origin::Rebooted {
+            record.start_uptime = None;
             if record.begins_again() && !record.lacks_ports() {
                 record.begin_again(self.shared.ports.clock().now());
             }
@@ -308,6 +309,7 @@ impl<P: Ports> Shared<P> {
     /// Starts the worker of a pod whose namespace and name are free.
     fn start(self: &Arc<Self>, slots: &mut Slots, mut record: PodRecord, origin: Origin) {
         if origin == Origin::New {
+            record.start_uptime = Some(self.ports.clock().uptime());
             if slots.shutting_down {
                 let message = "Pod was rejected as the node is shutting down.";
                 self.refuse(&mut record, Refusal { reason: NODE_SHUTDOWN, message: message.to_owned() });

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use coracle_model::{Container, ContainerId, EventType, Handler, Name, Pod, PodUid, ProbeKind};
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::PodRecord;
@@ -195,10 +196,13 @@ pub trait Events: Send + Sync + 'static {
     fn record(&self, pod: &Pod, event: PodEvent<'_>);
 }
 
-/// The wall clock, on which containers' times are.
+/// The wall clock, on which containers' times are, and one for what has to be right whatever that is set to.
 pub trait Clock: Send + Sync + 'static {
     /// The time.
     fn now(&self) -> Timestamp;
+
+    /// How long the machine has been up, sleep included, which nobody sets: `CLOCK_BOOTTIME`.
+    fn uptime(&self) -> Duration;
 }
 
 /// Everything a pod's worker needs, in one bundle.
@@ -290,5 +294,11 @@ impl Failure {
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn uptime(&self) -> Duration {
+        let uptime = clock_gettime(ClockId::Boottime);
+        // Never negative: it begins with 0.
+        Duration::new(u64::try_from(uptime.tv_sec).unwrap_or(0), u32::try_from(uptime.tv_nsec).unwrap_or(0))
     }
 }

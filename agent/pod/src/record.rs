@@ -21,6 +21,9 @@ pub struct PodRecord {
     pub source: Option<ManifestSource>,
     /// When the node took it up: `status.startTime`.
     pub start_time: Timestamp,
+    /// How long the machine had been up by then, in this boot of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_uptime: Option<Duration>,
     /// Nothing is made of it yet: a pod has ports of the host that it asks for, and is being ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits_for_ports: bool,
@@ -147,6 +150,7 @@ impl PodRecord {
             pod,
             source,
             start_time,
+            start_uptime: None,
             waits_for_ports: false,
             deletion: None,
             ending: None,
@@ -181,7 +185,7 @@ impl PodRecord {
         self.progress.clear();
         let finished = self.finished.take();
         if never || ending.shutdown == Some(Shutdown::Refused) {
-            (self.start_time, self.seen) = (now, None);
+            (self.start_time, self.start_uptime, self.seen) = (now, None, None);
             return;
         }
         let Some(finished) = finished else { return };

@@ -12,6 +12,7 @@ mod syncing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_model::{ContainerId, EventType, Name, PodStatus};
 use tokio::sync::oneshot;
@@ -133,6 +134,10 @@ impl<P: Ports> Worker<P> {
             // Those of a sandbox that is no more: others may have them by now.
             Arc::make_mut(seen).pod_ips.clear();
         }
+        let started = match record.start_uptime {
+            Some(start) => Since::by_then(ports.clock().uptime().saturating_sub(start), moment),
+            None => Since::new(record.start_time.min(moment.now), moment),
+        };
         let has_probes = record.pod.all_containers().any(|container| !container.probes.is_empty());
         let ended = removal.is_some() || ending.is_some() || record.finished.is_some();
         Self {
@@ -143,7 +148,7 @@ impl<P: Ports> Worker<P> {
             sandbox: observed.sandbox,
             past,
             ages: Ages::default(),
-            started: Since::new(record.start_time.min(moment.now), moment),
+            started,
             kept: Kept::default(),
             keep_at: None,
             status: record.seen.clone(),
@@ -231,7 +236,8 @@ impl<P: Ports> Worker<P> {
         if std::mem::take(&mut self.record.waits_for_ports) {
             let moment = self.moment();
             self.record.start_time = moment.now;
-            self.started = Since::new(moment.now, moment);
+            self.record.start_uptime = Some(self.ports.clock().uptime());
+            self.started = Since::by_then(Duration::ZERO, moment);
             // One that is being written does not say so yet.
             self.acting.give_up(Step::SaveRecord);
             self.unsaved = true;

@@ -66,13 +66,17 @@ async fn a_run_is_as_long_as_it_took() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_comes_when_the_pod_has_run_for_that_long() {
     for jump in JUMPS {
-        let node = Node::new();
+        let mut node = Node::new();
         let mut pod = pod("a", POLICY, &[], &["web"]);
         pod.spec.active_deadline = Some(Duration::from_secs(60));
         node.run_pod(&pod).await;
         node.fake.set_clock(jump);
         node.pods.notify(&uid("a"));
-        sleep(Duration::from_secs(59)).await;
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(node.see().status.phase, PodPhase::Running, "{jump:?}");
+        // Also for an agent that starts then.
+        node.restart_agent().await;
+        sleep(Duration::from_secs(29)).await;
         assert_eq!(node.see().status.phase, PodPhase::Running, "{jump:?}");
         sleep(Duration::from_secs(2)).await;
         assert_eq!(node.see().status.reason.as_deref(), Some("DeadlineExceeded"), "{jump:?}");

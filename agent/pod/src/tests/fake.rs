@@ -370,6 +370,10 @@ impl Clock for Fake {
     fn now(&self) -> Timestamp {
         at(1_000_000_000) + (Instant::now() - self.epoch) + *self.set_by.lock().unwrap()
     }
+
+    fn uptime(&self) -> Duration {
+        Instant::now() - self.epoch
+    }
 }
 
 impl Ports for Fake {

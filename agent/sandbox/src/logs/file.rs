@@ -127,7 +127,7 @@ impl LogFile {
     fn aside(&self, now: Timestamp) -> io::Result<PathBuf> {
         let now = now.strftime("%Y%m%d-%H%M%S").to_string();
         let rotations = rotated(&self.path)?;
-        let times = rotations.iter().filter_map(|path| Some(path.extension()?.to_str()?.get(..now.len())?));
+        let times = rotations.iter().filter_map(|path| path.extension()?.to_str()?.get(..now.len()));
         let is_time = |text: &&str| {
             text.bytes()
                 .enumerate()
