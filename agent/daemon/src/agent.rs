@@ -9,6 +9,7 @@ mod exec;
 mod facts;
 mod images;
 mod lock;
+mod machine;
 mod manifest_url;
 mod network;
 mod node;

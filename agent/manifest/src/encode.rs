@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use coracle_model::{
-    ConfigKind, ConfigObject, ContainerState, ContainerStatus, Pod, PodCondition, PodStatus, Running,
-    Terminated, VolumeMountStatus, Waiting,
+    AllocatedDevice, AllocatedResource, ConfigKind, ConfigObject, ContainerState, ContainerStatus, Pod,
+    PodCondition, PodStatus, Running, Terminated, VolumeMountStatus, Waiting,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -171,6 +171,7 @@ fn container_status(status: &ContainerStatus, tells_started: bool) -> Value {
         container_id,
         stop_signal,
         volume_mounts,
+        allocated_resources,
     } = status;
     let last_state = match last_state {
         Some(last) => json!({ "terminated": terminated(last) }),
@@ -190,6 +191,15 @@ fn container_status(status: &ContainerStatus, tells_started: bool) -> Value {
     if !volume_mounts.is_empty() {
         let mounts = volume_mounts.iter().map(volume_mount_status);
         object.insert("volumeMounts".to_owned(), mounts.collect());
+    }
+    if !allocated_resources.is_empty() {
+        let resources = allocated_resources.iter().map(|AllocatedResource { resource, devices }| {
+            let device = |device: &AllocatedDevice| {
+                json!({ "resourceID": device.id, "health": device.health.as_str() })
+            };
+            json!({ "name": resource.as_str(), "resources": devices.iter().map(device).collect::<Value>() })
+        });
+        object.insert("allocatedResourcesStatus".to_owned(), resources.collect());
     }
     Value::Object(object)
 }

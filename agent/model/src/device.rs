@@ -1,9 +1,25 @@
 //! What devices bring into a container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{ExtendedResource, Name};
+
+/// Which devices a pod's containers were given: by container and resource, the identifiers plugins know them by.
+pub type PodDevices = BTreeMap<Name, BTreeMap<ExtendedResource, BTreeSet<String>>>;
+
+/// Whether a device works, as its plugin says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceHealth {
+    /// It does.
+    Healthy,
+    /// It does not, or its plugin does not name it any more.
+    Unhealthy,
+    /// Its plugin is not there.
+    Unknown,
+}
 
 /// What is added to a container beside what its specification says: what a device plugin answers to `Allocate`, and CDI's
 /// `containerEdits`, in one form.
@@ -107,4 +123,17 @@ pub struct NetDevice {
     pub host_name: String,
     /// Its name in the pod.
     pub name: String,
+}
+
+// === impl DeviceHealth ===
+
+impl DeviceHealth {
+    /// Kubernetes' word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Unhealthy => "Unhealthy",
+            Self::Unknown => "Unknown",
+        }
+    }
 }

@@ -39,7 +39,10 @@ pub use container::{
     Container, ContainerPort, EphemeralContainer, ImagePullPolicy, MountPropagation, Protocol, ResourceList,
     Resources, TERMINATION_MESSAGE_PATH, TerminationMessagePolicy, VolumeMount,
 };
-pub use device::{ContainerEdits, DeviceNode, DeviceNumbers, EditHook, EditMount, HookPoint, NetDevice};
+pub use device::{
+    ContainerEdits, DeviceHealth, DeviceNode, DeviceNumbers, EditHook, EditMount, HookPoint, NetDevice,
+    PodDevices,
+};
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use dns::{DnsConfig, DnsOption, DnsPolicy, FqdnTooLong, HostAlias, PodDns, PodNames};
 pub use duration::go_duration;
@@ -66,8 +69,8 @@ pub use security::{
 pub use signal::{Signal, UnknownSignal};
 pub use source::ManifestSource;
 pub use status::{
-    ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus,
-    Running, Terminated, VolumeMountStatus, Waiting,
+    AllocatedDevice, AllocatedResource, ConditionStatus, ContainerState, ContainerStatus, PodCondition,
+    PodConditionType, PodPhase, PodStatus, Running, Terminated, VolumeMountStatus, Waiting,
 };
 pub use volume::{
     DownwardFile, DownwardValue, EmptyDirMedium, HostPathType, KeyToPath, ProjectedVolume, Projection,

@@ -154,6 +154,12 @@ impl PodSpec {
         }
     }
 
+    /// Whether a container asks for devices of this resource.
+    pub fn asks_for(&self, resource: &ExtendedResource) -> bool {
+        let mut all = self.init_containers.iter().chain(&self.containers);
+        all.any(|container| container.resources.extended.contains_key(resource))
+    }
+
     /// How many devices of each extended resource the pod as a whole takes: those of its app containers and sidecars,
     /// or, where that is more, what one init container needs beside the sidecars that were started before it. What init
     /// containers had is used again.

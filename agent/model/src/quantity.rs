@@ -65,6 +65,11 @@ impl Quantity {
         amount.div_ceil(divisor.max(1))
     }
 
+    /// Both together; the largest amount there is, where it is more.
+    pub fn plus(self, other: Self) -> Self {
+        Self { milli: self.milli.saturating_add(other.milli).min(MAX) }
+    }
+
     /// Nothing at all.
     pub fn is_zero(self) -> bool {
         self.milli == 0

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, QosClass, Signal};
+use crate::{ContainerId, DeviceHealth, ExtendedResource, QosClass, Signal};
 
 /// `pod.status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +125,9 @@ pub struct ContainerStatus {
     /// What that one has mounted, in the order of the specification.
     #[serde(default)]
     pub volume_mounts: Vec<VolumeMountStatus>,
+    /// `allocatedResourcesStatus`: the devices it was given, by resource, and how they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocated_resources: Vec<AllocatedResource>,
 }
 
 /// `containerStatuses[].volumeMounts[]`.
@@ -138,6 +141,24 @@ pub struct VolumeMountStatus {
     pub read_only: bool,
     /// `volumeStatus.image.imageRef` of an image volume: as a container's `imageID`.
     pub image_ref: Option<String>,
+}
+
+/// The devices of one resource that a container was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocatedResource {
+    /// Which resource.
+    pub resource: ExtendedResource,
+    /// In order of their identifiers.
+    pub devices: Vec<AllocatedDevice>,
+}
+
+/// A device a container was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocatedDevice {
+    /// What its plugin knows it by: `resourceID`.
+    pub id: String,
+    /// Whether it works.
+    pub health: DeviceHealth,
 }
 
 /// `containerStatuses[].state`.

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use coracle_model::{Container, ContainerId, EventType, Handler, Pod};
+use coracle_model::{Container, ContainerEdits, ContainerId, EventType, Handler, Pod};
 
 use crate::action::{Action, Index, Step};
-use crate::ports::{Failure, Hooks, ImageRef, Images, Ports, Records, Runtime, Volumes};
+use crate::ports::{Allocation, Devices, Failure, Hooks, ImageRef, Images, Ports, Records, Runtime, Volumes};
 use crate::record::PodRecord;
 
 /// What an action brought, beside what is observed anyway.
@@ -16,6 +16,7 @@ use crate::record::PodRecord;
 pub(crate) enum Outcome {
     Done,
     Image(ImageRef),
+    Devices(Allocation),
     /// A volume exceeds its limit: in words.
     OverLimit(String),
 }
@@ -93,6 +94,7 @@ async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Ou
     match action {
         // These need the record itself: see `begin`.
         Action::SaveRecord | Action::Checkpoint => Ok(()),
+        Action::AllocateDevices => return ports.devices().allocate(pod).await.map(Outcome::Devices),
         Action::EnsureSandbox => runtime.ensure_sandbox(pod).await,
         Action::EnsureVolumes => volumes.ensure_volumes(pod).await,
         Action::EnsureImage(index, _) => {
@@ -101,7 +103,11 @@ async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Ou
         }
         Action::Create(index, attempt, image) => {
             let container = container(pod, *index)?;
-            runtime.create_container(pod, container, *attempt, image).await.map(|_| ())
+            let edits = match container.resources.extended.is_empty() {
+                true => ContainerEdits::default(),
+                false => ports.devices().prepare(pod, container).await?,
+            };
+            runtime.create_container(pod, container, *attempt, image, edits).await.map(|_| ())
         }
         Action::Start(_, id) => runtime.start_container(&pod.uid, *id).await,
         Action::PostStart(index, id) => {
@@ -122,6 +128,7 @@ async fn call<P: Ports>(ports: &P, pod: &Arc<Pod>, action: &Action) -> Result<Ou
             let over_limit = volumes.over_limit(pod).await?;
             return Ok(over_limit.map_or(Outcome::Done, Outcome::OverLimit));
         }
+        Action::ReleaseDevices => ports.devices().release_devices(&pod.uid).await,
         Action::ReleaseVolumes => volumes.release_volumes(&pod.uid).await,
         Action::ReleaseLogs => volumes.release_logs(pod).await,
         Action::ForgetRecord => ports.records().forget(&pod.uid).await,
@@ -170,10 +177,12 @@ pub(crate) fn failure_event(step: Step, failure: &Failure) -> (EventType, &'stat
         Step::PostStart(_) => ("FailedPostStartHook", "PostStartHook failed".to_owned()),
         Step::PreStop(_) => ("FailedPreStopHook", "PreStopHook failed".to_owned()),
         Step::Sandbox => ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}")),
+        Step::AllocateDevices => ("FailedSync", format!("error allocating devices: {message}")),
         Step::Volumes | Step::RefreshVolumes => ("FailedMount", message.clone()),
         Step::MeasureVolumes => ("FailedSync", format!("error measuring the pod's volumes: {message}")),
         Step::Stop(_) => ("FailedKillPod", format!("error killing pod: {message}")),
         Step::RemoveSandbox => ("FailedKillPod", format!("error removing the pod's sandbox: {message}")),
+        Step::ReleaseDevices => ("FailedSync", format!("error releasing devices: {message}")),
         Step::ReleaseVolumes => ("FailedUnMount", message.clone()),
         Step::Remove(_) => ("FailedSync", format!("error removing a container that ended: {message}")),
         Step::ReleaseLogs => ("FailedSync", format!("error removing the pod's logs: {message}")),

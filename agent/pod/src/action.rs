@@ -15,6 +15,7 @@ pub(crate) type Index = usize;
 pub(crate) enum Action {
     SaveRecord,
     Checkpoint,
+    AllocateDevices,
     EnsureSandbox,
     EnsureVolumes,
     /// Its configuration changed under containers that may run.
@@ -31,6 +32,7 @@ pub(crate) enum Action {
     Stop(ContainerId, Duration),
     Remove(ContainerId),
     RemoveSandbox,
+    ReleaseDevices,
     ReleaseVolumes,
     ReleaseLogs,
     ForgetRecord,
@@ -41,6 +43,7 @@ pub(crate) enum Action {
 pub(crate) enum Step {
     SaveRecord,
     Checkpoint,
+    AllocateDevices,
     Sandbox,
     Volumes,
     RefreshVolumes,
@@ -53,6 +56,7 @@ pub(crate) enum Step {
     Stop(ContainerId),
     Remove(ContainerId),
     RemoveSandbox,
+    ReleaseDevices,
     ReleaseVolumes,
     ReleaseLogs,
     ForgetRecord,
@@ -64,6 +68,7 @@ impl Action {
         match *self {
             Self::SaveRecord => Step::SaveRecord,
             Self::Checkpoint => Step::Checkpoint,
+            Self::AllocateDevices => Step::AllocateDevices,
             Self::EnsureSandbox => Step::Sandbox,
             Self::EnsureVolumes => Step::Volumes,
             Self::RefreshVolumes => Step::RefreshVolumes,
@@ -76,6 +81,7 @@ impl Action {
             Self::Stop(id, _) => Step::Stop(id),
             Self::Remove(id) => Step::Remove(id),
             Self::RemoveSandbox => Step::RemoveSandbox,
+            Self::ReleaseDevices => Step::ReleaseDevices,
             Self::ReleaseVolumes => Step::ReleaseVolumes,
             Self::ReleaseLogs => Step::ReleaseLogs,
             Self::ForgetRecord => Step::ForgetRecord,

@@ -1,6 +1,6 @@
 //! What the node's pods are seen to be, for whoever asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_model::{ManifestSource, Pod, PodStatus, PodUid};
@@ -64,6 +64,10 @@ pub enum WorkerPhase {
 pub(crate) struct Board {
     seen: Mutex<Seen>,
     version: watch::Sender<u64>,
+    /// The pods that were told to end, whether their workers have heard of it or not.
+    ending: Mutex<BTreeSet<PodUid>>,
+    /// How often devices were released.
+    freed: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +78,12 @@ struct Seen {
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self { seen: Mutex::default(), version: watch::Sender::new(0) }
+        Self {
+            seen: Mutex::default(),
+            version: watch::Sender::new(0),
+            ending: Mutex::default(),
+            freed: watch::Sender::new(0),
+        }
     }
 
     /// Puts up what is seen of a pod, in place of what was.
@@ -86,8 +95,34 @@ impl Board {
         });
     }
 
+    /// A pod was told to end, or begins anew.
+    pub(crate) fn set_ending(&self, uid: &PodUid, ending: bool) {
+        let mut all = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        match ending {
+            true => drop(all.insert(uid.clone())),
+            false => drop(all.remove(uid)),
+        }
+    }
+
+    /// Whether a pod is being ended, or has ended: what it has becomes free without anybody's doing.
+    pub(crate) fn is_ending(&self, uid: &PodUid) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(uid)
+            || self.lock().pods.get(uid).is_none_or(|pod| pod.phase > WorkerPhase::Syncing)
+    }
+
+    /// Devices of a pod were released.
+    pub(crate) fn devices_freed(&self) {
+        self.freed.send_modify(|times| *times += 1);
+    }
+
+    /// Changes whenever devices were released.
+    pub(crate) fn freed_devices(&self) -> watch::Receiver<u64> {
+        self.freed.subscribe()
+    }
+
     /// Takes a pod down: it is gone.
     pub(crate) fn remove(&self, uid: &PodUid) {
+        self.set_ending(uid, false);
         self.change(|seen| seen.pods.remove(uid).is_some());
     }
 

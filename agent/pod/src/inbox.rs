@@ -22,6 +22,8 @@ pub(crate) struct Orders {
     pub(crate) retry_images: bool,
     /// ConfigMaps or Secrets of the pod changed: what waited for them is tried again, volumes are refreshed.
     pub(crate) config_changed: bool,
+    /// The devices it has, or waits for, changed.
+    pub(crate) devices_changed: bool,
     /// The worker ends, and leaves the pod as it is.
     pub(crate) detach: bool,
 }
@@ -102,6 +104,12 @@ impl Inbox {
     /// Has the worker act on what the pod's ConfigMaps and Secrets are now.
     pub(crate) fn config_changed(&self) {
         self.lock().config_changed = true;
+        self.waker.notify_one();
+    }
+
+    /// Has the worker look at what devices there are.
+    pub(crate) fn devices_changed(&self) {
+        self.lock().devices_changed = true;
         self.waker.notify_one();
     }
 

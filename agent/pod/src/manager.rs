@@ -6,7 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{EphemeralContainer, EventType, ManifestSource, Pod, PodKey, PodUid};
+use coracle_model::{
+    DeviceHealth, EphemeralContainer, EventType, ExtendedResource, ManifestSource, Pod, PodKey, PodUid,
+};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -114,6 +116,8 @@ impl<P: Ports> Pods<P> {
             }
             // Of containers that are gone.
             record.progress.clear();
+            // What plugins answered is of no use any more, and they may have other devices by now.
+            record.devices = None;
         }
         let mut slots = self.shared.lock();
         if let Some(slot) = slots.by_key.get(&record.pod.key) {
@@ -125,11 +129,14 @@ impl<P: Ports> Pods<P> {
         Ok(())
     }
 
-    /// Every record is taken over. Pods among them that lack ports of the host go on from now on, once these are free.
+    /// Every record is taken over. Pods among them that lack ports of the host, or devices, go on from now on, once
+    /// these are free.
     pub fn all_are_adopted(&self) {
         for pod in self.snapshot() {
             self.shared.await_ports(&pod.pod);
         }
+        // Some may not have been known as holders yet.
+        self.shared.lock().by_key.values().for_each(|slot| slot.inbox.devices_changed());
     }
 
     /// Has a pod run. One that runs already is left as it is; one whose namespace and name are taken, be
@@ -165,6 +172,7 @@ impl<P: Ports> Pods<P> {
         let mut found = false;
         if let Some(slot) = slots.keys.get(uid).cloned().and_then(|key| slots.by_key.get_mut(&key)) {
             slot.terminate(grace);
+            self.shared.board.set_ending(uid, true);
             found = true;
         }
         for slot in slots.by_key.values_mut() {
@@ -182,7 +190,11 @@ impl<P: Ports> Pods<P> {
     pub fn evict(&self, uid: &PodUid, eviction: Eviction) -> bool {
         let slots = self.shared.lock();
         let slot = slots.keys.get(uid).and_then(|key| slots.by_key.get(key));
-        slot.map(|slot| slot.inbox.evict(eviction)).is_some()
+        slot.map(|slot| {
+            slot.inbox.evict(eviction);
+            self.shared.board.set_ending(uid, true);
+        })
+        .is_some()
     }
 
     /// Tells whether the node is shutting down. As long as it is, every new pod fails with `NodeShutdown`. Once it is
@@ -236,6 +248,18 @@ impl<P: Ports> Pods<P> {
         let slots = self.shared.lock();
         if let Some(slot) = slots.keys.get(uid).and_then(|key| slots.by_key.get(key)) {
             slot.inbox.retry_images();
+        }
+    }
+
+    /// Devices of a resource came, went, or changed their health: pods that wait for them try again, and those that
+    /// have some show how they are.
+    pub fn devices_changed(&self, resource: &ExtendedResource) {
+        let slots = self.shared.lock();
+        for (uid, slot) in slots.keys.iter().filter_map(|(uid, key)| Some((uid, slots.by_key.get(key)?))) {
+            let pod = self.shared.board.get(uid).map(|seen| seen.pod);
+            if pod.is_some_and(|pod| pod.spec.asks_for(resource)) {
+                slot.inbox.devices_changed();
+            }
         }
     }
 
@@ -362,6 +386,7 @@ impl<P: Ports> Shared<P> {
         if !slots.shutting_down && !still_lacks {
             tracing::info!(pod = %pod.key, uid = %pod.uid, "the pod begins again");
             record.begin_again(self.ports.clock().now());
+            self.board.set_ending(&pod.uid, slot.terminating);
             self.judge_ports(&slots, &mut record);
             origin = Origin::Rebooted;
         }
@@ -411,6 +436,9 @@ impl<P: Ports> Shared<P> {
             back_off: &Default::default(),
             failures: &Default::default(),
             pod_failure: None,
+            awaited_devices: None,
+            devices: None,
+            health: &|_, _| DeviceHealth::Unknown,
             course: Course::Running,
             host_ips: &self.ports.node_addresses(),
             verdict: None,

@@ -7,13 +7,16 @@
 //! nothing of it takes effect any more once a later call for the same pod has returned: a container
 //! whose creation was given up does not appear after [`Runtime::remove_sandbox`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, EventType, Handler, Name, Pod, PodUid, ProbeKind};
+use coracle_model::{
+    Container, ContainerEdits, ContainerId, DeviceHealth, EventType, ExtendedResource, Handler, Name, Pod,
+    PodDevices, PodUid, ProbeKind,
+};
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -39,13 +42,14 @@ pub trait Runtime: Send + Sync + 'static {
     fn ensure_sandbox(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Prepares the container up to, but not including, the execution of its program. `attempt` is its
-    /// restart count and names its log file.
+    /// restart count and names its log file; `edits` is what its devices bring.
     fn create_container(
         &self,
         pod: &Arc<Pod>,
         container: &Container,
         attempt: u32,
         image: &ImageRef,
+        edits: ContainerEdits,
     ) -> impl Future<Output = Result<ContainerId, Failure>> + Send;
 
     /// Executes the program of a created container. On failure the container is observed as exited, or still as
@@ -109,6 +113,47 @@ pub trait Volumes: Send + Sync + 'static {
 
     /// Removes the pod's logs. The last step before the pod is gone.
     fn release_logs(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// The device manager.
+pub trait Devices: Send + Sync + 'static {
+    /// Gives each container of the pod the devices it asks for, or none of them any. That is on record when this
+    /// returns, and stays so over any restart until they are released; what a pod has already is told again.
+    fn allocate(&self, pod: &Arc<Pod>) -> impl Future<Output = Result<Allocation, Failure>> + Send;
+
+    /// Has the plugins prepare the devices of a container that is about to be created, and tells what they bring.
+    fn prepare(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+    ) -> impl Future<Output = Result<ContainerEdits, Failure>> + Send;
+
+    /// Takes back what the pod was given, and what is being given to it. Called when nothing of it can still run.
+    fn release_devices(&self, pod: &PodUid) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// How a device is. Answers from memory; a change is told by [`Pods::devices_changed`](crate::Pods).
+    fn health(&self, resource: &ExtendedResource, device: &str) -> DeviceHealth;
+}
+
+/// What comes of a pod's asking for devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// They are its own.
+    Given(PodDevices),
+    /// Nobody can tell yet, as when a plugin is not there: the pod waits until what it asks for changes. Says for
+    /// what, for people.
+    Later(String),
+    /// Pods have what it asks for. It waits if one of these is being ended, and else is not taken up.
+    Lacking {
+        /// Which resource.
+        resource: ExtendedResource,
+        /// The pods that have devices of it.
+        holders: BTreeSet<PodUid>,
+        /// What is said if it does not wait.
+        refusal: Refusal,
+    },
+    /// It cannot have them.
+    Refused(Refusal),
 }
 
 /// What runs the probes of containers, and knows what they have found.
@@ -213,6 +258,8 @@ pub trait Ports: Send + Sync + 'static {
     type Images: Images;
     /// Volumes and logs.
     type Volumes: Volumes;
+    /// Devices.
+    type Devices: Devices;
     /// What runs probes.
     type Probes: Probes;
     /// What carries out hooks.
@@ -237,6 +284,8 @@ pub trait Ports: Send + Sync + 'static {
     fn images(&self) -> &Self::Images;
     /// Volumes and logs.
     fn volumes(&self) -> &Self::Volumes;
+    /// The device manager.
+    fn devices(&self) -> &Self::Devices;
     /// What runs probes.
     fn probes(&self) -> &Self::Probes;
     /// What carries out hooks.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{ContainerId, ContainerState, ManifestSource, Pod, PodStatus, ProbeKind};
+use coracle_model::{ContainerId, ContainerState, ManifestSource, Pod, PodDevices, PodStatus, ProbeKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct PodRecord {
     /// Nothing is made of it yet: a pod has ports of the host that it asks for, and is being ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits_for_ports: bool,
+    /// The devices its containers were given. Nothing is made of a pod that asks for some before they are on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<PodDevices>,
     /// Set once its removal was asked for. Never taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
@@ -93,7 +96,7 @@ pub enum Shutdown {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// `status.reason`: `DeadlineExceeded`, `Evicted`, `Terminated`, `NodeShutdown`, `NodePorts`,
-    /// `SysctlForbidden`.
+    /// `SysctlForbidden`, `UnexpectedAdmissionError`, `TopologyAffinityError`.
     pub reason: String,
     /// `status.message`: for people.
     pub message: String,
@@ -152,6 +155,7 @@ impl PodRecord {
             start_time,
             start_uptime: None,
             waits_for_ports: false,
+            devices: None,
             deletion: None,
             ending: None,
             finished: None,
@@ -183,6 +187,7 @@ impl PodRecord {
         let never = self.lacks_ports();
         let Some(ending) = self.ending.take() else { return };
         self.progress.clear();
+        self.devices = None;
         let finished = self.finished.take();
         if never || ending.shutdown == Some(Shutdown::Refused) {
             (self.start_time, self.start_uptime, self.seen) = (now, None, None);

@@ -10,7 +10,10 @@ pub(crate) use self::container::RESTARTING_ALL;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use coracle_model::{ContainerState, ContainerStatus, PodPhase, PodStatus, qos_class};
+use coracle_model::{
+    ContainerState, ContainerStatus, DeviceHealth, ExtendedResource, PodConditionType, PodDevices, PodPhase,
+    PodStatus, qos_class,
+};
 use jiff::Timestamp;
 
 use crate::action::Index;
@@ -29,6 +32,12 @@ pub(crate) struct Notes<'a> {
     pub(crate) failures: &'a BTreeMap<Index, Failure>,
     /// Why nothing of the pod can be started.
     pub(crate) pod_failure: Option<&'a Failure>,
+    /// What the pod waits for before anything is made of it.
+    pub(crate) awaited_devices: Option<&'a str>,
+    /// The devices its containers were given.
+    pub(crate) devices: Option<&'a PodDevices>,
+    /// How a device is.
+    pub(crate) health: &'a dyn Fn(&ExtendedResource, &str) -> DeviceHealth,
     /// Whether containers may still be started.
     pub(crate) course: Course,
     /// The node's addresses, the primary family first.
@@ -87,7 +96,14 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
         qos_class: qos_class(&pod.spec),
     };
     status.conditions = conditions::conditions(scene, &status, notes);
-    if refused {
+    let has_been = |container: &ContainerStatus| container.container_id.is_some();
+    let unscheduled = notes.awaited_devices.is_some() && !status.all_containers().any(has_been);
+    if unscheduled {
+        // As of a pod that has no node yet: there is nothing to say of anything else.
+        status.start_time = None;
+        status.conditions.retain(|condition| condition.kind == PodConditionType::PodScheduled);
+    }
+    if refused || unscheduled {
         status.init_container_statuses.clear();
         status.container_statuses.clear();
     }

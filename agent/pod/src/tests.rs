@@ -3,6 +3,7 @@
 mod addresses;
 mod clock;
 mod configuration;
+mod devices;
 mod ending;
 mod ephemeral;
 mod every;

@@ -1,6 +1,7 @@
 //! The worker of one pod: observe, plan, act, publish; then wait for something to change.
 
 mod checkpoint;
+pub(crate) mod devices;
 mod ending;
 mod ephemeral;
 mod measuring;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use self::checkpoint::Kept;
+use self::devices::Waiting;
 use self::ending::Stopping;
 use self::measuring::Measuring;
 use self::results::Failing;
@@ -71,6 +73,8 @@ pub(crate) struct Worker<P: Ports> {
     stale: bool,
     /// Steps under way that may have seen the configuration before its last change.
     outdated: Vec<Step>,
+    /// How far it is with the devices it asks for.
+    devices: Waiting,
     /// When its volumes are measured; `None` when there is nothing to measure.
     measuring: Option<Measuring>,
     /// Whoever is to be told once the ephemeral containers they asked for are on record.
@@ -143,6 +147,11 @@ impl<P: Ports> Worker<P> {
         Self {
             phase: if ended { WorkerPhase::Terminating } else { WorkerPhase::Syncing },
             measuring: Measuring::of(&record.pod),
+            released: Released {
+                devices: record.pod.spec.extended_resources().is_empty(),
+                ..Released::default()
+            },
+            devices: Waiting::of(&record.pod, &board),
             stopping: ending::resumed(&record, &observed, moment),
             has_probes,
             sandbox: observed.sandbox,
@@ -161,7 +170,6 @@ impl<P: Ports> Worker<P> {
             removal,
             deadline: removal.into_iter().chain(ending).min(),
             prepared: Prepared::default(),
-            released: Released::default(),
             back_off: BTreeMap::new(),
             failing: BTreeMap::new(),
             acting: Acting::default(),
@@ -201,6 +209,9 @@ impl<P: Ports> Worker<P> {
             if orders.retry_images {
                 self.failing.retain(|step, _| !matches!(step, Step::Image(_)));
             }
+            if orders.devices_changed {
+                self.devices_changed();
+            }
             if orders.config_changed {
                 self.config_changed();
             }
@@ -217,6 +228,7 @@ impl<P: Ports> Worker<P> {
             tokio::select! {
                 () = self.inbox.wait() => {}
                 (action, result) = self.acting.next() => self.finish(action, result),
+                () = self.devices.freed() => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
@@ -276,7 +288,13 @@ impl<P: Ports> Worker<P> {
         self.follow_probes(&observed);
         let (mut actions, mut timer) = (Vec::new(), Timer::default());
         // Nothing is made before the pod is on record, or a restart of the agent would not find it.
-        if self.phase == WorkerPhase::Syncing && self.recorded && !self.record.waits_for_ports {
+        if self.phase == WorkerPhase::Syncing
+            && self.recorded
+            && !self.record.waits_for_ports
+            && self.lacks_devices()
+        {
+            actions = self.ask_for_devices();
+        } else if self.phase == WorkerPhase::Syncing && self.recorded && !self.record.waits_for_ports {
             actions = self.sync(&observed, moment, &mut timer);
             if self.stale && self.phase == WorkerPhase::Syncing {
                 actions.push(Action::RefreshVolumes);
@@ -320,7 +338,8 @@ impl<P: Ports> Worker<P> {
 
     /// Whether the record's turn to be removed has come.
     fn is_leaving(&self) -> bool {
-        self.record.deletion.is_some() && self.released.volumes && self.released.logs
+        let released = self.released;
+        self.record.deletion.is_some() && released.devices && released.volumes && released.logs
     }
 
     /// Takes note of what happened without the worker's doing.

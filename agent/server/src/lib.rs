@@ -20,8 +20,9 @@ mod websocket;
 
 pub use listen::{ListenError, Socket};
 pub use node::{
-    AttachRequest, Deletion, EphemeralError, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError,
-    Forwarded, Node, PodEntry, PortForwardRequest, Problem, Resize, TerminalSize,
+    Amounts, AttachRequest, Deletion, EphemeralError, ExecError, ExecExit, ExecRequest, ExecSession,
+    ForwardError, Forwarded, Node, NodeStatus, PodEntry, PortForwardRequest, Problem, Resize, SystemInfo,
+    TerminalSize,
 };
 pub use route::serve;
 pub use status::{Outcome, Status, StatusCause, StatusDetails, StatusMetadata};

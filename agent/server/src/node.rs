@@ -1,11 +1,13 @@
 //! What the server needs of the node it speaks for.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{ConfigObject, ContainerId, EphemeralContainer, Event, Pod, PodStatus};
+use coracle_model::{ConfigObject, ContainerId, EphemeralContainer, Event, ExtendedResource, Pod, PodStatus};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,9 @@ pub trait Node: Send + Sync + 'static {
     /// The settings that count, by the names of `KubeletConfiguration` and of the node's own. No secret is among them.
     fn configuration(&self) -> serde_json::Map<String, serde_json::Value>;
 
+    /// What the node has, and how it is.
+    fn status(&self) -> NodeStatus;
+
     /// What is wrong with the manifests, now.
     fn problems(&self) -> Vec<Problem>;
 
@@ -76,6 +81,51 @@ pub struct PodEntry {
     pub deletion: Option<Deletion>,
     /// Another one with every change of the pod: `metadata.resourceVersion`.
     pub version: u64,
+}
+
+/// What a node has, and how it is: a Node's status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its addresses, the primary family first.
+    pub addresses: Vec<IpAddr>,
+    /// All there is.
+    pub capacity: Amounts,
+    /// What pods may use together.
+    pub allocatable: Amounts,
+    /// Why it takes up no pod now, in a sentence.
+    pub not_ready: Option<String>,
+    /// The machine.
+    pub system: SystemInfo,
+}
+
+/// Amounts of what pods can ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Thousandths of a CPU.
+    pub cpu: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of disk.
+    pub ephemeral_storage: u64,
+    /// Devices by resource.
+    pub extended: BTreeMap<ExtendedResource, u64>,
+}
+
+/// What a node runs on: `status.nodeInfo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SystemInfo {
+    /// As Go names it: `amd64`.
+    pub architecture: String,
+    /// Another one with every boot.
+    pub boot_id: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Of the installation.
+    pub machine_id: String,
+    /// The distribution, for people.
+    pub os_image: String,
+    /// Of Coracle.
+    pub version: String,
 }
 
 /// A pod's removal.

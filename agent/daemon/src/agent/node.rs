@@ -11,7 +11,7 @@ use coracle_pod::{NotAdded, PodSnapshot, Pods};
 use coracle_sandbox::Runtime;
 use coracle_server::{
     AttachRequest, Deletion, EphemeralError, ExecError, ExecRequest, ExecSession, ForwardError, Forwarded,
-    Node, PodEntry, PortForwardRequest, Problem,
+    Node, NodeStatus, PodEntry, PortForwardRequest, Problem,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::facts::NodeFacts;
 use super::network::PodNetwork;
 use super::ports::NodePorts;
-use super::{exec, port_forward};
+use super::{exec, machine, port_forward};
 use crate::config::Config;
 
 /// This node.
@@ -80,6 +80,14 @@ impl Node for AgentNode {
 
     fn configuration(&self) -> serde_json::Map<String, serde_json::Value> {
         self.config.borrow().settings.configz()
+    }
+
+    fn status(&self) -> NodeStatus {
+        let not_ready = match *self.shutting_down.borrow() {
+            true => Some("node is shutting down".to_owned()),
+            false => self.network.problem(),
+        };
+        machine::status(&self.facts, &BTreeMap::new(), not_ready)
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -1,6 +1,7 @@
 //! The pod workers' ports, made of the runtime, the image store, the volumes and the run directory.
 
 mod configuration;
+mod device;
 mod event;
 mod failure;
 mod hook;
@@ -33,6 +34,7 @@ use super::images::NodeImages;
 use super::network::PodNetwork;
 use crate::config::Config;
 
+pub(crate) use device::DevicePort;
 pub(crate) use event::EventPort;
 pub(crate) use hook::HookPort;
 pub(crate) use image::ImagePort;
@@ -45,6 +47,7 @@ pub(crate) struct NodePorts {
     runtime: RuntimePort,
     images: ImagePort,
     volumes: VolumePort,
+    devices: DevicePort,
     records: RecordDir,
     events: EventPort,
     probes: ProbePort,
@@ -131,6 +134,7 @@ impl NodePorts {
             ),
             images: ImagePort::new(images),
             volumes: VolumePort::new(volumes, store, dirs, runtime, configuration, events.clone()),
+            devices: DevicePort,
             records,
             events,
             probes: ProbePort::new(Arc::clone(&prober)),
@@ -145,6 +149,7 @@ impl Ports for NodePorts {
     type Runtime = RuntimePort;
     type Images = ImagePort;
     type Volumes = VolumePort;
+    type Devices = DevicePort;
     type Probes = ProbePort;
     type Hooks = HookPort;
     type Records = RecordDir;
@@ -153,15 +158,7 @@ impl Ports for NodePorts {
 
     fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
         let forbidden = |message| Refusal { reason: "SysctlForbidden", message };
-        self.config.borrow().sysctls.check(pod).map_err(forbidden)?;
-        // Never run without the device it was written for.
-        match pod.spec.extended_resources().first_key_value() {
-            Some((resource, _)) => {
-                let message = format!("no device plugin serves {resource} on this node");
-                Err(Refusal { reason: "UnexpectedAdmissionError", message })
-            }
-            None => Ok(()),
-        }
+        self.config.borrow().sysctls.check(pod).map_err(forbidden)
     }
 
     fn node_addresses(&self) -> Arc<[IpAddr]> {
@@ -178,6 +175,10 @@ impl Ports for NodePorts {
 
     fn volumes(&self) -> &VolumePort {
         &self.volumes
+    }
+
+    fn devices(&self) -> &DevicePort {
+        &self.devices
     }
 
     fn probes(&self) -> &ProbePort {

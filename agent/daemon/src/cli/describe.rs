@@ -1,6 +1,7 @@
 //! `coracle describe`.
 
 mod configuration;
+mod node;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,22 +10,24 @@ use std::process::ExitCode;
 
 use clap::Args;
 use coracle_server::client::{
-    Client, Container, ContainerState, ContainerStatus, Event, EventOptions, Pod, Terminated, Volume,
+    AllocatedResource, Client, Container, ContainerState, ContainerStatus, Event, EventOptions, Pod,
+    Terminated, Volume,
 };
 use jiff::Timestamp;
 
 use super::age::{age, long};
 use super::escape::escape;
-use super::target::{Resource, Scope, not_found};
+use super::target::{Kind, Resource, Scope, not_found};
 
-/// Show all about a pod, and what happened to it
+/// Show all about a pod or the node, and what happened to it
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle describe pod web
-  coracle describe pods            Every pod of the namespace default")]
+  coracle describe pods            Every pod of the namespace default
+  coracle describe node            The node: its resources, and who asks for how much of them")]
 pub(super) struct Describe {
-    /// pod, or pod/NAME
-    #[arg(value_name = "RESOURCE", value_parser = Resource::parse_pods)]
+    /// pod, pod/NAME, or node
+    #[arg(value_name = "RESOURCE", value_parser = Resource::parse_described)]
     resource: Resource,
     /// Only these
     #[arg(value_name = "NAME")]
@@ -44,6 +47,9 @@ struct Page {
 impl Describe {
     pub(super) async fn execute(mut self, client: &Client) -> anyhow::Result<ExitCode> {
         self.names.extend(self.resource.name.take());
+        if self.resource.kind == Kind::Nodes {
+            return node::execute(&self.names, client).await;
+        }
         let pods: Vec<Pod> = client.pods().await?;
         let here = |pod: &&Pod| pod.metadata.namespace == self.scope.namespace;
         let chosen: Vec<&Pod> = if self.names.is_empty() {
@@ -197,6 +203,7 @@ impl Page {
             let ready = if status.ready { "True" } else { "False" };
             let restarts = status.restart_count.to_string();
             self.fields(INDENT, WIDTH, &[("Ready", ready.to_owned()), ("Restart Count", restarts)]);
+            self.devices(INDENT, &status.allocated_resources_status);
         }
         for (title, amounts) in
             [("Limits", &container.resources.limits), ("Requests", &container.resources.requests)]
@@ -205,7 +212,7 @@ impl Page {
                 self.line(INDENT, &format!("{title}:"));
                 for (name, amount) in amounts {
                     let amount = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
-                    self.line(INDENT + 2, &format!("{:<9}{amount}", format!("{name}:")));
+                    self.line(INDENT + 2, &format!("{:<8} {amount}", format!("{name}:")));
                 }
             }
         }
@@ -227,6 +234,19 @@ impl Page {
         } else {
             self.line(INDENT, "Mounts:");
             mounts.iter().for_each(|mount| self.line(INDENT + 2, mount));
+        }
+    }
+
+    /// The devices a container was given.
+    fn devices(&mut self, indent: usize, resources: &[AllocatedResource]) {
+        if resources.is_empty() {
+            return;
+        }
+        self.line(indent, "Devices:");
+        for AllocatedResource { name, resources } in resources {
+            for device in resources {
+                self.line(indent + 2, &format!("{name}: {} ({})", device.resource_id, device.health));
+            }
         }
     }
 
@@ -402,6 +422,9 @@ mod tests {
                 }],
                 "containerStatuses": [{
                     "name": "web", "restartCount": 3, "imageID": "sha256:2",
+                    "allocatedResourcesStatus": [{"name": "example.com/gpu", "resources": [
+                        {"resourceID": "gpu-0", "health": "Healthy"}, {"resourceID": "gpu-1", "health": "Unhealthy"},
+                    ]}],
                     "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
                     "lastState": {"terminated": {"exitCode": 137, "signal": 9, "reason": "OOMKilled"}},
                 }],

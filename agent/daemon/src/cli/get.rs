@@ -2,6 +2,7 @@
 
 mod configs;
 mod events;
+mod nodes;
 mod pods;
 mod print;
 
@@ -18,7 +19,7 @@ use self::events::EventType;
 use self::print::{Printer, Shown};
 use super::target::{Involved, Kind, Resource, Scope, not_found};
 
-/// Show pods, what happened, ConfigMaps and Secrets
+/// Show pods, what happened, ConfigMaps, Secrets and the node
 ///
 /// Prints one line per object; with -o, whole objects.
 #[derive(Debug, Args)]
@@ -31,9 +32,10 @@ use super::target::{Involved, Kind, Resource, Scope, not_found};
   coracle get events --for pod/web -w
                                     What happened to a pod, and what happens from now on
   coracle get configmaps -o yaml    The ConfigMaps pods can be made of
-  coracle get secrets               The Secrets, without their values")]
+  coracle get secrets               The Secrets, without their values
+  coracle get node                  The node, and how many devices pods can ask for")]
 pub(super) struct Get {
-    /// pods, pod/NAME, events, configmaps, or secrets
+    /// pods, pod/NAME, events, configmaps, secrets, or nodes
     #[arg(value_name = "RESOURCE", value_parser = Resource::parse)]
     resource: Resource,
     /// Only these
@@ -88,16 +90,17 @@ impl Get {
     pub(super) async fn execute(mut self, client: &Client) -> anyhow::Result<ExitCode> {
         self.names.extend(self.resource.name.take());
         match self.resource.kind {
-            Kind::Pods | Kind::ConfigMaps | Kind::Secrets
+            Kind::Pods | Kind::ConfigMaps | Kind::Secrets | Kind::Nodes
                 if self.involved.is_some() || !self.types.is_empty() =>
             {
                 bail!("--for and --types choose among events: coracle get events");
             }
-            Kind::ConfigMaps | Kind::Secrets if self.print.watch => {
+            Kind::ConfigMaps | Kind::Secrets | Kind::Nodes if self.print.watch => {
                 bail!("--watch is for pods and events");
             }
             Kind::ConfigMaps => self.configs(client.config_maps().await?),
             Kind::Secrets => self.configs(client.secrets().await?),
+            Kind::Nodes => self.nodes(client.nodes().await?),
             Kind::Pods => self.pods(client).await,
             Kind::Events => self.events(client).await,
         }

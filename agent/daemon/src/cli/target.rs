@@ -21,9 +21,10 @@ pub(super) enum Kind {
     Events,
     ConfigMaps,
     Secrets,
+    Nodes,
 }
 
-/// `pods`, `pod/NAME`, `events`, `configmaps`, `secrets`.
+/// `pods`, `pod/NAME`, `events`, `configmaps`, `secrets`, `nodes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resource {
     pub(super) kind: Kind,
@@ -57,13 +58,23 @@ impl Resource {
             "events" | "event" | "ev" => Kind::Events,
             "configmaps" | "configmap" | "cm" => Kind::ConfigMaps,
             "secrets" | "secret" => Kind::Secrets,
+            "nodes" | "node" | "no" => Kind::Nodes,
             _ => {
                 return Err(format!(
-                    "this node has no resource type {kind:?}; it has pods, events, configmaps and secrets"
+                    "this node has no resource type {kind:?}; it has pods, events, configmaps, secrets and nodes"
                 ));
             }
         };
         Ok(Self { kind, name: name.map(str::to_owned) })
+    }
+
+    /// What can be described.
+    pub(super) fn parse_described(text: &str) -> Result<Self, String> {
+        let resource = Self::parse(text)?;
+        match resource.kind {
+            Kind::Pods | Kind::Nodes => Ok(resource),
+            _ => Err("pods and nodes can be described".to_owned()),
+        }
     }
 
     /// Where only pods are meant.
@@ -152,8 +163,8 @@ mod tests {
             assert_eq!(Resource::parse(text).unwrap().name.as_deref(), name, "{text}");
         }
         assert_eq!(
-            Resource::parse("nodes").unwrap_err(),
-            "this node has no resource type \"nodes\"; it has pods, events, configmaps and secrets"
+            Resource::parse("jobs").unwrap_err(),
+            "this node has no resource type \"jobs\"; it has pods, events, configmaps, secrets and nodes"
         );
         assert!(Resource::parse("pod/").is_err() && Resource::parse("deploy/web").is_err());
         for text in ["events", "event", "ev"] {
@@ -163,10 +174,13 @@ mod tests {
             ("configmaps", Kind::ConfigMaps, None),
             ("cm/web", Kind::ConfigMaps, Some("web")),
             ("Secret/login", Kind::Secrets, Some("login")),
+            ("no", Kind::Nodes, None),
+            ("node/edge", Kind::Nodes, Some("edge")),
         ] {
             assert_eq!(Resource::parse(text).unwrap(), Resource { kind, name: name.map(str::to_owned) });
         }
         assert!(Resource::parse_pods("events").is_err() && Resource::parse_pods("secrets").is_err());
+        assert!(Resource::parse_described("no").is_ok() && Resource::parse_described("cm").is_err());
         for (text, kind) in [("pod/web", "Pod"), ("po/web", "Pod"), ("Node/web", "Node")] {
             assert_eq!(Involved::parse(text).unwrap(), Involved { kind, name: "web".to_owned() });
         }

@@ -2,8 +2,9 @@
 
 use coracle_manifest::encode;
 use coracle_model::{
-    ConditionStatus, ContainerId, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase,
-    PodStatus, QosClass, Running, Terminated, VolumeMountStatus, Waiting,
+    AllocatedDevice, AllocatedResource, ConditionStatus, ContainerId, ContainerState, ContainerStatus,
+    DeviceHealth, PodCondition, PodConditionType, PodPhase, PodStatus, QosClass, Running, Terminated,
+    VolumeMountStatus, Waiting,
 };
 
 use super::one;
@@ -23,6 +24,7 @@ fn status() -> PodStatus {
         container_id: None,
         stop_signal: None,
         volume_mounts: Vec::new(),
+        allocated_resources: Vec::new(),
     };
     let mount = |name: &str, read_only, image_ref| VolumeMountStatus {
         name: name.to_owned(),
@@ -53,6 +55,12 @@ fn status() -> PodStatus {
             mount("data", false, None),
             mount("model", true, Some("registry.example/model@sha256:00".to_owned())),
         ],
+        allocated_resources: vec![AllocatedResource {
+            resource: "nvidia.com/gpu".to_owned().try_into().unwrap(),
+            devices: [("GPU-0", DeviceHealth::Healthy), ("GPU-1", DeviceHealth::Unhealthy)]
+                .map(|(id, health)| AllocatedDevice { id: id.to_owned(), health })
+                .into(),
+        }],
         ..container(
             "server",
             ContainerState::Running(Running { started_at: "2026-01-02T03:04:07Z".parse().unwrap() }),

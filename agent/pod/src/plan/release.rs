@@ -6,6 +6,8 @@ use crate::action::Action;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Released {
     pub(crate) sandbox: bool,
+    /// Or it asked for none.
+    pub(crate) devices: bool,
     pub(crate) volumes: bool,
     pub(crate) logs: bool,
     pub(crate) record: bool,
@@ -22,13 +24,16 @@ pub(crate) fn release(released: Released, recorded: bool, deleted: bool, begins_
         }
         return actions;
     }
+    if !released.devices {
+        actions.push(Action::ReleaseDevices);
+    }
     if !released.volumes && !begins_again {
         actions.push(Action::ReleaseVolumes);
     }
     if deleted && !released.logs {
         actions.push(Action::ReleaseLogs);
     }
-    if deleted && released.volumes && released.logs && !released.record {
+    if deleted && released.devices && released.volumes && released.logs && !released.record {
         actions.push(Action::ForgetRecord);
     }
     actions

@@ -8,6 +8,7 @@ use coracle_model::{
 use super::{Course, Notes};
 use crate::ports::SandboxState;
 use crate::scene::{Role, Scene};
+use crate::worker::devices::UNSCHEDULABLE;
 
 /// The conditions, in the kubelet's order, each with the time its status last changed.
 pub(super) fn conditions(scene: &Scene<'_>, status: &PodStatus, notes: &Notes<'_>) -> Vec<PodCondition> {
@@ -25,7 +26,12 @@ pub(super) fn conditions(scene: &Scene<'_>, status: &PodStatus, notes: &Notes<'_
     let containers_ready = containers_ready(scene, status, phase);
     verdicts.push((PodConditionType::Ready, ready(scene, &containers_ready, &verdicts)));
     verdicts.push((PodConditionType::ContainersReady, containers_ready));
-    verdicts.push((PodConditionType::PodScheduled, Verdict::from(true)));
+    let scheduled = notes.awaited_devices.map_or(Verdict::from(true), |awaited| Verdict {
+        holds: false,
+        reason: Some(UNSCHEDULABLE),
+        message: Some(awaited.to_owned()),
+    });
+    verdicts.push((PodConditionType::PodScheduled, scheduled));
     let has_rule = |rule: &RestartRule| rule.action == RestartAction::RestartAllContainers;
     if scene.pod.all_containers().any(|container| container.restart_rules.iter().any(has_rule)) {
         verdicts.push((PodConditionType::AllContainersRestarting, restarting(scene, phase)));

@@ -1,6 +1,11 @@
 //! `status.containerStatuses[]`.
 
-use coracle_model::{ContainerState, ContainerStatus, Running, Terminated, Waiting};
+use std::collections::BTreeSet;
+
+use coracle_model::{
+    AllocatedDevice, AllocatedResource, ContainerState, ContainerStatus, ExtendedResource, Running,
+    Terminated, Waiting,
+};
 
 use super::{Course, Notes, mounts};
 use crate::backoff::go_duration;
@@ -74,7 +79,21 @@ pub(super) fn status(
         volume_mounts: latest
             .filter(|_| !gone)
             .map_or_else(Vec::new, |latest| mounts::statuses(scene.pod, part.spec, latest)),
+        allocated_resources: allocated(part, notes),
     }
+}
+
+/// The devices the container was given, and how they are.
+fn allocated(part: Part<'_>, notes: &Notes<'_>) -> Vec<AllocatedResource> {
+    let given = notes.devices.and_then(|devices| devices.get(&part.spec.name)).into_iter().flatten();
+    let resource = |(resource, ids): (&ExtendedResource, &BTreeSet<String>)| AllocatedResource {
+        resource: resource.clone(),
+        devices: ids
+            .iter()
+            .map(|id| AllocatedDevice { id: id.clone(), health: (notes.health)(resource, id) })
+            .collect(),
+    };
+    given.map(resource).collect()
 }
 
 /// The last word on a container that never ran, or whose end nobody saw.

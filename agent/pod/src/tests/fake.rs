@@ -1,5 +1,6 @@
 //! A node without a kernel: the ports, in memory, on the virtual clock, watching the worker's manners.
 
+pub(crate) mod devices;
 mod hooks;
 mod probes;
 mod runtime;
@@ -39,9 +40,12 @@ pub(crate) enum Verb {
     Save,
     Checkpoint,
     Forget,
+    Allocate,
+    Prepare,
+    ReleaseDevices,
 }
 
-pub(crate) const VERBS: [Verb; 17] = [
+pub(crate) const VERBS: [Verb; 20] = [
     Verb::Sandbox,
     Verb::Volumes,
     Verb::RefreshVolumes,
@@ -59,6 +63,9 @@ pub(crate) const VERBS: [Verb; 17] = [
     Verb::Save,
     Verb::Checkpoint,
     Verb::Forget,
+    Verb::Allocate,
+    Verb::Prepare,
+    Verb::ReleaseDevices,
 ];
 
 /// What every call takes.
@@ -93,6 +100,8 @@ pub(crate) struct State {
     pub(crate) exit_code: i32,
     /// What measuring the volumes of pods takes, and finds.
     pub(crate) measuring: (Duration, Option<String>),
+    /// Devices of plugins.
+    pub(crate) inventory: devices::Inventory,
     /// The node's addresses.
     pub(crate) node_addresses: Vec<IpAddr>,
     counter: u8,
@@ -231,6 +240,8 @@ impl Fake {
         self.forget_agent();
         self.with(|state| {
             state.records.clear();
+            // What an agent that starts finds no record of, it takes back.
+            state.inventory.given.clear();
             // An agent that starts removes what no record speaks of.
             let known = &state.checkpoints;
             state.pods.retain(|uid, _| known.contains_key(uid));
@@ -258,7 +269,8 @@ impl Fake {
             let probed = state.probed.keys().map(|uid| format!("probes of {uid}"));
             let hooks = state.hooks.iter().map(|id| format!("a hook of {id}"));
             let hosts = hosts.map(|(uid, _)| format!("something of {uid}"));
-            hosts.chain(records).chain(probed).chain(hooks).collect()
+            let devices = state.inventory.given.keys().map(|uid| format!("devices of {uid}"));
+            hosts.chain(devices).chain(records).chain(probed).chain(hooks).collect()
         })
     }
 
@@ -380,6 +392,7 @@ impl Ports for Fake {
     type Runtime = Self;
     type Images = Self;
     type Volumes = Self;
+    type Devices = Self;
     type Probes = Self;
     type Hooks = Self;
     type Records = Self;
@@ -404,6 +417,9 @@ impl Ports for Fake {
         self
     }
     fn volumes(&self) -> &Self {
+        self
+    }
+    fn devices(&self) -> &Self {
         self
     }
     fn probes(&self) -> &Self {

@@ -232,7 +232,8 @@ fn what_failed_is_not_tried_before_its_time_and_holds_up_no_other() {
 
 #[test]
 fn release_goes_from_the_sandbox_to_the_record() {
-    let all = |sandbox, volumes, logs, record| Released { sandbox, volumes, logs, record };
+    let all = |sandbox, volumes, logs, record| Released { sandbox, devices: true, volumes, logs, record };
+    let with_devices = |rest| Released { devices: false, ..all(true, rest, rest, false) };
     for (released, recorded, deleted, begins_again, expected) in [
         (all(false, false, false, false), false, false, false, vec![]),
         (all(false, false, false, false), true, false, false, vec![Action::RemoveSandbox]),
@@ -251,6 +252,11 @@ fn release_goes_from_the_sandbox_to_the_record() {
         (all(true, false, true, false), true, true, false, vec![Action::ReleaseVolumes]),
         (all(true, true, true, false), true, true, false, vec![Action::ForgetRecord]),
         (all(true, true, true, true), true, true, false, vec![]),
+        (Released::default(), false, true, false, vec![Action::RemoveSandbox]),
+        (with_devices(false), true, false, false, vec![Action::ReleaseDevices, Action::ReleaseVolumes]),
+        // They are given again, others perhaps, where it begins again.
+        (with_devices(false), true, false, true, vec![Action::ReleaseDevices]),
+        (with_devices(true), true, true, false, vec![Action::ReleaseDevices]),
     ] {
         let text = format!("{released:?} {recorded} {deleted} {begins_again}");
         assert_eq!(release(released, recorded, deleted, begins_again), expected, "{text}");

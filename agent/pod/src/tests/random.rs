@@ -12,6 +12,7 @@ use coracle_model::{
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 
+use super::fake::devices::gpu;
 use super::fake::{Fake, VERBS, Verb};
 use super::values::{ephemeral, pod, probe};
 use crate::ports::ProbeFailed;
@@ -29,6 +30,7 @@ struct Kind {
     probes: bool,
     hooks: bool,
     rules: bool,
+    devices: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ enum Happening {
     Find(usize, bool),
     /// An ephemeral container is asked for: whether it has a target.
     Debug(bool),
+    /// The plugin comes, with so many devices, or goes.
+    Plug(Option<usize>),
     /// A probe fails for good.
     Fails(usize, ProbeKind, Option<u64>),
 }
@@ -75,6 +79,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(Happening::Ignore),
         1 => prop_oneof![Just(0), Just(1), Just(60)].prop_map(Happening::Shutdown),
         2 => Just(Happening::ShutdownOver),
+        2 => prop::option::of(0..4usize).prop_map(Happening::Plug),
         2 => (0..NAMES.len(), any::<bool>()).prop_map(|(name, ready)| Happening::Find(name, ready)),
         1 => (0..NAMES.len(), prop::sample::select(vec![ProbeKind::Startup, ProbeKind::Liveness]), prop::option::of(0..90u64))
             .prop_map(|(name, kind, grace)| Happening::Fails(name, kind, grace)),
@@ -84,10 +89,10 @@ fn happening() -> impl Strategy<Value = Happening> {
 fn kind() -> impl Strategy<Value = Kind> {
     let policy =
         || prop::sample::select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (policy(), prop::option::of(policy()), flags).prop_map(|(policy, own_policy, flags)| {
-        let (sidecar, probes, hooks, rules) = flags;
-        Kind { policy, own_policy, sidecar, probes, hooks, rules }
+        let (sidecar, probes, hooks, rules, devices) = flags;
+        Kind { policy, own_policy, sidecar, probes, hooks, rules, devices }
     })
 }
 
@@ -103,6 +108,9 @@ impl Kind {
             apps[0].restart_policy.get_or_insert(RestartPolicy::Never);
             let action = RestartAction::RestartAllContainers;
             apps[0].restart_rules = vec![RestartRule { action, among: true, exit_codes: vec![42] }];
+        }
+        for container in inits[..2].iter_mut().chain(&mut apps[..1]).filter(|_| self.devices) {
+            container.resources.extended.insert(gpu(), 1);
         }
         let sidecar = inits.get_mut(1).filter(|_| self.sidecar);
         for container in sidecar.into_iter().chain(apps.first_mut()) {
@@ -163,6 +171,7 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
     let desire = |pods: &Pods<Fake>| {
         pods.set_desired(Arc::clone(&desired), Some(manifest.clone())).unwrap();
     };
+    fake.with(|state| state.inventory.plug(2));
     desire(&pods);
     for happening in happenings {
         match happening {
@@ -229,6 +238,13 @@ async fn live(kind: Kind, happenings: Vec<Happening>) {
                     (findings.started, findings.ready) = (true, ready)
                 };
                 fake.find(&pods, &uid, NAMES[name], found);
+            }
+            Happening::Plug(count) => {
+                fake.with(|state| match count {
+                    Some(count) => state.inventory.plug(count),
+                    None => state.inventory.plugins.clear(),
+                });
+                pods.devices_changed(&gpu());
             }
             Happening::Fails(name, kind, grace) => {
                 let failed = Some(ProbeFailed { kind, grace: grace.map(Duration::from_secs) });

@@ -62,12 +62,19 @@ impl<P: Ports> Worker<P> {
     /// Whether nothing is left to be done for a pod that has ended: that is on record, also for after a reboot, and
     /// what goes with it is released.
     pub(super) fn is_settled(&self) -> bool {
-        let busy = [Step::SaveRecord, Step::Checkpoint, Step::RemoveSandbox, Step::ReleaseVolumes];
+        let busy = [
+            Step::SaveRecord,
+            Step::Checkpoint,
+            Step::RemoveSandbox,
+            Step::ReleaseDevices,
+            Step::ReleaseVolumes,
+        ];
         self.phase == WorkerPhase::Terminated
             && self.record.deletion.is_none()
             && self.recorded
             && !self.unsaved
             && self.released.sandbox
+            && self.released.devices
             && (self.released.volumes || self.record.begins_again())
             && self.status.as_ref().is_some_and(|status| self.kept == self.to_keep(status))
             && !busy.into_iter().any(|step| self.acting.contains(step))

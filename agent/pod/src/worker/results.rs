@@ -41,6 +41,7 @@ impl<P: Ports> Worker<P> {
             }
             match step {
                 Step::SaveRecord => self.unsaved = false,
+                Step::AllocateDevices => self.asking_for_devices(),
                 Step::RefreshVolumes => self.stale = false,
                 Step::MeasureVolumes => {
                     self.measuring.iter_mut().for_each(|measuring| measuring.begins(moment.instant));
@@ -81,6 +82,7 @@ impl<P: Ports> Worker<P> {
                 self.recorded = true;
                 self.added.drain(..).for_each(|asker| drop(asker.send(Ok(()))));
             }
+            (Action::AllocateDevices, Outcome::Devices(allocation)) => self.allocated(allocation),
             (Action::EnsureVolumes, _) => self.prepared.volumes = true,
             (Action::EnsureImage(index, attempt), Outcome::Image(image)) => {
                 self.prepared.images.insert(index, (attempt, image));
@@ -93,6 +95,10 @@ impl<P: Ports> Worker<P> {
             }
             (Action::PreStop(_, id, _), _) => self.hook_done(id),
             (Action::RemoveSandbox, _) => self.released.sandbox = true,
+            (Action::ReleaseDevices, _) => {
+                self.released.devices = true;
+                self.board.devices_freed();
+            }
             (Action::ReleaseVolumes, _) => self.released.volumes = true,
             (Action::ReleaseLogs, _) => self.released.logs = true,
             (Action::ForgetRecord, _) => self.released.record = true,

@@ -11,7 +11,7 @@ use super::pulling;
 use crate::action::Step;
 use crate::admission::PortHold;
 use crate::board::{PodSnapshot, WorkerPhase};
-use crate::ports::{Observed, Ports};
+use crate::ports::{Devices, Observed, Ports};
 use crate::status::{self, Course, Notes};
 
 impl<P: Ports> Worker<P> {
@@ -29,6 +29,7 @@ impl<P: Ports> Worker<P> {
         if self.published == Some(state) && self.status.as_deref() == Some(&status) {
             return;
         }
+        self.tell_health(&status);
         let status = Arc::new(status);
         self.status = Some(Arc::clone(&status));
         self.published = Some(state);
@@ -72,7 +73,7 @@ impl<P: Ports> Worker<P> {
                 Step::Create(index) => {
                     failures.insert(*index, failing.failure.clone());
                 }
-                Step::Sandbox | Step::Volumes | Step::SaveRecord => {
+                Step::Sandbox | Step::Volumes | Step::SaveRecord | Step::AllocateDevices => {
                     pod_failure = pod_failure.or(Some(&failing.failure));
                 }
                 _ => {}
@@ -85,6 +86,9 @@ impl<P: Ports> Worker<P> {
                 back_off: &self.back_off,
                 failures: &failures,
                 pod_failure,
+                awaited_devices: self.awaited_devices(),
+                devices: self.record.devices.as_ref(),
+                health: &|resource, device| self.ports.devices().health(resource, device),
                 course,
                 host_ips: &self.ports.node_addresses(),
                 verdict: self.record.ending.as_ref().and_then(|ending| ending.verdict.as_ref()),

@@ -25,11 +25,11 @@ pub use axum::body::Bytes;
 pub use self::exec::{AttachOptions, ExecInput, ExecOptions, ExecOutput, ExecOutputs};
 pub use self::logs::{LogOptions, LogPiece, LogPosition};
 pub use self::object::{
-    Condition, ConfigMap, Container, ContainerState, ContainerStatus, DownwardApi, DownwardFile, EmptyDir,
-    EnvFromSource, EnvVar, EnvVarSource, Event, EventSource, FieldRef, FileKeyRef, HostPath, InvolvedObject,
-    KeyRef, Metadata, Object, ObjectRef, Pod, PodSpec, PodStatus, Port, Projected, ProjectedSource,
-    ResourceFieldRef, Resources, Running, Secret, SecretVolume, Terminated, Volume, VolumeMount, Waiting,
-    WatchEvent, WatchEventType,
+    AllocatedDevice, AllocatedResource, Condition, ConfigMap, Container, ContainerState, ContainerStatus,
+    DownwardApi, DownwardFile, EmptyDir, EnvFromSource, EnvVar, EnvVarSource, Event, EventSource, FieldRef,
+    FileKeyRef, HostPath, InvolvedObject, KeyRef, Metadata, Node, NodeAddress, NodeStatus, Object, ObjectRef,
+    Pod, PodSpec, PodStatus, Port, Projected, ProjectedSource, ResourceFieldRef, Resources, Running, Secret,
+    SecretVolume, Terminated, Volume, VolumeMount, Waiting, WatchEvent, WatchEventType,
 };
 pub use self::port_forward::{ForwardFailure, PortForward};
 use crate::query::{append, encode};
@@ -167,6 +167,11 @@ impl Client {
     /// The node's Secrets, without their values.
     pub async fn secrets(&self) -> Result<Vec<Secret>, ClientError> {
         self.list("/coracle/v1/secrets").await
+    }
+
+    /// The node.
+    pub async fn nodes(&self) -> Result<Vec<Node>, ClientError> {
+        self.list("/coracle/v1/nodes").await
     }
 
     /// What is wrong with the node's manifests.

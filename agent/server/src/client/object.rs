@@ -58,6 +58,39 @@ objects! {
         object: Value,
     }
 
+    /// `v1 Node`.
+    Node {
+        /// Which.
+        metadata: Metadata,
+        /// What it has, and how it is.
+        status: NodeStatus,
+        /// All of it, as it came.
+        #[serde(skip)]
+        object: Value,
+    }
+
+    /// `status` of a node.
+    NodeStatus {
+        /// Its addresses and names.
+        addresses: Vec<NodeAddress>,
+        /// All there is.
+        capacity: BTreeMap<String, Value>,
+        /// What pods may use together.
+        allocatable: BTreeMap<String, Value>,
+        /// How it is.
+        conditions: Vec<Condition>,
+        /// What it runs on.
+        node_info: BTreeMap<String, Value>,
+    }
+
+    /// `status.addresses[]`.
+    NodeAddress {
+        /// `InternalIP`, `Hostname`.
+        r#type: String,
+        /// The address.
+        address: String,
+    }
+
     /// `metadata`.
     Metadata {
         /// Unique in its namespace.
@@ -379,6 +412,8 @@ objects! {
         status: String,
         /// CamelCase.
         reason: String,
+        /// For people.
+        message: String,
     }
 
     /// `containerStatuses[]`.
@@ -403,6 +438,25 @@ objects! {
         /// The container.
         #[serde(rename = "containerID")]
         container_id: String,
+        /// Its devices.
+        allocated_resources_status: Vec<AllocatedResource>,
+    }
+
+    /// `allocatedResourcesStatus[]`.
+    AllocatedResource {
+        /// The resource.
+        name: String,
+        /// Its devices.
+        resources: Vec<AllocatedDevice>,
+    }
+
+    /// `allocatedResourcesStatus[].resources[]`.
+    AllocatedDevice {
+        /// What its plugin knows it by.
+        #[serde(rename = "resourceID")]
+        resource_id: String,
+        /// `Healthy`, `Unhealthy`, `Unknown`.
+        health: String,
     }
 
     /// `state`: one of three, or none of them.
@@ -547,6 +601,7 @@ object!(Pod);
 object!(ConfigMap);
 object!(Secret);
 object!(Event);
+object!(Node);
 
 // === impl WatchEvent ===
 

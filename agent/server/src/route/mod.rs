@@ -6,6 +6,7 @@ mod ephemeral;
 mod events;
 mod exec;
 mod logs;
+mod nodes;
 mod pods;
 mod port_forward;
 mod remote_command;
@@ -59,6 +60,7 @@ fn router(node: Shared) -> Router {
         .route("/coracle/v1/events", get(events::list))
         .route("/coracle/v1/configmaps", get(configs::config_maps))
         .route("/coracle/v1/secrets", get(configs::secrets))
+        .route("/coracle/v1/nodes", get(nodes::list))
         .route("/coracle/v1/problems", get(problems))
         .fallback(|| async {
             Status::failure(

@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod logs;
 mod node;
+mod nodes;
 mod pods;
 mod port_forward;
 

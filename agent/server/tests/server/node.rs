@@ -16,8 +16,8 @@ use coracle_model::{
     Waiting,
 };
 use coracle_server::{
-    AttachRequest, EphemeralError, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError, Forwarded,
-    Node, PodEntry, PortForwardRequest, Problem, TerminalSize,
+    Amounts, AttachRequest, EphemeralError, ExecError, ExecExit, ExecRequest, ExecSession, ForwardError,
+    Forwarded, Node, NodeStatus, PodEntry, PortForwardRequest, Problem, SystemInfo, TerminalSize,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
@@ -164,6 +164,7 @@ pub(crate) fn running(name: &str, attempt: u32, last: Option<Terminated>) -> Con
         container_id: Some(id(attempt)),
         stop_signal: None,
         volume_mounts: Vec::new(),
+        allocated_resources: Vec::new(),
     }
 }
 
@@ -239,6 +240,19 @@ impl Node for TestNode {
 
     fn configuration(&self) -> serde_json::Map<String, serde_json::Value> {
         [("podPidsLimit".to_owned(), serde_json::json!(100))].into_iter().collect()
+    }
+
+    fn status(&self) -> NodeStatus {
+        let extended = |count| [("example.com/gpu".to_owned().try_into().unwrap(), count)].into();
+        let amounts =
+            Amounts { cpu: 1500, memory: 1 << 30, ephemeral_storage: 1 << 40, ..Amounts::default() };
+        NodeStatus {
+            addresses: vec![[192, 0, 2, 1].into()],
+            capacity: Amounts { extended: extended(4), ..amounts.clone() },
+            allocatable: Amounts { extended: extended(3), ..amounts },
+            not_ready: None,
+            system: SystemInfo { architecture: "amd64".to_owned(), ..SystemInfo::default() },
+        }
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -129,6 +129,7 @@ impl ports::Runtime for RuntimePort {
         container: &Container,
         attempt: u32,
         image: &ImageRef,
+        _: ContainerEdits,
     ) -> Result<ContainerId, Failure> {
         self.runtime.expect_start();
         let id = ContainerId::random();

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::{Container, ContainerId, Pod, PodUid, RestartAction, RestartPolicy, Signal};
+use coracle_model::{
+    Container, ContainerEdits, ContainerId, Pod, PodUid, RestartAction, RestartPolicy, Signal,
+};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::values::image;
@@ -40,6 +42,7 @@ impl Runtime for Fake {
         container: &Container,
         attempt: u32,
         _: &ImageRef,
+        edits: ContainerEdits,
     ) -> Result<ContainerId, Failure> {
         self.call(Verb::Create, format!("{} {attempt}", container.name)).await?;
         let created_at = self.now();
@@ -48,6 +51,7 @@ impl Runtime for Fake {
             if state.host(&pod.uid).observed.sandbox != SandboxState::Ready {
                 return Err(Failure::new("CreateContainerError", "the sandbox is gone"));
             }
+            state.check_edits(pod, container, &edits);
             state.counter = state.counter.wrapping_add(1);
             let id = ContainerId::from_bytes([state.counter; 32]);
             state.names.insert(id, container.name.to_string());

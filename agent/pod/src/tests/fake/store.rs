@@ -78,6 +78,8 @@ impl Records for Fake {
         self.with(|state| {
             state.records.remove(pod);
             state.checkpoints.remove(pod);
+            let devices = state.inventory.given.contains_key(pod);
+            state.check(!devices, || format!("{pod} was forgotten while it had devices"));
             let clean = state.pods.remove(pod).unwrap_or_default().is_clean();
             state.check(clean, || format!("{pod} was forgotten before all was released"));
         });
