@@ -56,6 +56,8 @@ struct Ordered {
     /// The pod's own.
     addresses: Vec<IpAddr>,
     image: ImageRef,
+    /// What its devices bring.
+    edits: ContainerEdits,
 }
 
 /// The most a file of variables may have.
@@ -129,7 +131,7 @@ impl ports::Runtime for RuntimePort {
         container: &Container,
         attempt: u32,
         image: &ImageRef,
-        _: ContainerEdits,
+        edits: ContainerEdits,
     ) -> Result<ContainerId, Failure> {
         self.runtime.expect_start();
         let id = ContainerId::random();
@@ -144,6 +146,7 @@ impl ports::Runtime for RuntimePort {
             sandbox: observed.sandbox_attempt,
             addresses: observed.addresses,
             image: image.clone(),
+            edits,
         };
         let composed = blocking({
             let composer = Arc::clone(&composer);
@@ -246,7 +249,7 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
 
 impl Composer {
     fn compose(&self, ordered: Ordered, configs: &Configs) -> Result<ContainerRequest, Failure> {
-        let Ordered { id, pod, container, attempt, sandbox, addresses, image } = ordered;
+        let Ordered { id, pod, container, attempt, sandbox, addresses, image, edits } = ordered;
         let (pod, shown, image) = (&pod, image.shown.clone(), self.image(&image)?);
         let config = &image.document.config;
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
@@ -287,7 +290,7 @@ impl Composer {
             rootfs,
             state_dir: dir,
             mounts,
-            edits: ContainerEdits::default(),
+            edits,
             container,
         })
     }
