@@ -18,6 +18,10 @@ macro_rules! objects {
     )*};
 }
 
+mod node;
+
+pub use self::node::{AllocatedDevice, AllocatedResource, Node, NodeAddress, NodeStatus};
+
 objects! {
     /// `v1 Pod`.
     Pod {
@@ -56,39 +60,6 @@ objects! {
         /// All of it, as it came.
         #[serde(skip)]
         object: Value,
-    }
-
-    /// `v1 Node`.
-    Node {
-        /// Which.
-        metadata: Metadata,
-        /// What it has, and how it is.
-        status: NodeStatus,
-        /// All of it, as it came.
-        #[serde(skip)]
-        object: Value,
-    }
-
-    /// `status` of a node.
-    NodeStatus {
-        /// Its addresses and names.
-        addresses: Vec<NodeAddress>,
-        /// All there is.
-        capacity: BTreeMap<String, Value>,
-        /// What pods may use together.
-        allocatable: BTreeMap<String, Value>,
-        /// How it is.
-        conditions: Vec<Condition>,
-        /// What it runs on.
-        node_info: BTreeMap<String, Value>,
-    }
-
-    /// `status.addresses[]`.
-    NodeAddress {
-        /// `InternalIP`, `Hostname`.
-        r#type: String,
-        /// The address.
-        address: String,
     }
 
     /// `metadata`.
@@ -440,23 +411,6 @@ objects! {
         container_id: String,
         /// Its devices.
         allocated_resources_status: Vec<AllocatedResource>,
-    }
-
-    /// `allocatedResourcesStatus[]`.
-    AllocatedResource {
-        /// The resource.
-        name: String,
-        /// Its devices.
-        resources: Vec<AllocatedDevice>,
-    }
-
-    /// `allocatedResourcesStatus[].resources[]`.
-    AllocatedDevice {
-        /// What its plugin knows it by.
-        #[serde(rename = "resourceID")]
-        resource_id: String,
-        /// `Healthy`, `Unhealthy`, `Unknown`.
-        health: String,
     }
 
     /// `state`: one of three, or none of them.
