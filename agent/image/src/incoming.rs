@@ -24,7 +24,7 @@ use crate::{Digest, ImageDocument, ImageError, Store};
 
 use held::Acquired;
 pub(crate) use held::{HeldLayer, is_at, may_be_taken_up, open_locked};
-pub(crate) use make::{LayerFailure, write_layer};
+pub(crate) use make::{LayerFailure, explain, write_layer};
 
 /// overlayfs stacks this many lower directories (`OVL_MAX_STACK`).
 pub(crate) const MAX_LAYERS: usize = 500;
@@ -66,6 +66,12 @@ pub struct IncomingLayer {
 struct State {
     slots: Vec<Slot>,
     aborted: bool,
+    /// What was made since the last flush, in bytes of archives.
+    unflushed: u64,
+    /// Somebody flushes.
+    flushing: bool,
+    /// A flush has failed: what was made may not be what is on the disk, and the kernel says so only once.
+    doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -133,7 +139,13 @@ impl Incoming {
             layers,
             limits,
             resumable,
-            state: Mutex::new(State { slots, aborted: false }),
+            state: Mutex::new(State {
+                slots,
+                aborted: false,
+                unflushed: 0,
+                flushing: false,
+                doubtful: false,
+            }),
             changed: Condvar::new(),
         })
     }
@@ -241,7 +253,7 @@ impl Incoming {
             }
         };
         working.done(held);
-        self.flush_large(index)
+        self.flush_early(index)
     }
 
     /// Takes a layer on; `None` when it is here.
@@ -300,10 +312,11 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if self.resumable {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if self.resumable && !state.doubtful {
             return;
         }
-        for slot in &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).slots {
+        for slot in &state.slots {
             if let Slot::Have(held) = slot
                 && let Err(error) = held.discard()
             {

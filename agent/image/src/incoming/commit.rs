@@ -37,7 +37,7 @@ impl Incoming {
         let blobs = self.write_blobs(&work)?;
         let is_new = |slot: &Slot| matches!(slot, Slot::Have(held) if !held.stored);
         if state.slots.iter().any(is_new) || !record_path.exists() {
-            flush(store)?;
+            flush(store).inspect_err(|_| state.doubtful = true)?;
         }
 
         let lock = store.lock(FlockOperation::LockExclusive)?;

@@ -14,8 +14,8 @@ use crate::store::{Layer, boot_id, open_directory};
 use crate::unpack::{Budget, Failure, Fault, LayerWriter, Limits, Lowers, Sink, SplitWriter, disinherit};
 use crate::{Digest, ImageError, Store};
 
-/// Layers from this size on are flushed while others come, and so survive a loss of power. Smaller ones are quicker made
-/// again than flushed one by one: they go to disk together when the image is committed.
+/// So much is flushed while other layers come, and not left for the end, when everybody waits for it. A layer that has as
+/// much by itself is noted to survive a loss of power; smaller ones are quicker made again than noted one by one.
 const LARGE: u64 = 64 << 20;
 
 /// An empty directory of a layer, under our lock.
@@ -66,15 +66,32 @@ impl Making {
 }
 
 impl Incoming {
-    /// Writes a large layer to disk, while others come.
-    pub(super) fn flush_large(&self, index: usize) -> Result<(), ImageError> {
-        let (path, layer) = match &self.state().slots[index] {
-            Slot::Have(held) if !held.stored && !held.flushed && held.layer.size >= LARGE => {
-                (held.path.clone(), held.layer.clone())
+    /// Has what was made so far written to disk, while others come, where it has become much.
+    pub(super) fn flush_early(&self, index: usize) -> Result<(), ImageError> {
+        let large = {
+            let state = &mut *self.state();
+            let Slot::Have(held) = &state.slots[index] else { return Ok(()) };
+            if held.stored || held.flushed {
+                return Ok(());
             }
-            _ => return Ok(()),
+            state.unflushed += held.layer.size;
+            let large = (held.layer.size >= LARGE).then(|| (held.path.clone(), held.layer.clone()));
+            // One at a time is enough: what it does not reach the next one does.
+            if large.is_none() && (state.unflushed < LARGE || state.flushing) {
+                return Ok(());
+            }
+            state.unflushed = 0;
+            state.flushing = true;
+            large
         };
-        flush(&self.store)?;
+        let flushed = flush(&self.store);
+        {
+            let mut state = self.state();
+            state.flushing = false;
+            state.doubtful |= flushed.is_err();
+        }
+        flushed?;
+        let Some((path, layer)) = large else { return Ok(()) };
         let finished = Finished { layer, boot: boot_id()?, flushed: true };
         match write_finished(&path, &finished) {
             // Another image with this layer has been committed meanwhile, and it is not here any more.
@@ -170,7 +187,7 @@ impl From<ImageError> for LayerFailure {
     }
 }
 
-fn explain(layer: &str, path: &Path, fault: Fault) -> ImageError {
+pub(crate) fn explain(layer: &str, path: &Path, fault: Fault) -> ImageError {
     let layer = layer.to_owned();
     match fault {
         Fault::Read(source) => ImageError::LayerSource { layer, source },
