@@ -5,6 +5,7 @@
 mod archive;
 mod config;
 mod error;
+mod exact;
 mod export;
 mod import;
 mod incoming;

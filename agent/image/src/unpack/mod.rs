@@ -2,6 +2,7 @@
 
 mod attributes;
 mod budget;
+mod compare;
 mod deferred;
 mod directory;
 mod entry;
@@ -21,6 +22,7 @@ use std::io::{self, BufRead};
 pub(crate) use attributes::disinherit;
 pub(crate) use budget::Budget;
 pub use budget::Limits;
+pub(crate) use compare::compare;
 pub(crate) use directory::copy_directory;
 pub(crate) use entry::{Fault, Kind};
 pub(crate) use format::Peeked;

@@ -7,6 +7,7 @@ mod archives;
 mod builders;
 mod collect;
 mod crash;
+mod exact;
 mod export;
 mod file_systems;
 mod incoming;
