@@ -28,11 +28,13 @@ pub(crate) struct Held {
 }
 
 /// Where the node keeps its state.
-const STATE: [&str; 8] = [
+const STATE: [&str; 10] = [
     "run",
     "root/pods",
     "root/checkpoints",
     "root/images/leases",
+    "root/images/blobs",
+    "root/images/images",
     "root/images/layers",
     "root/images/tmp",
     "log/pods",

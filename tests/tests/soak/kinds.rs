@@ -8,6 +8,7 @@ use std::path::Path;
 use coracle_tests::manifests::{pod, shell, with, with_shared};
 use serde_json::{Value, json};
 
+use crate::images::OF_PODS;
 use crate::model::{Member, Pod, Policy, Role};
 
 /// How many kinds of pods there are.
@@ -28,6 +29,7 @@ pub(crate) fn make(index: usize, name: &str, ran: &Path) -> (Pod, Value) {
         }
         1 => {
             let c = probed(web("c", 8080), &["liveness", "readiness"], &exec());
+            let c = with(with(c, "image", json!(OF_PODS)), "imagePullPolicy", json!("Always"));
             (Always, vec![app("c", Always)], pod(name, vec![c]))
         }
         2 => {

@@ -1,5 +1,7 @@
 //! The soak: a hundred pods with probes, whose containers, pauses and agent are killed at random.
 //!
+//! Beside that images are pulled, removed and collected.
+//!
 //! A model beside the node says what must have become of every pod: its state, its restart counts, how its last
 //! runs ended, when they were started again. In the end all of it is compared, and what the node holds is what its
 //! pods need: processes, cgroups, mounts, descriptors, files, memory.
@@ -15,6 +17,7 @@
 )]
 
 mod held;
+mod images;
 mod kinds;
 mod model;
 mod run;

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
+use crate::images::Images;
 use crate::kinds;
 use crate::model::{Ending, Member, Pod, Role, status};
 
@@ -30,6 +31,7 @@ pub(crate) struct Soak {
     pub(crate) node: Node,
     pub(crate) pods: Vec<Pod>,
     pub(crate) tally: Tally,
+    images: Images,
     random: Random,
     /// How many pods there were.
     made: usize,
@@ -43,11 +45,13 @@ impl Soak {
     pub(crate) fn start(pods: usize) -> Self {
         let random = Random::new();
         let node = Node::start();
+        let images = Images::start(&node);
         fs::create_dir(node.path("ran")).expect("the machine's directory is writable");
         let mut soak = Self {
             node,
             pods: Vec::new(),
             tally: Tally::default(),
+            images,
             random,
             made: 0,
             failing: Vec::new(),
@@ -71,11 +75,15 @@ impl Soak {
     /// Does things to pods, and to the agent if that is to be, until the time has come.
     pub(crate) fn storm(&mut self, end: Instant, with_agent: bool) {
         while Instant::now() < end {
-            match self.random.below(if with_agent { 40 } else { 38 }) {
+            match self.random.below(if with_agent { 44 } else { 42 }) {
                 0..26 => self.kill_container(),
                 26..31 => self.kill_sandbox(),
                 31..34 => self.fail_liveness(),
                 34..38 => self.replace_pod(),
+                38..42 => {
+                    let what = self.images.disturb(&self.node, &mut self.random);
+                    self.tally.count(what);
+                }
                 _ => self.kill_agent(),
             }
             std::thread::sleep(Duration::from_micros(self.random.below(120_000)));
@@ -317,6 +325,7 @@ impl Soak {
             }
         }
         self.settle();
+        self.images.settle(&self.node);
     }
 
     /// What is not as it must be.
