@@ -215,3 +215,54 @@ async fn a_driver_that_comes_later_is_seen() {
     assert_eq!(registered.resource_name, "nvidia.com/gpu");
     plugin.end().await;
 }
+
+#[tokio::test]
+async fn partitions_and_errors_are_learned_of_by_nvidias_library() {
+    let machine = Machine::new();
+    machine.nvidia(2);
+    let library = machine.library();
+    for (instance, compute) in [(7, 0), (9, 1)] {
+        let capability = format!("proc/driver/nvidia/capabilities/gpu1/mig/gi{instance}");
+        for (path, minor) in
+            [("access".to_owned(), 10 * instance), (format!("ci{compute}/access"), 10 * instance + 1)]
+        {
+            machine.file(
+                &format!("{capability}/{path}"),
+                &format!("DeviceFileMinor: {minor}\nDeviceFileMode: 292\n"),
+            );
+            machine.node(&format!("dev/nvidia-caps/nvidia-cap{minor}"));
+        }
+    }
+    let mut kubelet = Kubelet::start(&machine.plugins());
+    let plugin = Plugin::start(&machine, "nvidia: {migStrategy: mixed}");
+    let mut lists = std::collections::BTreeMap::new();
+    for _ in 0..3 {
+        let registered = kubelet.registered().await;
+        let mut list = kubelet.client(&registered).await.watch().await;
+        let all = list.next().await;
+        lists.insert(registered.resource_name, (list, all));
+    }
+    let small = "MIG-00000000-0000-0000-0000-000000000000";
+    let engine = "MIG-00000000-0000-0000-0000-000000000002";
+    let names: Vec<_> = lists.keys().map(String::as_str).collect();
+    assert_eq!(names, ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-1g.10gb.me"]);
+    assert_eq!(lists["nvidia.com/gpu"].1, health(&[(&machine.uuid(0), true)]));
+    assert_eq!(lists["nvidia.com/mig-1g.10gb"].1, health(&[(small, true)]));
+    let specification = fs::read(machine.path("cdi/coracle-nvidia.json")).expect("a specification");
+    let specification = coracle_cdi::parse(&specification, "x").expect("a specification");
+    let of_engine = specification.devices.iter().find(|it| it.name == engine).expect("it is described");
+    let nodes: Vec<_> = of_engine.container_edits.device_nodes.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(nodes, ["/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap90", "/dev/nvidia-caps/nvidia-cap91"]);
+    // A program's error changes nothing, a critical one does.
+    fs::write(library.join("xid"), "1 31\n").expect("an error");
+    let seen = async {
+        while library.join("xid").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, seen).await.expect("the error is read");
+    fs::write(library.join("xid"), "1 79\n").expect("an error");
+    let (list, _) = lists.get_mut("nvidia.com/mig-1g.10gb.me").expect("it is offered");
+    assert_eq!(list.next().await, health(&[(engine, false)]));
+    plugin.end().await;
+}

@@ -1,7 +1,10 @@
 //! A made-up machine, as far as a plugin looks at one.
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 pub(crate) struct Machine {
     directory: tempfile::TempDir,
@@ -49,6 +52,17 @@ impl Machine {
         for minor in 0..count {
             self.node(&format!("dev/nvidia{minor}"));
         }
+    }
+
+    /// Puts a library with NVML's interface where Debian has NVIDIA's, and says where.
+    pub(crate) fn library(&self) -> PathBuf {
+        let directory = self.path("root/usr/lib64");
+        fs::create_dir_all(&directory).expect("directories");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../nvml/tests/library.c");
+        let library = directory.join("libnvidia-ml.so.1");
+        let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(source).status();
+        assert!(made.expect("there is a C compiler").success());
+        directory
     }
 
     #[expect(clippy::unused_self, reason = "it is the machine's")]
