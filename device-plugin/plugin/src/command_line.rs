@@ -13,7 +13,7 @@ use crate::{Config, HookError, Options, PluginError, ldconfig, run};
 /// The longest a configuration may be.
 const MOST_CONFIG: u64 = 4 << 20;
 
-/// Offers GPUs of NVIDIA, AMD and Intel, and configured devices, to the kubelet of this machine.
+/// Offer the devices of this host to any kubelet: GPUs, and what is configured
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
@@ -23,14 +23,14 @@ pub struct CommandLine {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet/device-plugins")]
     plugins_dir: PathBuf,
     /// What is offered beside GPUs, and how GPUs are (YAML or JSON); without it every GPU there is, and nothing else
-    #[arg(long = "device-plugin-config", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    device_plugin_config: Option<PathBuf>,
     /// Where GPUs are described to container runtimes (CDI)
     #[arg(long, value_name = "DIR", default_value = "/var/run/cdi")]
     cdi_dir: PathBuf,
     /// Where /dev, /proc, /sys and drivers' files are looked for
     #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
+    host_root: PathBuf,
     /// The program that container runtimes execute as a hook, if it has another path for them than for this process
     #[arg(long, value_name = "PATH")]
     hook_path: Option<PathBuf>,
@@ -93,7 +93,8 @@ impl CommandLine {
     }
 
     fn serve(self, leading: &[&str]) -> Result<(), CommandError> {
-        let config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
+        let config =
+            self.device_plugin_config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
         let program = match self.hook_path {
             Some(path) => path,
             None => std::env::current_exe()
@@ -102,7 +103,7 @@ impl CommandLine {
         let options = Options {
             plugins_dir: self.plugins_dir,
             cdi_dir: self.cdi_dir,
-            root: self.root,
+            root: self.host_root,
             hook: hook_command(&program, leading),
             config,
         };

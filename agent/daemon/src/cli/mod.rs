@@ -51,6 +51,9 @@ pub(crate) struct Cli {
     overrides: Overrides,
 }
 
+/// The subcommand by which this program is the device plugin, and by which runtimes execute its hooks.
+pub(crate) const DEVICE_PLUGIN: &str = "device-plugin";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the node: the pods of the manifest directory, until SIGTERM; pods outlive the agent
@@ -74,6 +77,7 @@ enum Command {
     Image(image::Image),
     Check(check::Check),
     Config(config::Config),
+    DevicePlugin(coracle_device_plugin::CommandLine),
     Install(install::Install),
     Uninstall(uninstall::Uninstall),
     /// Print a completion script for a shell
@@ -108,6 +112,11 @@ impl Cli {
             Command::Image(image) => image.execute(&config()?),
             Command::Check(check) => check.execute(&config()?),
             Command::Config(config) => config.execute(&self.overrides),
+            Command::DevicePlugin(plugin) => {
+                crate::agent::logging("info");
+                plugin.execute(&[DEVICE_PLUGIN])?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Install(install) => install.execute(),
             Command::Uninstall(uninstall) => {
                 uninstall.execute(|| Ok(config()?), self.overrides.config.is_some())

@@ -7,7 +7,7 @@ use clap::Parser;
 use coracle_device_plugin::CommandLine;
 use tracing_subscriber::EnvFilter;
 
-/// Offers GPUs of NVIDIA, AMD and Intel, and configured devices, to the kubelet of this machine.
+/// Offer the devices of this host to any kubelet: GPUs, and what is configured
 #[derive(Debug, Parser)]
 #[command(name = "coracle-device-plugin", version, max_term_width = 100)]
 struct Program {
