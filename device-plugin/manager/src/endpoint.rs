@@ -1,0 +1,216 @@
+//! A plugin that has registered: connect, ask what it wants to be asked, and listen to what devices it has.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use coracle_device_api::deviceplugin::device_plugin_client::DevicePluginClient;
+use coracle_device_api::deviceplugin::{
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, DevicePluginOptions,
+    Empty, PreStartContainerRequest, PreferredAllocationRequest,
+};
+use coracle_device_api::tonic::transport::Channel;
+use coracle_device_api::tonic::{Code, Status};
+use coracle_device_api::{ConnectError, MAX_MESSAGE, call, connect};
+use coracle_model::ExtendedResource;
+use tokio::time::{self, Instant};
+
+use crate::answer::{self, Answer};
+use crate::choose::Question;
+use crate::inventory;
+use crate::options::Deadlines;
+use crate::state::{Shared, TooMany};
+
+/// How long is waited before a socket is tried again that nobody listens on yet.
+const CONNECT_AGAIN: Duration = Duration::from_millis(100);
+/// How much time passes between two lists of a plugin that are looked at: one that says more waits, which its gRPC tells it.
+const BETWEEN_LISTS: Duration = Duration::from_millis(2);
+/// How much passes between two that count. Of those that come meanwhile the last one does.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(50);
+
+/// A plugin that serves a resource.
+pub(crate) struct Endpoint {
+    /// Which endpoint it is, of those there were.
+    pub(crate) id: u64,
+    pub(crate) options: DevicePluginOptions,
+    client: DevicePluginClient<Channel>,
+    deadlines: Deadlines,
+}
+
+/// Who has registered.
+pub(crate) struct Registered {
+    pub(crate) resource: ExtendedResource,
+    pub(crate) socket: PathBuf,
+    /// What it wants to be asked, if it has said so.
+    pub(crate) options: Option<DevicePluginOptions>,
+}
+
+/// Why a plugin is not listened to any more.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("{0} failed: {message}", message = .1.message())]
+    Call(&'static str, Status),
+    #[error("it has ended the stream of its devices")]
+    Stream,
+    #[error("{0}")]
+    Devices(String),
+}
+
+/// Takes up a plugin, in a task of its own.
+///
+/// # Errors
+/// There are too many.
+pub(crate) fn take_up(shared: &Arc<Shared>, registered: Registered) -> Result<(), TooMany> {
+    let resource = registered.resource.clone();
+    let id = shared.lock().register(&resource)?;
+    let task = tokio::spawn(serve(Arc::downgrade(shared), id, shared.deadlines, registered));
+    shared.lock().served_by(&resource, id, task.abort_handle());
+    Ok(())
+}
+
+/// Listens to a plugin until it ends, and waits for it to come back: that it does ends this task.
+async fn serve(shared: Weak<Shared>, id: u64, deadlines: Deadlines, registered: Registered) {
+    let resource = registered.resource.clone();
+    let Err(end) = listen(&shared, id, deadlines, registered).await;
+    tracing::warn!(%resource, reason = %end, "a device plugin is gone");
+    let gone = |shared: Arc<Shared>| shared.lock().unhealthy(&resource, id, true);
+    shared.upgrade().map(gone);
+    time::sleep(deadlines.grace).await;
+    tracing::warn!(%resource, "the device plugin did not come back: its devices are forgotten");
+    let forget = |shared: Arc<Shared>| shared.lock().forget(&resource, id);
+    shared.upgrade().map(forget);
+}
+
+/// That never happens.
+enum Never {}
+
+async fn listen(
+    shared: &Weak<Shared>,
+    id: u64,
+    deadlines: Deadlines,
+    registered: Registered,
+) -> Result<Never, End> {
+    let Registered { resource, socket, options } = registered;
+    let mut client = DevicePluginClient::new(reach(&socket, deadlines.connect).await?)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let options = match options {
+        Some(options) => options,
+        None => {
+            match call(deadlines.info, Empty {}, |request| client.get_device_plugin_options(request)).await {
+                Ok(options) => options,
+                Err(status) if status.code() == Code::Unimplemented => DevicePluginOptions::default(),
+                Err(status) => return Err(End::Call("GetDevicePluginOptions", status)),
+            }
+        }
+    };
+    let endpoint = Arc::new(Endpoint { id, options, client: client.clone(), deadlines });
+    let failed = |status| End::Call("ListAndWatch", status);
+    // A plugin may answer when it has devices to tell of, and not before.
+    let opening = client.list_and_watch(Empty {});
+    tokio::pin!(opening);
+    let late = time::sleep(deadlines.list);
+    tokio::pin!(late);
+    let mut silent = true;
+    let mut stream = loop {
+        tokio::select! {
+            stream = &mut opening => break stream.map_err(failed)?.into_inner(),
+            () = &mut late, if silent => {
+                silent = false;
+                not_heard(shared, &resource, id);
+            }
+        }
+    };
+    let mut latest = None;
+    let mut next = Instant::now();
+    loop {
+        tokio::select! {
+            message = stream.message() => {
+                latest = Some(message.map_err(failed)?.ok_or(End::Stream)?);
+                time::sleep(BETWEEN_LISTS).await;
+            }
+            () = time::sleep_until(next), if latest.is_some() => {
+                let Some(list) = latest.take() else { continue };
+                let (devices, problem) = inventory::read(list).map_err(End::Devices)?;
+                if let Some(problem) = problem {
+                    tracing::warn!(%resource, problem, "a device plugin names what is not quite right");
+                }
+                let (count, healthy) = (devices.len(), devices.values().filter(|device| device.healthy).count());
+                if let Some(shared) = shared.upgrade()
+                    && shared.lock().listed(&resource, &endpoint, devices)
+                {
+                    tracing::info!(%resource, devices = count, healthy, "devices changed");
+                }
+                silent = false;
+                next = Instant::now() + BETWEEN_CHANGES;
+            }
+            () = &mut late, if silent => {
+                silent = false;
+                not_heard(shared, &resource, id);
+            }
+        }
+    }
+}
+
+/// What an earlier plugin named is not believed any longer.
+fn not_heard(shared: &Weak<Shared>, resource: &ExtendedResource, id: u64) {
+    tracing::warn!(%resource, "a device plugin has registered, and names no devices");
+    if let Some(shared) = shared.upgrade() {
+        shared.lock().unhealthy(resource, id, false);
+    }
+}
+
+/// Connects to a plugin that may begin to listen only when it has registered.
+async fn reach(socket: &std::path::Path, within: Duration) -> Result<Channel, ConnectError> {
+    let until = Instant::now() + within;
+    loop {
+        match connect(socket, within).await {
+            Err(ConnectError::Refused { .. }) if Instant::now() + CONNECT_AGAIN < until => {
+                time::sleep(CONNECT_AGAIN).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Which devices the plugin would rather give. What it says that was not offered is left out.
+    pub(crate) async fn prefer(&self, question: &Question) -> Result<BTreeSet<String>, Status> {
+        let request = PreferredAllocationRequest {
+            container_requests: vec![ContainerPreferredAllocationRequest {
+                available_device_i_ds: question.available.clone(),
+                must_include_device_i_ds: question.must_include.clone(),
+                allocation_size: i32::try_from(question.size).unwrap_or(i32::MAX),
+            }],
+        };
+        let mut client = self.client.clone();
+        let ask = |request| async move { client.get_preferred_allocation(request).await };
+        let answer = call(self.deadlines.prefer, request, ask).await?;
+        let offered: BTreeSet<&String> = question.available.iter().collect();
+        let said = answer.container_responses.into_iter().next().map(|one| one.device_i_ds);
+        Ok(said.unwrap_or_default().into_iter().filter(|id| offered.contains(id)).collect())
+    }
+
+    /// What to do to make devices available in a container.
+    pub(crate) async fn allocate(&self, devices: &BTreeSet<String>) -> Result<Answer, String> {
+        let one = ContainerAllocateRequest { devices_ids: devices.iter().cloned().collect() };
+        let request = AllocateRequest { container_requests: vec![one] };
+        let mut client = self.client.clone();
+        let ask = |request| async move { client.allocate(request).await };
+        let answer = call(self.deadlines.allocate, request, ask).await;
+        answer::read(answer.map_err(|status| status.message().to_owned())?)
+    }
+
+    /// Has the plugin prepare devices for the start of a container.
+    pub(crate) async fn pre_start(&self, devices: &BTreeSet<String>) -> Result<(), Status> {
+        let request = PreStartContainerRequest { devices_ids: devices.iter().cloned().collect() };
+        let mut client = self.client.clone();
+        let ask = |request| async move { client.pre_start_container(request).await };
+        call(self.deadlines.pre_start, request, ask).await.map(|_| ())
+    }
+}
