@@ -100,8 +100,11 @@ mod tests {
         nodes.iter().copied().collect()
     }
 
+    /// Of which nodes each of some devices is.
+    type Places<'a> = &'a [&'a [i64]];
+
     /// What two resources lead to on a machine of two nodes: how many are wanted, and where all and the free ones are.
-    fn verdict(policy: TopologyPolicy, resources: &[(usize, &[&[i64]], &[&[i64]])]) -> Verdict {
+    fn verdict(policy: TopologyPolicy, resources: &[(usize, Places<'_>, Places<'_>)]) -> Verdict {
         let nodes = set(&[0, 1]);
         let all: Vec<_> = resources
             .iter()
@@ -119,8 +122,8 @@ mod tests {
         use TopologyPolicy::{BestEffort, None as Any, Restricted, SingleNumaNode};
         let on = |nodes: &[i64]| Verdict::Admitted(Some(set(nodes)));
         let anywhere = Verdict::Admitted(None);
-        let four: &[&[i64]] = &[&[0], &[0], &[1], &[1]];
-        let without: &[&[i64]] = &[&[], &[]];
+        let four: Places<'_> = &[&[0], &[0], &[1], &[1]];
+        let without: Places<'_> = &[&[], &[]];
         for (policy, resources, expected) in [
             // No policy, and no topology.
             (Any, vec![(1, four, four)], anywhere),

@@ -1,0 +1,98 @@
+//! Plugins that wait to be found.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use coracle_device_api::pluginregistration::registration_server::{Registration, RegistrationServer};
+use coracle_device_api::pluginregistration::{
+    InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
+};
+use coracle_device_api::tonic::service::Routes;
+use coracle_device_api::tonic::{self, Request, Response, Status};
+use coracle_device_api::{Listener, serve};
+use tokio::sync::mpsc;
+
+use super::plugin::{Plugin, Script};
+use super::*;
+
+struct Waits {
+    info: PluginInfo,
+    told: Mutex<mpsc::UnboundedSender<RegistrationStatus>>,
+}
+
+#[tonic::async_trait]
+impl Registration for Waits {
+    async fn get_info(&self, _: Request<InfoRequest>) -> Result<Response<PluginInfo>, Status> {
+        Ok(Response::new(self.info.clone()))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        request: Request<RegistrationStatus>,
+    ) -> Result<Response<RegistrationStatusResponse>, Status> {
+        self.told.lock().unwrap().send(request.into_inner()).unwrap();
+        Ok(Response::new(RegistrationStatusResponse {}))
+    }
+}
+
+/// Waits at `socket`, and tells what it is told.
+fn wait_at(
+    socket: &Path,
+    kind: &str,
+    name: &str,
+    endpoint: &Path,
+    versions: &[&str],
+) -> mpsc::UnboundedReceiver<RegistrationStatus> {
+    let (told, hears) = mpsc::unbounded_channel();
+    let info = PluginInfo {
+        r#type: kind.to_owned(),
+        name: name.to_owned(),
+        endpoint: endpoint.display().to_string(),
+        supported_versions: versions.iter().map(|one| (*one).to_owned()).collect(),
+    };
+    let services = Routes::new(RegistrationServer::new(Waits { info, told: Mutex::new(told) }));
+    tokio::spawn(serve(Listener::bind(socket).unwrap(), services, std::future::pending()));
+    hears
+}
+
+async fn heard(from: &mut mpsc::UnboundedReceiver<RegistrationStatus>) -> RegistrationStatus {
+    tokio::time::timeout(LONG, from.recv()).await.expect("it is told").unwrap()
+}
+
+#[tokio::test]
+async fn plugins_are_found_where_they_wait_and_told_what_comes_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = directory.path().join("registry");
+    let plugin = Plugin::start(directory.path().join("own.sock"), Script::default(), &["1"]);
+    // One was there before the manager, others come when it is there, one of them in a new directory.
+    let mut before =
+        wait_at(&registry.join("a.sock"), "DevicePlugin", RESOURCE, &plugin.socket, &["v1beta1"]);
+    let mut node = Node::open(directory, &BTreeMap::new(), |_| {}).await;
+    assert_eq!(
+        heard(&mut before).await,
+        RegistrationStatus { plugin_registered: true, error: String::new() }
+    );
+    node.has(1, 1).await;
+    assert_eq!(node.allocate(&pod("a", 1)).await.unwrap(), "1");
+
+    let mut other =
+        wait_at(&registry.join("csi/csi.sock"), "CSIPlugin", "csi.example.com", Path::new(""), &["1.0"]);
+    let refused = heard(&mut other).await;
+    assert!(!refused.plugin_registered);
+    assert!(refused.error.contains("no handler registered for plugin type: CSIPlugin"), "{}", refused.error);
+    let mut old =
+        wait_at(&registry.join("old.sock"), "DevicePlugin", "example.com/y", &plugin.socket, &["v1alpha"]);
+    assert!(heard(&mut old).await.error.contains("is not supported"));
+    let mut bad = wait_at(&registry.join("bad.sock"), "DevicePlugin", "y", &plugin.socket, &["v1beta1"]);
+    assert!(heard(&mut bad).await.error.contains("is invalid for extended resource"));
+    assert_eq!(node.manager.inventory().len(), 1);
+
+    // It is started again: another socket at the same place.
+    drop(plugin);
+    node.has(1, 0).await;
+    let plugin = Plugin::start(node.directory.path().join("own.sock"), Script::default(), &["1", "2"]);
+    let mut again = wait_at(&registry.join("a.sock"), "DevicePlugin", RESOURCE, &plugin.socket, &["v1beta1"]);
+    assert!(heard(&mut again).await.plugin_registered);
+    node.has(2, 2).await;
+    drop(Arc::new(plugin));
+}
