@@ -68,11 +68,13 @@ bench: ## Take the figures of docs/benchmarks.md (release build; minutes)
 	cargo build --release --locked -p coracle -p coracle-tests --bins
 	cargo build --release --locked -p coracle-probe --example probe-cost
 	cargo build --release --locked -p coracle-cni-plugins --example network-cost
+	cargo build --release --locked -p coracle-device-manager --example device-cost
 	gcc -O2 -Wall -Wextra -Werror -static -o $(CARGO_TARGET_DIR)/release/floor tests/bench/floor.c
 	@scripts/as-root env CORACLE_BIN=$(CARGO_TARGET_DIR)/release/coracle \
 		$(CARGO_TARGET_DIR)/release/coracle-bench $(CARGO_TARGET_DIR)/release/floor
 	@echo && scripts/as-root $(CARGO_TARGET_DIR)/release/examples/probe-cost
 	@echo && scripts/as-root $(CARGO_TARGET_DIR)/release/examples/network-cost
+	@echo && $(CARGO_TARGET_DIR)/release/examples/device-cost
 	@echo && scripts/as-root env CORACLE_BIN=$(CARGO_TARGET_DIR)/release/coracle \
 		$(CARGO_TARGET_DIR)/release/coracle-bench images
 

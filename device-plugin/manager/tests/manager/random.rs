@@ -168,7 +168,7 @@ fn asking(at: u8, count: u64, init: u64) -> Pod {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn no_device_is_two_pods_and_none_is_lost(steps in prop::collection::vec(step(), 1..40)) {

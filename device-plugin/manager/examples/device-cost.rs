@@ -1,0 +1,236 @@
+//! Takes the figures of devices in `docs/benchmarks.md` and prints them as its table. Run by `make bench`.
+//!
+//! The plugin is this program again, in a process of its own, so that what it costs is not counted.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a benchmark whose surroundings fail has no figures to give"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use coracle_device_api::deviceplugin::device_plugin_server::{DevicePlugin, DevicePluginServer};
+use coracle_device_api::deviceplugin::registration_client::RegistrationClient;
+use coracle_device_api::deviceplugin::*;
+use coracle_device_api::tonic::service::Routes;
+use coracle_device_api::tonic::{self, Request, Response, Status};
+use coracle_device_api::{Listener, call, connect, serve};
+use coracle_device_manager::{DeviceManager, Options};
+use coracle_model::{Container, ExtendedResource, Name, Pod, PodKey, PodSpec};
+use futures_util::stream::{self, Stream};
+
+const RESOURCE: &str = "example.com/x";
+const ALLOCATIONS: usize = 1000;
+const LONG: Duration = Duration::from_secs(60);
+const WATCHED: Duration = Duration::from_secs(20);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [directory, devices, rate] = arguments.as_slice() {
+        plugin(Path::new(directory), devices.parse().unwrap(), rate.parse().unwrap()).await;
+        return;
+    }
+    println!("| figure | value |\n|---|---|");
+    allocations().await;
+    updates().await;
+}
+
+/// A manager, and a plugin with so many devices that says so many times a second which ones are healthy.
+struct Scene {
+    _directory: tempfile::TempDir,
+    manager: DeviceManager,
+    plugin: Child,
+}
+
+impl Scene {
+    async fn new(devices: usize, rate: u32) -> Self {
+        // As the agent's own run directory: gone with the machine.
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let plugins = directory.path().join("plugins");
+        let mut options = Options::new(directory.path().join("checkpoint"));
+        options.plugin_dir.clone_from(&plugins);
+        options.registry_dir = None;
+        let manager = DeviceManager::open(options, &BTreeMap::new()).await.unwrap();
+        let mut changes = manager.watch();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let plugin = command.arg(&plugins).arg(devices.to_string()).arg(rate.to_string()).spawn().unwrap();
+        while manager.inventory().get(&resource()).is_none_or(|has| has.capacity != devices as u64) {
+            tokio::time::timeout(LONG, changes.next()).await.expect("the plugin comes");
+        }
+        Self { _directory: directory, manager, plugin }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = self.plugin.kill();
+        let _ = self.plugin.wait();
+    }
+}
+
+async fn allocations() {
+    let scene = Scene::new(64, 0).await;
+    for count in [1, 64] {
+        let mut times = Vec::new();
+        for at in 0..ALLOCATIONS {
+            let pod = pod(&format!("p{at}"), count);
+            let start = Instant::now();
+            scene.manager.allocate(&pod).await.unwrap();
+            scene.manager.prepare(&pod, &name("c")).await.unwrap();
+            times.push(start.elapsed());
+            scene.manager.release(&pod.uid).await.unwrap();
+        }
+        times.sort_unstable();
+        let at = |share: f64| times[(share * (times.len() - 1) as f64) as usize].as_secs_f64() * 1000.0;
+        println!(
+            "| {count} of 64 devices for a pod, to what they bring, p50 / p99 / min | {:.2} / {:.2} / {:.2} ms |",
+            at(0.5),
+            at(0.99),
+            at(0.0)
+        );
+    }
+}
+
+async fn updates() {
+    for rate in [0, 100] {
+        let scene = Scene::new(1000, rate).await;
+        let mut changes = scene.manager.watch();
+        let (start, used) = (Instant::now(), processor_time());
+        let mut told = 0;
+        while start.elapsed() < WATCHED {
+            let left = WATCHED.saturating_sub(start.elapsed());
+            told += usize::from(tokio::time::timeout(left, changes.next()).await.is_ok());
+        }
+        let share = (processor_time() - used).as_secs_f64() / start.elapsed().as_secs_f64();
+        println!(
+            "| 1,000 devices, {rate} lists a second, of one core | {:.2} %, {:.0} changes told a second |",
+            share * 100.0,
+            told as f64 / start.elapsed().as_secs_f64()
+        );
+        drop(scene);
+    }
+}
+
+/// What this process has used, in hundredths of a second: fields 14 and 15 of proc(5)'s stat.
+fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks = |at: usize| fields[at - 3].parse::<u64>().unwrap();
+    Duration::from_millis((ticks(14) + ticks(15)) * 10)
+}
+
+fn resource() -> ExtendedResource {
+    ExtendedResource::new(RESOURCE).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    Name::label(text).unwrap()
+}
+
+fn pod(uid: &str, count: u64) -> Pod {
+    let mut container = Container::new(name("c"), "i");
+    container.resources.extended.insert(resource(), count);
+    Pod {
+        uid: uid.parse().unwrap(),
+        key: PodKey { namespace: name("default"), name: name(uid) },
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        spec: PodSpec::new(vec![container]),
+        object: String::new(),
+    }
+}
+
+struct Service {
+    devices: usize,
+    rate: u32,
+}
+
+async fn plugin(directory: &Path, devices: usize, rate: u32) {
+    let socket: PathBuf = directory.join("x.sock");
+    let services = Routes::new(DevicePluginServer::new(Service { devices, rate }));
+    let serving = serve(Listener::bind(socket).unwrap(), services, std::future::pending());
+    let registering = async {
+        let channel = connect(&directory.join(KUBELET_SOCKET), LONG).await.unwrap();
+        let request = RegisterRequest {
+            version: VERSION.to_owned(),
+            endpoint: "x.sock".to_owned(),
+            resource_name: RESOURCE.to_owned(),
+            options: Some(DevicePluginOptions::default()),
+        };
+        let mut client = RegistrationClient::new(channel);
+        call(LONG, request, |request| client.register(request)).await.unwrap();
+    };
+    let (served, ()) = tokio::join!(serving, registering);
+    served.unwrap();
+}
+
+#[tonic::async_trait]
+impl DevicePlugin for Service {
+    type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<ListAndWatchResponse, Status>> + Send>>;
+
+    async fn get_device_plugin_options(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<DevicePluginOptions>, Status> {
+        Ok(Response::new(DevicePluginOptions::default()))
+    }
+
+    async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
+        let (devices, rate) = (self.devices, self.rate);
+        let stream = stream::unfold(0_usize, move |round| async move {
+            match (round, rate) {
+                (0, _) => {}
+                (_, 0) => std::future::pending().await,
+                _ => tokio::time::sleep(Duration::from_secs(1) / rate).await,
+            }
+            // Each list differs from the one before in one device.
+            let device = |id: usize| Device {
+                id: format!("GPU-fef8089b-4820-abfc-e83e-{id:012}"),
+                health: if id == round % 1000 && round > 0 { UNHEALTHY } else { HEALTHY }.to_owned(),
+                topology: Some(TopologyInfo { nodes: vec![NumaNode { id: (id % 2) as i64 }] }),
+            };
+            Some((Ok(ListAndWatchResponse { devices: (0..devices).map(device).collect() }), round + 1))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn get_preferred_allocation(
+        &self,
+        _: Request<PreferredAllocationRequest>,
+    ) -> Result<Response<PreferredAllocationResponse>, Status> {
+        Err(Status::unimplemented("nothing is preferred"))
+    }
+
+    async fn allocate(
+        &self,
+        request: Request<AllocateRequest>,
+    ) -> Result<Response<AllocateResponse>, Status> {
+        let answer = |request: ContainerAllocateRequest| {
+            let node = |id: &String| DeviceSpec {
+                container_path: format!("/dev/{id}"),
+                host_path: "/dev/null".to_owned(),
+                permissions: "rw".to_owned(),
+            };
+            ContainerAllocateResponse {
+                devices: request.devices_ids.iter().map(node).collect(),
+                ..Default::default()
+            }
+        };
+        let container_responses = request.into_inner().container_requests.into_iter().map(answer).collect();
+        Ok(Response::new(AllocateResponse { container_responses }))
+    }
+
+    async fn pre_start_container(
+        &self,
+        _: Request<PreStartContainerRequest>,
+    ) -> Result<Response<PreStartContainerResponse>, Status> {
+        Err(Status::unimplemented("nothing is prepared"))
+    }
+}
