@@ -67,6 +67,7 @@ const INIT: Program = Program {
     sources: &[
         "../init/Cargo.toml",
         "../init/src",
+        "../program/src",
         "../linux/Cargo.toml",
         "../linux/src",
         "../../Cargo.lock",

@@ -25,6 +25,8 @@ pub(crate) fn ask(
     let mut all: Vec<(&OsStr, &OsStr)> = vec![("HOME".as_ref(), home.as_os_str())];
     all.extend(variables);
     let program = Program {
+        name: None,
+        inherits: true,
         path,
         arguments,
         without: &[],

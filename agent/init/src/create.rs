@@ -4,13 +4,16 @@
 //! whatever path. What is needed of the host is opened before, by descriptor.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use coracle_init::protocol::CreateConfig;
 use coracle_linux::{MountAttributes, mount_setattr, unshare_cgroup_namespace, unshare_mount_namespace};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, unmount};
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{chdir, fchdir, pivot_root, umask};
 use rustix::system::uname;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
@@ -19,6 +22,7 @@ use crate::cgroup;
 use crate::descriptors::Descriptors;
 use crate::devices;
 use crate::failure::{Context, Result, Step};
+use crate::hooks;
 use crate::masks;
 use crate::mounts;
 use crate::plan::{ContainerPlan, Rootfs};
@@ -33,23 +37,14 @@ pub(crate) fn create(
     config: CreateConfig<Spec>,
     mut descriptors: Descriptors,
 ) -> Result<Infallible> {
-    let plan = ContainerPlan::new(config)?;
+    let mut plan = ContainerPlan::new(config)?;
     cgroup::enter(&plan.cgroup_procs, &mut descriptors)?;
     if plan.new_cgroup_namespace {
         unshare_cgroup_namespace().at(Step::Namespace, "making a cgroup namespace")?;
     }
     unshare_mount_namespace().at(Step::Namespace, "making a mount namespace")?;
     check_hostname(&plan)?;
-    let birth = match &plan.pid_namespace {
-        None => Birth::Here,
-        Some(namespace) => {
-            let member = descriptors.take(namespace.member)?;
-            move_into_thread_name_spaces(std::os::fd::AsFd::as_fd(&member), ThreadNameSpaceType::PROCESS_ID)
-                .at(Step::Namespace, "choosing the pid namespace")?;
-            Birth::sibling()?
-        }
-    };
-
+    check_interfaces(&plan)?;
     // Modes are given in full.
     umask(Mode::empty());
     let host_root = open_directory(Path::new("/")).at(Step::RootFilesystem, "opening the host's root")?;
@@ -76,10 +71,24 @@ pub(crate) fn create(
         _ => None,
     };
 
-    let root = enter_root(rootfs, &host_root)?;
-    drop(host_root);
-    mounts::attach(&root, &mounts)?;
-    let ground = Ground { control, root: &root, proc, filter, birth };
+    let hooks = plan.hooks.take();
+    let early = hooks.as_ref().filter(|hooks| hooks.before_root());
+    if let Some(hooks) = early {
+        let root = mount_root(&rootfs, &hooks.mount_point)?;
+        mounts::attach(&root, &mounts)?;
+        hooks::before_root(hooks, control)?;
+    }
+    // What hooks have started is not to be born among the pod's processes.
+    let birth = birth(&plan, &mut descriptors)?;
+    let root = match early {
+        Some(_) => pivot(&rootfs)?,
+        None => enter_root(&rootfs, &host_root)?,
+    };
+    drop((host_root, rootfs));
+    if early.is_none() {
+        mounts::attach(&root, &mounts)?;
+    }
+    let ground = Ground { control, root: &root, proc, filter, birth, hooks };
     process::open_terminal(&plan.process, &ground, Console::Bind)?;
     if !plan.masked_paths.is_empty() {
         masks::mask(&root, &plan.masked_paths, null(host_null, &mounts)?)?;
@@ -89,6 +98,15 @@ pub(crate) fn create(
     process::make_cwd(&plan.process, &root)?;
     finish_root(&plan, &root)?;
     process::launch(plan.process, ground)
+}
+
+/// Where the program is executed. To be called while the host's /proc can be seen.
+fn birth(plan: &ContainerPlan, descriptors: &mut Descriptors) -> Result<Birth> {
+    let Some(namespace) = &plan.pid_namespace else { return Ok(Birth::Here) };
+    let member = descriptors.take(namespace.member)?;
+    move_into_thread_name_spaces(member.as_fd(), ThreadNameSpaceType::PROCESS_ID)
+        .at(Step::Namespace, "choosing the pid namespace")?;
+    Birth::sibling()
 }
 
 /// A detached copy of a null device.
@@ -112,24 +130,58 @@ fn check_hostname(plan: &ContainerPlan) -> Result<()> {
     Err(Step::Namespace.refuse(None, format_args!("the host name is {found:?}, not {wanted:?}")))
 }
 
+/// They were moved into the pod's network namespace. A container whose interface is not there must not start.
+fn check_interfaces(plan: &ContainerPlan) -> Result<()> {
+    if plan.interfaces.is_empty() {
+        return Ok(());
+    }
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .at(Step::Namespace, "looking for network interfaces")?;
+    for name in &plan.interfaces {
+        name_to_index(&socket, name)
+            .at(Step::Namespace, &format!("looking for the network interface {name}"))?;
+    }
+    Ok(())
+}
+
 fn private_proc(plan: &ContainerPlan) -> Result<Option<PrivateProc>> {
     let needed = !plan.sysctls.is_empty() || plan.process.needs_proc();
     needed.then(PrivateProc::open).transpose()
 }
 
-fn open_directory(path: &Path) -> std::result::Result<OwnedFd, rustix::io::Errno> {
+fn open_directory(path: &Path) -> std::result::Result<OwnedFd, Errno> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Makes a detached mount the root and lets go of the host's.
-fn enter_root(rootfs: OwnedFd, host_root: &OwnedFd) -> Result<Root> {
+fn enter_root(rootfs: &OwnedFd, host_root: &OwnedFd) -> Result<Root> {
     let step = Step::RootFilesystem;
-    // pivot_root(2): nothing of this may be shared, and the new root must be a mount point. On top of the
-    // old one is as good a place as any, and needs no directory.
+    // On top of the old one is as good a place as any, and needs no directory.
+    keep_from_host(rootfs)?;
+    mounts::attach_at(rootfs, host_root).at(step, "attaching")?;
+    pivot(rootfs)
+}
+
+/// Mounts the root where hooks look for it, in this mount namespace alone. What is attached in it is, as ever, attached
+/// beneath its descriptor.
+fn mount_root(rootfs: &OwnedFd, path: &Path) -> Result<Root> {
+    let step = Step::RootFilesystem;
+    keep_from_host(rootfs)?;
+    let place = open_directory(path).on(step, path, "opening, to mount it for hooks,")?;
+    mounts::attach_at(rootfs, &place).on(step, path, "attaching")?;
+    rootfs.try_clone().map_err(|_| Errno::MFILE).and_then(Root::new).at(step, "opening")
+}
+
+/// pivot_root(2): nothing of this may be shared.
+fn keep_from_host(rootfs: &OwnedFd) -> Result<()> {
     let private = MountAttributes { propagation: Some(MountPropagationFlags::PRIVATE), ..Default::default() };
-    mount_setattr(&rootfs, private).at(step, "keeping its mounts from the host")?;
-    mounts::attach_at(&rootfs, host_root).at(step, "attaching")?;
-    fchdir(&rootfs).at(step, "entering")?;
+    mount_setattr(rootfs, private).at(Step::RootFilesystem, "keeping its mounts from the host")
+}
+
+/// Makes a mount that is attached the root.
+fn pivot(rootfs: &OwnedFd) -> Result<Root> {
+    let step = Step::RootFilesystem;
+    fchdir(rootfs).at(step, "entering")?;
     pivot_root(".", ".").at(step, "making it the root (pivot_root)")?;
     // pivot_root(2), "pivot_root(".", ".")": the old root now lies on top of the new one.
     unmount(".", UnmountFlags::DETACH).at(step, "letting go of the host's")?;

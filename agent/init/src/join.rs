@@ -53,7 +53,7 @@ pub(crate) fn join(
     let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .and_then(Root::new)
         .at(Step::RootFilesystem, "opening")?;
-    let ground = Ground { control, root: &root, proc, filter, birth };
+    let ground = Ground { control, root: &root, proc, filter, birth, hooks: None };
     process::open_terminal(&plan, &ground, Console::Leave)?;
     process::launch(plan, ground)
 }

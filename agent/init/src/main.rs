@@ -7,6 +7,7 @@ mod descriptors;
 mod devices;
 mod execute;
 mod failure;
+mod hooks;
 mod join;
 mod limits;
 mod masks;

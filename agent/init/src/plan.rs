@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 
+use coracle_init::hook::{Hooks, State};
 use coracle_init::protocol::{CreateConfig, Descriptor, PidNamespace, Seccomp};
 use rustix::fs::{FileType, Gid, Mode, Uid};
 use rustix::mount::MountPropagationFlags;
@@ -28,12 +29,24 @@ pub(crate) struct ContainerPlan {
     pub(crate) devices: Vec<DevicePlan>,
     pub(crate) masked_paths: Vec<PathBuf>,
     pub(crate) readonly_paths: Vec<PathBuf>,
+    /// Names of interfaces that are there.
+    pub(crate) interfaces: Vec<String>,
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) hostname: Option<String>,
     pub(crate) process: ProcessPlan,
     pub(crate) cgroup_procs: Vec<Descriptor>,
     pub(crate) new_cgroup_namespace: bool,
     pub(crate) pid_namespace: Option<PidNamespace>,
+    pub(crate) hooks: Option<HookPlan>,
+}
+
+/// Hooks of a container, if there are any.
+#[derive(Debug)]
+pub(crate) struct HookPlan {
+    pub(crate) hooks: Hooks,
+    pub(crate) state: State,
+    /// Where the root is mounted before it is entered.
+    pub(crate) mount_point: PathBuf,
 }
 
 /// Where the root file system comes from.
@@ -98,8 +111,16 @@ pub(crate) struct ProcessPlan {
 
 impl ContainerPlan {
     pub(crate) fn new(config: CreateConfig<Spec>) -> Result<Self> {
-        let CreateConfig { spec, rootfs, mounts, cgroup_procs, new_cgroup_namespace, seccomp, pid_namespace } =
-            config;
+        let CreateConfig {
+            spec,
+            rootfs,
+            mounts,
+            cgroup_procs,
+            new_cgroup_namespace,
+            seccomp,
+            pid_namespace,
+            state,
+        } = config;
         check_spec(&spec)?;
         let process = spec.process.ok_or_else(|| refuse("process", "is missing"))?;
         let process = ProcessPlan::new(process, seccomp)?;
@@ -107,6 +128,7 @@ impl ContainerPlan {
         check_linux(&linux, seccomp.is_some())?;
 
         let root = spec.root;
+        let hooks = HookPlan::new(spec.hooks, state, root.as_ref())?;
         let rootfs = match (rootfs, &root) {
             (Some(descriptor), _) => Rootfs::Detached(descriptor),
             (None, Some(root)) if root.path.is_absolute() => Rootfs::Path(root.path.clone()),
@@ -142,19 +164,24 @@ impl ContainerPlan {
             devices,
             masked_paths: absolute(linux.masked_paths, "linux.maskedPaths")?,
             readonly_paths: absolute(linux.readonly_paths, "linux.readonlyPaths")?,
+            interfaces: linux
+                .net_devices
+                .into_iter()
+                .map(|(host, device)| given(device.name).unwrap_or(host))
+                .collect(),
             sysctls: linux.sysctl.into_iter().collect(),
             hostname: spec.hostname,
             process,
             cgroup_procs,
             new_cgroup_namespace,
             pid_namespace,
+            hooks,
         })
     }
 }
 
 fn check_spec(spec: &Spec) -> Result<()> {
     refuse_if(spec.domainname.is_some(), "domainname")?;
-    refuse_if(spec.hooks.is_some(), "hooks")?;
     refuse_if(spec.solaris.is_some(), "solaris")?;
     refuse_if(spec.windows.is_some(), "windows")?;
     refuse_if(spec.vm.is_some(), "vm")?;
@@ -170,7 +197,6 @@ fn check_linux(linux: &Linux, has_seccomp: bool) -> Result<()> {
     refuse_if(linux.memory_policy.is_some(), "linux.memoryPolicy")?;
     refuse_if(linux.personality.is_some(), "linux.personality")?;
     refuse_if(linux.time_offsets.is_some(), "linux.timeOffsets")?;
-    refuse_if(linux.net_devices.is_some(), "linux.netDevices")?;
     refuse_if(linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel")?;
     let listens = |seccomp: &spec::Seccomp| seccomp.listener_path.is_some();
     refuse_if(linux.seccomp.as_ref().is_some_and(listens), "linux.seccomp.listenerPath")?;
@@ -178,6 +204,36 @@ fn check_linux(linux: &Linux, has_seccomp: bool) -> Result<()> {
         return Err(refuse("linux.seccomp", "was specified, but no compiled program was passed"));
     }
     Ok(())
+}
+
+// === impl HookPlan ===
+
+impl HookPlan {
+    fn new(hooks: Option<Hooks>, state: Option<State>, root: Option<&spec::Root>) -> Result<Option<Self>> {
+        let Some(hooks) = hooks.filter(|hooks| *hooks != Hooks::default()) else { return Ok(None) };
+        let Hooks { prestart, create_runtime, create_container, start_container, poststart, poststop } =
+            &hooks;
+        let all = [prestart, create_runtime, create_container, start_container, poststart, poststop];
+        if let Some(hook) = all.into_iter().flatten().find(|hook| !hook.path.is_absolute()) {
+            return Err(refuse("hooks", &format!("{} is not absolute", hook.path.display())));
+        }
+        let state = state.ok_or_else(|| refuse("hooks", "the state they get was not passed"))?;
+        let mount_point = state.bundle.join(root.map_or("rootfs".as_ref(), |root| root.path.as_path()));
+        if !mount_point.is_absolute() {
+            return Err(refuse("hooks", "the path of the bundle is not absolute"));
+        }
+        Ok(Some(Self { hooks, state, mount_point }))
+    }
+
+    /// Whether any has its turn before the root is entered.
+    pub(crate) fn before_root(&self) -> bool {
+        self.of_runtime() || !self.hooks.create_container.is_empty()
+    }
+
+    /// Whether the agent has hooks to execute before the root is entered.
+    pub(crate) fn of_runtime(&self) -> bool {
+        !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty()
+    }
 }
 
 // === impl MountPlan ===

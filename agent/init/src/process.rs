@@ -19,7 +19,8 @@ use rustix::thread::{
 
 use crate::execute::execute;
 use crate::failure::{Context, Result, Step};
-use crate::plan::ProcessPlan;
+use crate::hooks;
+use crate::plan::{HookPlan, ProcessPlan};
 use crate::procfs::PrivateProc;
 use crate::root::{Kind, Links, Root};
 use crate::{limits, passwd, streams, terminal};
@@ -58,6 +59,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) proc: Option<PrivateProc>,
     pub(crate) filter: Option<Filter>,
     pub(crate) birth: Birth,
+    /// Of the container, if this is its first process and it has any.
+    pub(crate) hooks: Option<HookPlan>,
 }
 
 /// A seccomp program, read.
@@ -136,6 +139,9 @@ pub(crate) fn launch(mut plan: ProcessPlan, ground: Ground<'_>) -> Result<Infall
         Ok(true) => {}
         Ok(false) => return Err(Step::Control.refuse(None, "the agent went away before Start")),
         Err(error) => return Err(Step::Control.refuse(None, error)),
+    }
+    if let Some(hooks) = &ground.hooks {
+        hooks::before_program(hooks)?;
     }
     if let Some(filter) = filter {
         install(&filter)?;

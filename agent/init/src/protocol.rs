@@ -4,6 +4,8 @@
 //! agent                                                init
 //!   Setup + configuration memfd + descriptors 0..252     ->
 //!   Descriptors + the next 253 (while there are more)    ->
+//!   <- Environment, when there are hooks of the runtime
+//!   Proceed                                              ->
 //!                                 (everything but execve)
 //!   <- Console + pty master, when a terminal is asked for
 //!   <- Created                                or  Failed
@@ -29,6 +31,8 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::hook::State;
 
 /// Changes with every change of a message; both sides are built together and refuse another's.
 pub const VERSION: u32 = 1;
@@ -69,8 +73,9 @@ pub enum Config<S = Spec, P = Process> {
 ///
 /// Of the specification these are left to others: `linux.namespaces` to whoever started init (which makes
 /// the mount namespace itself), `linux.resources` and `linux.cgroupsPath` to the agent, `hostname` to
-/// pause (it is compared, not set), `linux.seccomp` to the compiled program in `seccomp`. Any other field
-/// init does not act on is refused by name.
+/// pause (it is compared, not set), `linux.netDevices` to the agent (they are looked for, not moved), `linux.seccomp` to the compiled program in `seccomp`; of `hooks` those on the
+/// host (`prestart`, `createRuntime`, `poststart`, `poststop`) to the agent. Any other field init does not act on is
+/// refused by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateConfig<S = Spec> {
@@ -93,6 +98,9 @@ pub struct CreateConfig<S = Spec> {
     /// The pid namespace the container is to run in when init was not started inside it
     /// (`shareProcessNamespace`).
     pub pid_namespace: Option<PidNamespace>,
+    /// The state that hooks get. Must be there if `spec.hooks` has any. Where hooks are executed before the root is
+    /// entered, `spec.root.path` in its bundle is the directory of the host that the root is mounted on meanwhile.
+    pub state: Option<State>,
 }
 
 /// A pid namespace made by somebody else.
@@ -163,6 +171,8 @@ pub enum Request {
     },
     /// More descriptors.
     Descriptors,
+    /// The hooks of the runtime were executed.
+    Proceed,
     /// Execute the program.
     Start,
 }
@@ -171,6 +181,8 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Report {
+    /// Namespaces and mounts are made and the root is not entered: the hooks of the runtime have their turn.
+    Environment,
     /// The packet carries the terminal's master.
     Console,
     /// All is prepared.
@@ -273,11 +285,16 @@ pub fn send_start(control: impl AsFd) -> Result<(), ProtocolError> {
     send(control.as_fd(), &Request::Start, &[])
 }
 
+/// Tells init that the hooks of the runtime were executed.
+pub fn send_proceed(control: impl AsFd) -> Result<(), ProtocolError> {
+    send(control.as_fd(), &Request::Proceed, &[])
+}
+
 /// Receives one report, with the descriptor that [`Report::Console`] carries; `None` at the end of file.
 pub fn receive_report(control: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, ProtocolError> {
     let Some((report, mut descriptors)) = receive(control.as_fd())? else { return Ok(None) };
     match (&report, descriptors.len()) {
-        (Report::Console, 1) | (Report::Created { .. } | Report::Failed(_), 0) => {
+        (Report::Console, 1) | (Report::Environment | Report::Created { .. } | Report::Failed(_), 0) => {
             Ok(Some((report, descriptors.pop())))
         }
         _ => Err(ProtocolError::Broken("a report carries the wrong number of descriptors")),
@@ -324,10 +341,19 @@ pub fn receive_setup<C: DeserializeOwned>(control: impl AsFd) -> Result<(C, Vec<
 
 /// Waits for Start. `false` means that the agent went away.
 pub fn receive_start(control: impl AsFd) -> Result<bool, ProtocolError> {
-    match receive(control.as_fd())? {
+    receive_word(control, &Request::Start, "expected Start")
+}
+
+/// Waits for Proceed. `false` means that the agent went away.
+pub fn receive_proceed(control: impl AsFd) -> Result<bool, ProtocolError> {
+    receive_word(control, &Request::Proceed, "expected Proceed")
+}
+
+fn receive_word(control: impl AsFd, word: &Request, why: &'static str) -> Result<bool, ProtocolError> {
+    match receive::<Request>(control.as_fd())? {
         None => Ok(false),
-        Some((Request::Start, descriptors)) if descriptors.is_empty() => Ok(true),
-        Some(_) => Err(ProtocolError::Broken("expected Start")),
+        Some((request, descriptors)) if request == *word && descriptors.is_empty() => Ok(true),
+        Some(_) => Err(ProtocolError::Broken(why)),
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use coracle_init::hook::Hooks;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -27,7 +28,8 @@ pub(crate) struct Spec {
     pub(crate) hostname: Option<String>,
     pub(crate) linux: Option<Linux>,
     pub(crate) domainname: Present,
-    pub(crate) hooks: Present,
+    #[serde(default)]
+    pub(crate) hooks: Option<Hooks>,
     pub(crate) solaris: Present,
     pub(crate) windows: Present,
     pub(crate) vm: Present,
@@ -154,7 +156,15 @@ pub(crate) struct Linux {
     pub(crate) memory_policy: Present,
     pub(crate) personality: Present,
     pub(crate) time_offsets: Present,
-    pub(crate) net_devices: Present,
+    #[serde(default)]
+    pub(crate) net_devices: BTreeMap<String, NetDevice>,
+}
+
+/// Its name in the container's network namespace; the host's, if it says none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetDevice {
+    pub(crate) name: Option<String>,
 }
 
 /// Only whether it asks for more than the compiled program does.

@@ -21,13 +21,17 @@ use crate::said::drain;
 /// How much is kept of what a program says on standard error, in bytes.
 const MOST_STDERR: usize = 16 << 10;
 
-/// A program to execute. Beside what is said here, it inherits the caller's environment.
+/// A program to execute.
 #[derive(Debug)]
 pub struct Program<'a> {
     /// Its path.
     pub path: &'a Path,
+    /// The name it is called by; its path, if there is none.
+    pub name: Option<&'a OsStr>,
     /// Its arguments, without its name.
     pub arguments: &'a [OsString],
+    /// Whether it has the caller's variables beside its own.
+    pub inherits: bool,
     /// Variables it does not inherit.
     pub without: &'a [&'a str],
     /// Variables it has in any case.
@@ -78,6 +82,12 @@ impl Program<'_> {
         let started = Instant::now();
         let stdin = self.standard_input().map_err(ProgramError::Input)?;
         let mut process = Command::new(self.path);
+        if let Some(name) = self.name {
+            process.arg0(name);
+        }
+        if !self.inherits {
+            process.env_clear();
+        }
         for name in self.without {
             process.env_remove(name);
         }

@@ -17,6 +17,8 @@ const LONG: Duration = Duration::from_secs(60);
 fn run(script: &str, patience: Duration) -> Result<Answer, ProgramError> {
     let arguments = ["-c", script, "x", "first"].map(OsString::from);
     let program = Program {
+        name: None,
+        inherits: true,
         path: Path::new("/bin/sh"),
         arguments: &arguments,
         without: &["HOME"],

@@ -20,6 +20,8 @@ const EXEC_LIMIT: Duration = Duration::from_secs(60);
 
 const UNEXPECTED: ProtocolError = ProtocolError::Broken("a report after Created that is no failure");
 
+const OUT_OF_TURN: ProtocolError = ProtocolError::Broken("a report out of its turn");
+
 /// A started container-init.
 pub(crate) struct Control {
     socket: ReadinessFd,
@@ -86,8 +88,9 @@ impl Control {
     }
 
     /// Waits until init has prepared everything up to execve.
-    pub(crate) async fn prepared(&self) -> Result<Prepared, Error> {
-        within("preparing the container", PREPARE_LIMIT, async {
+    /// Hooks in the container's namespaces may take `hooks` in all beside what that takes.
+    pub(crate) async fn prepared(&self, hooks: Duration) -> Result<Prepared, Error> {
+        within("preparing the container", PREPARE_LIMIT.saturating_add(hooks), async {
             let mut console = None;
             loop {
                 match self.report().await? {
@@ -97,11 +100,30 @@ impl Control {
                         return Ok(Prepared { pid, console, warnings });
                     }
                     Some((Report::Failed(failure), _)) => return Err(Error::Init(failure)),
+                    Some((Report::Environment, _)) => return Err(OUT_OF_TURN.into()),
                     None => return Err(Error::InitDied),
                 }
             }
         })
         .await
+    }
+
+    /// Waits until namespaces and mounts are made, where hooks of the runtime have their turn then.
+    pub(crate) async fn environment(&self) -> Result<(), Error> {
+        within("preparing the container", PREPARE_LIMIT, async {
+            match self.report().await? {
+                Some((Report::Environment, _)) => Ok(()),
+                Some((Report::Failed(failure), _)) => Err(Error::Init(failure)),
+                Some(_) => Err(OUT_OF_TURN.into()),
+                None => Err(Error::InitDied),
+            }
+        })
+        .await
+    }
+
+    /// Tells init that they were executed.
+    pub(crate) fn proceed(&self) -> Result<(), Error> {
+        Ok(protocol::send_proceed(self.socket.get_ref())?)
     }
 
     /// What an init that was prepared has done since.
@@ -115,25 +137,25 @@ impl Control {
         }
     }
 
-    /// Lets init execute the program, and waits until it did.
-    pub(crate) async fn start(&self) -> Result<(), Error> {
+    /// Lets init execute the program, and waits until it did. The container's own hooks may take `hooks` before.
+    pub(crate) async fn start(&self, hooks: Duration) -> Result<(), Error> {
         protocol::send_start(self.socket.get_ref())?;
-        self.executed().await
+        self.executed(hooks).await
     }
 
     /// The same where an agent before this one may have done it: init executes its program once, however often
     /// it is told to.
-    pub(crate) async fn start_again(&self) -> Result<(), Error> {
+    pub(crate) async fn start_again(&self, hooks: Duration) -> Result<(), Error> {
         match protocol::send_start(self.socket.get_ref()) {
             // It has done what it was told and closed its end, or was told more often than its socket holds.
             Err(ProtocolError::Socket(_, Errno::PIPE | Errno::CONNRESET | Errno::AGAIN)) => {}
             sent => sent?,
         }
-        self.executed().await
+        self.executed(hooks).await
     }
 
-    async fn executed(&self) -> Result<(), Error> {
-        within("executing the program", EXEC_LIMIT, async {
+    async fn executed(&self, hooks: Duration) -> Result<(), Error> {
+        within("executing the program", EXEC_LIMIT.saturating_add(hooks), async {
             match self.report().await? {
                 None => Ok(()),
                 Some((Report::Failed(failure), _)) => Err(Error::Init(failure)),
@@ -173,9 +195,9 @@ mod tests {
         assert!(matches!(control.progress(), Ok(Progress::Waiting)));
         drop(init);
         assert!(matches!(control.progress(), Ok(Progress::Executed)));
-        control.start_again().await.unwrap();
+        control.start_again(Duration::ZERO).await.unwrap();
         // Before it was told, it has only died.
-        control.start().await.unwrap_err();
+        control.start(Duration::ZERO).await.unwrap_err();
     }
 
     #[tokio::test]
@@ -186,7 +208,7 @@ mod tests {
             tokio::task::yield_now().await;
             drop(init);
         };
-        let (started, ()) = tokio::join!(control.start_again(), ends);
+        let (started, ()) = tokio::join!(control.start_again(Duration::ZERO), ends);
         started.unwrap();
     }
 

@@ -8,12 +8,14 @@ mod mounts;
 use std::path::{Component, Path};
 
 use coracle_cgroup::DeviceRule;
+use coracle_init::hook::Hooks;
 use coracle_model::ContainerEdits;
 use oci_spec::runtime::LinuxDevice;
 
 pub(crate) use mounts::PreparedMount;
 
 use crate::error::Error;
+use crate::hooks;
 
 /// What a container is given beside what its request says.
 #[derive(Debug, Default)]
@@ -24,19 +26,18 @@ pub(crate) struct Prepared {
     pub(crate) rules: Vec<DeviceRule>,
     /// In the order of the edits.
     pub(crate) mounts: Vec<PreparedMount>,
+    /// Programs of the host and of the container.
+    pub(crate) hooks: Hooks,
 }
 
 /// Looks at and opens what the edits name. Blocks.
 pub(crate) fn prepare(edits: &ContainerEdits) -> Result<Prepared, Error> {
-    if let Some(hook) = edits.hooks.first() {
-        return Err(refuse("hook", &hook.path, "hooks are not executed yet"));
-    }
-    if let Some(device) = edits.net_devices.first() {
-        return Err(refuse("network interface", &device.host_name, "interfaces are not moved yet"));
+    for hook in &edits.hooks {
+        check_path("hook", &hook.path)?;
     }
     let (devices, rules) = devices::prepare(&edits.device_nodes)?;
     let mounts = edits.mounts.iter().map(mounts::prepare).collect::<Result<_, _>>()?;
-    Ok(Prepared { devices, rules, mounts })
+    Ok(Prepared { devices, rules, mounts, hooks: hooks::sort(&edits.hooks) })
 }
 
 /// Variables in place of those of the same name, and behind the others.
@@ -59,7 +60,7 @@ pub(crate) fn merge_gids(gids: &mut Vec<u32>, edits: &[u32]) {
 }
 
 /// An edit that is not applied.
-fn refuse(edit: &'static str, path: &str, why: impl Into<String>) -> Error {
+pub(crate) fn refuse(edit: &'static str, path: &str, why: impl Into<String>) -> Error {
     Error::Edit { edit, path: path.to_owned(), why: why.into() }
 }
 

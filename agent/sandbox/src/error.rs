@@ -35,6 +35,9 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A hook failed that must not.
+    #[error("{0}")]
+    Hook(String),
     /// A name in `securityContext.capabilities` is no capability.
     #[error("unknown capability {name:?} in securityContext.capabilities")]
     Capability {

@@ -23,6 +23,8 @@ pub(crate) struct PodState {
     /// Held for reading by verbs on containers and for writing by those on the sandbox, so that nothing
     /// is made in a sandbox that is being removed. Never held while waiting for a container to end.
     pub(crate) verbs: Arc<RwLock<()>>,
+    /// Held while interfaces of the host are moved into the pod or back.
+    pub(crate) interfaces: Arc<Mutex<()>>,
     data: Mutex<PodData>,
 }
 
@@ -108,7 +110,7 @@ const UNCLAIMED: usize = 128;
 
 impl PodState {
     pub(crate) fn new(uid: PodUid, dir: PathBuf) -> Self {
-        Self { uid, dir, verbs: Arc::default(), data: Mutex::default() }
+        Self { uid, dir, verbs: Arc::default(), interfaces: Arc::default(), data: Mutex::default() }
     }
 
     pub(crate) fn data(&self) -> MutexGuard<'_, PodData> {

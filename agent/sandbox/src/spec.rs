@@ -9,10 +9,13 @@ mod oom;
 use std::collections::HashMap;
 
 use coracle_cgroup::HierarchyMount;
-use coracle_model::{Container, ContainerSecurity, Pod, ProcMount, SeccompProfile, qos_class};
+use coracle_init::hook::Hooks;
+use coracle_model::{
+    Container, ContainerEdits, ContainerSecurity, NetDevice, Pod, ProcMount, SeccompProfile, qos_class,
+};
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, Mount, MountBuilder, Process,
-    RootBuilder, Spec, User, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNetDevice,
+    LinuxNetDeviceBuilder, Mount, MountBuilder, Process, RootBuilder, Spec, User, UserBuilder,
 };
 
 pub(crate) use capabilities::{CapabilitySet, Granted, granted};
@@ -20,6 +23,9 @@ pub(crate) use capabilities::{CapabilitySet, Granted, granted};
 use crate::edits::{Prepared, PreparedMount};
 use crate::error::Error;
 use crate::request::{ContainerRequest, ExecUser};
+
+/// The runtime specification that is kept to.
+const OCI_VERSION: &str = "1.3.0";
 
 /// What of the host a specification depends on.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +83,7 @@ pub(crate) fn build(request: &ContainerRequest, edits: &Prepared, host: &HostFac
     nodes.retain(|node| edits.devices.iter().all(|edit| edit.path() != node.path()));
     nodes.extend(edits.devices.iter().cloned());
     linux.set_devices(Some(nodes));
+    linux.set_net_devices(net_devices(&request.edits)?);
     let mut process = process(ProcessRequest {
         args: request.args.clone(),
         env: &request.env,
@@ -99,13 +106,32 @@ pub(crate) fn build(request: &ContainerRequest, edits: &Prepared, host: &HostFac
     // sandbox was made with, which may be another now.
     let fixed = !pod.spec.host.network && !pod.spec.dns.hostname_as_fqdn;
     let hostname = fixed.then(|| pod.names("")).transpose()?.map(|names| names.kernel);
-    spec.set_hostname(hostname)
+    let hooks = (edits.hooks != Hooks::default()).then(|| oci_hooks(&edits.hooks)).transpose()?;
+    spec.set_version(OCI_VERSION.to_owned())
+        .set_hooks(hooks)
+        .set_hostname(hostname)
         .set_process(Some(process))
         .set_root(Some(root))
         .set_mounts(Some(mounts))
         .set_annotations(Some(annotations.collect()))
         .set_linux(Some(linux));
     Ok(Built { spec, sources, granted })
+}
+
+/// The interfaces that were moved, which init looks for.
+fn net_devices(edits: &ContainerEdits) -> Result<Option<HashMap<String, LinuxNetDevice>>, Error> {
+    let one = |device: &NetDevice| {
+        let renamed = LinuxNetDeviceBuilder::default().name(&device.name).build().map_err(Error::Spec)?;
+        Ok((device.host_name.clone(), renamed))
+    };
+    let all = edits.net_devices.iter().map(one).collect::<Result<HashMap<_, _>, Error>>()?;
+    Ok((!all.is_empty()).then_some(all))
+}
+
+/// In the types of the specification; both are the same JSON.
+fn oci_hooks(hooks: &Hooks) -> Result<oci_spec::runtime::Hooks, Error> {
+    let same = serde_json::to_value(hooks).and_then(serde_json::from_value);
+    same.map_err(|error| Error::Spec(error.into()))
 }
 
 /// The settings of the pod's namespaces: its own, and what other runtimes set in a network of a pod's own, where

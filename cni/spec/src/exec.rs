@@ -73,6 +73,8 @@ fn execute(execution: &Execution<'_>) -> Result<Vec<u8>, CniError> {
     let id = id.map(|(_, id)| id.to_string_lossy()).unwrap_or_default();
     let stdin = execution.stdin.to_string();
     let program = Program {
+        name: None,
+        inherits: true,
         path: &path,
         arguments: &[],
         without: &VARIABLES,

@@ -82,6 +82,8 @@ fn execute(name: &str, arguments: &[&str]) -> anyhow::Result<String> {
     };
     let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
     let program = Program {
+        name: None,
+        inherits: true,
         path: &path,
         arguments: &arguments,
         without: &[],

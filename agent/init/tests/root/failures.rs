@@ -73,10 +73,21 @@ fn a_mount_that_cannot_be_made_is_explained() {
 }
 
 #[test]
+fn an_interface_that_was_not_moved_is_named() {
+    let image = Image::new();
+    let mut recipe = Recipe::new(&image, "true");
+    recipe.spec["linux"]["netDevices"] = json!({ "lo": {}, "eth7": { "name": "none7" } });
+    let failure = recipe.create().map(|_| ()).unwrap_err();
+    assert_eq!(failure.step, "namespace");
+    assert!(failure.message.contains("none7"), "{failure}");
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     let image = Image::new();
     for (pointer, value, name) in [
-        ("/hooks", json!({}), "hooks"),
+        ("/hooks", json!({ "prestart": [{ "path": "relative" }] }), "hooks: relative is not absolute"),
+        ("/hooks", json!({ "poststop": [{ "path": "/bin/true" }] }), "hooks: the state"),
         ("/domainname", json!("d"), "domainname"),
         ("/linux/personality", json!({ "domain": "LINUX" }), "linux.personality"),
         ("/linux/mountLabel", json!("l"), "linux.mountLabel"),

@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use coracle_init::hook::State;
 use coracle_init::protocol::{
     Config, CreateConfig, ExecConfig, Failure, Namespace, PidNamespace, Report, Setup, receive_report,
     send_start,
@@ -105,6 +106,8 @@ pub(crate) struct Recipe {
     pub(crate) cgroup_procs: Vec<OwnedFd>,
     /// Init runs without CAP_MKNOD.
     pub(crate) without_mknod: bool,
+    /// What hooks get.
+    pub(crate) state: Option<State>,
 }
 
 impl Recipe {
@@ -118,6 +121,7 @@ impl Recipe {
             pid_namespace: None,
             cgroup_procs: Vec::new(),
             without_mknod: false,
+            state: None,
         }
     }
 
@@ -153,6 +157,7 @@ impl Recipe {
             new_cgroup_namespace: true,
             seccomp,
             pid_namespace,
+            state: self.state,
         }));
         let mut command = vec!["unshare", "--net", "--ipc", "--uts"];
         if own_pid {
@@ -219,6 +224,7 @@ impl Container {
                     assert_eq!((output.as_str(), code), ("", Some(128)));
                     return Err(failure);
                 }
+                Some((Report::Environment, _)) => panic!("there are no hooks of the runtime"),
                 None => panic!("init ended without a word: {:?}", container.finish()),
             }
         }

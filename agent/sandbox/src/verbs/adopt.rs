@@ -20,6 +20,7 @@ use super::stop::{KILL_LIMIT, end_processes};
 use super::take_over::Found;
 use crate::blocking::blocking;
 use crate::error::{Error, file};
+use crate::hooks;
 use crate::pause::{Event, Listed, PauseError, ask_again};
 use crate::pod::{ContainerState, PodState, Sandbox};
 use crate::record::{self, ContainerRecord, SandboxRecord};
@@ -253,6 +254,7 @@ impl Inner {
             let removed = blocking(move || {
                 end_processes(&cgroup, KILL_LIMIT, format!("container {id}"))?;
                 cgroup.remove()?;
+                hooks::poststop(&dir)?;
                 remove_links(&links_dir, id)?;
                 remove_tree(dir)
             });

@@ -3,13 +3,15 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use coracle_cgroup::{Attachment, Cgroup, DevicePolicy, limits};
+use coracle_init::hook::{Hooks, State, limit_of};
 use coracle_init::protocol::{Config, CreateConfig, PidNamespace, Seccomp, Setup};
 use coracle_model::ContainerId;
 use jiff::Timestamp;
+use oci_spec::runtime::Spec;
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::pids::{pids_of, shares_pids};
@@ -20,8 +22,10 @@ use crate::control::Control;
 use crate::edits::{self, Prepared};
 use crate::environment;
 use crate::error::{Error, file, system};
+use crate::hooks;
 use crate::host;
 use crate::logs::{ContainerEnds, OutputPipes, Pump};
+use crate::net_devices;
 use crate::pause::{PauseClient, Spawn};
 use crate::pod::{ContainerState, PodState, Sandbox, cursor_path};
 use crate::record::{self, ContainerRecord};
@@ -82,6 +86,12 @@ impl Inner {
         let seccomp_default = self.settings().seccomp_default;
         let seccomp = self.seccomp.of(&pod, &request.container, &built.granted, seccomp_default)?;
         let attachment = attempt.prepare_cgroup(&request, &given).await?;
+        self.take_net_devices(state, sandbox, &request, &attempt).await?;
+        let hooks = given.hooks.clone();
+        let hook_state = match hooks == Hooks::default() {
+            true => None,
+            false => Some(attempt.prepare_hooks(built.spec.clone(), hooks.clone()).await?),
+        };
         let shm = shm::open(&state.dir, pod.spec.host.ipc)?;
         let message = MessageSource::new(&pod, &request.container, &request.state_dir);
         let message_mount = message.make()?;
@@ -148,9 +158,21 @@ impl Inner {
                 member: setup.pass(shared.pidfd.as_fd()),
                 proc: setup.pass(shared.proc.as_fd()),
             }),
+            state: hook_state.clone(),
         };
         control.send_setup(setup, &Config::Create(Box::new(config)))?;
-        let prepared = control.prepared().await?;
+        if let Some(state) = hook_state.clone().filter(|_| !hooks.create_runtime.is_empty()) {
+            control.environment().await?;
+            let (hooks, verb) = (hooks.clone(), attempt.verb.clone());
+            let state = State { pid: Some(child.pid.as_raw_nonzero().get().unsigned_abs()), ..state };
+            blocking(move || {
+                let _verb = verb;
+                hooks::of_runtime(&hooks, &state)
+            })
+            .await?;
+            control.proceed()?;
+        }
+        let prepared = control.prepared(limit_of(&hooks.create_container)).await?;
         for warning in &prepared.warnings {
             tracing::warn!(pod = %pod.key, container = %request.container.name, "{warning}");
         }
@@ -159,6 +181,9 @@ impl Inner {
             None => child,
             Some(pid) => sandbox.client.register(request.id, pid, &held).await?,
         };
+        if hook_state.is_some() {
+            hooks::note_pid(&attempt.dir, first.pid.as_raw_nonzero().get().unsigned_abs())?;
+        }
         let ContainerEnds { stdout, stderr } = ends;
         drop(stderr);
         // From here on init outlives the agent. Until there is a record it is given up all the same.
@@ -184,6 +209,31 @@ impl Inner {
         state.data().containers.push(container);
         attempt.done = true;
         Ok(request.id)
+    }
+
+    /// Moves the interfaces a device brings into the pod's network. They go back with the sandbox.
+    async fn take_net_devices(
+        &self,
+        state: &PodState,
+        sandbox: &Sandbox,
+        request: &ContainerRequest,
+        attempt: &Attempt,
+    ) -> Result<(), Error> {
+        let devices = request.edits.net_devices.clone();
+        let Some(first) = devices.first() else { return Ok(()) };
+        if request.pod.spec.host.network {
+            let why = "cannot be given to a pod in the host's network";
+            return Err(edits::refuse("network interface", &first.host_name, why));
+        }
+        let pause = sandbox.client.pidfd().try_clone_to_owned();
+        let pause = pause.map_err(system("duplicate the pidfd of pause"))?;
+        let (dir, verb) = (state.dir.clone(), attempt.verb.clone());
+        let interfaces = Arc::clone(&state.interfaces);
+        blocking(move || {
+            let (_verb, _turn) = (verb, interfaces.lock().unwrap_or_else(PoisonError::into_inner));
+            net_devices::take(&dir, &net_devices::namespace_of(pause.as_fd())?, &devices)
+        })
+        .await
     }
 
     fn record(
@@ -282,6 +332,17 @@ impl Attempt {
     }
 }
 
+impl Attempt {
+    async fn prepare_hooks(&self, spec: Spec, hooks: Hooks) -> Result<State, Error> {
+        let (dir, id, verb) = (self.dir.clone(), self.id, self.verb.clone());
+        blocking(move || {
+            let _verb = verb;
+            hooks::begin(&dir, id, &spec, &hooks)
+        })
+        .await
+    }
+}
+
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.done {
@@ -295,6 +356,7 @@ impl Drop for Attempt {
             let cleared = blocking(move || {
                 end_processes(&cgroup, GIVE_UP_LIMIT, format!("container {id}"))?;
                 cgroup.remove()?;
+                hooks::poststop(&dir)?;
                 remove_tree(dir)
             })
             .await;

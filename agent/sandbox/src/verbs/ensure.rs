@@ -75,6 +75,7 @@ impl Inner {
         self.warm.begin();
         let cgroup = self.kubepods.new_pod(qos_class(&pod.spec), &pod.uid);
         // A pause that was started and could not be spoken to must not live beside the next.
+        self.give_back_net_devices(state).await?;
         self.end_strays(state).await?;
         let dir = state.dir.clone();
         let host_ipc = pod.spec.host.ipc;

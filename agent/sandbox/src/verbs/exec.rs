@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_cgroup::Cgroup;
 use coracle_init::protocol::{Config, ExecConfig, Namespace, Seccomp, Setup};
@@ -129,11 +130,11 @@ impl Runtime {
                 .map(|filter| Seccomp { program: setup.pass(filter.program()), flags: filter.flags() }),
         };
         control.send_setup(setup, &Config::Exec(Box::new(config)))?;
-        let prepared = control.prepared().await?;
+        let prepared = control.prepared(Duration::ZERO).await?;
         // Born anew where a pid namespace had to be joined.
         let pid = prepared.pid.unwrap_or(spawned.pid.as_raw_nonzero().get().unsigned_abs());
         let exit = state.data().execs.wait(pid);
-        control.start().await?;
+        control.start(Duration::ZERO).await?;
         Ok(ExecHandle {
             stdin: streams.stdin,
             stdout: streams.stdout,

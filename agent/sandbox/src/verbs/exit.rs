@@ -10,6 +10,7 @@ use super::start;
 use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
 use crate::error::Error;
+use crate::hooks;
 use crate::pause::{Event, Exit, ExitStatus, Exited, PauseClient, PauseError, Step};
 use crate::pod::{ContainerState, PodState};
 use crate::record::{self, ExitRecord};
@@ -110,6 +111,11 @@ impl Inner {
         if exit.message.is_none() {
             exit.message = self.termination_message(container, exit.exit_code != 0).await;
         }
+        // Its end goes on record behind them: without it, they are owed yet.
+        let dir = container.dir.clone();
+        if let Err(error) = blocking(move || hooks::poststop(&dir)).await {
+            tracing::warn!(container = %container.id, %error, "hooks of a container that ended may be executed again");
+        }
         note_exit(container, exit);
         let client = state.live_sandbox().map(|sandbox| sandbox.client);
         if let Some(client) = client {
@@ -162,6 +168,9 @@ impl Inner {
             }
         }
         tracing::warn!(pod = %state.uid, "pause died; its pod's containers are killed and get a new sandbox");
+        if let Err(error) = self.give_back_net_devices(state).await {
+            tracing::warn!(pod = %state.uid, %error, "an interface of the host is not moved back yet");
+        }
         let result = self.end_all(state).await;
         self.changed(&state.uid);
         result

@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use coracle_model::{ContainerId, Pod, PodUid};
 
 use super::stop::{KILL_LIMIT, end_processes};
 use crate::blocking::blocking;
-use crate::error::{Error, file};
+use crate::error::{Error, file, system};
 use crate::logs;
+use crate::net_devices;
 use crate::pod::{ContainerState, PodState};
 use crate::runtime::{Inner, Runtime, pod_log_dir};
 use crate::shm;
@@ -40,6 +42,8 @@ impl Runtime {
     pub async fn remove_sandbox(&self, uid: &PodUid) -> Result<(), Error> {
         let state = self.inner.pod_or_new(uid);
         let _verb = state.verbs.write().await;
+        // While pause holds the network namespace.
+        self.inner.give_back_net_devices(&state).await?;
         self.inner.end_all(&state).await?;
         self.inner.clear(&state).await?;
         self.inner.forget(uid);
@@ -99,6 +103,26 @@ impl Inner {
             logs::remove(&log_dir, &log)?;
             remove_links(&links_dir, id)?;
             remove_tree(dir)
+        })
+        .await
+    }
+
+    /// Moves what interfaces of the host the pod has back.
+    pub(super) async fn give_back_net_devices(&self, state: &Arc<PodState>) -> Result<(), Error> {
+        let processes = {
+            let data = state.data();
+            let pause = data.sandbox.as_ref().map(|sandbox| sandbox.client.pidfd().try_clone_to_owned());
+            // Where pause is dead, its pod's processes may hold the namespace yet.
+            let containers = data.containers.iter().filter_map(|one| Some(one.pidfd()?.try_clone()));
+            pause.into_iter().chain(containers).collect::<Result<Vec<_>, _>>()
+        };
+        let processes = processes.map_err(system("duplicate a pidfd"))?;
+        let (dir, interfaces) = (state.dir.clone(), Arc::clone(&state.interfaces));
+        blocking(move || {
+            let _turn = interfaces.lock().unwrap_or_else(PoisonError::into_inner);
+            let namespace =
+                || processes.iter().find_map(|process| net_devices::namespace_of(process.as_fd()).ok());
+            net_devices::give_back(&dir, namespace)
         })
         .await
     }

@@ -19,8 +19,10 @@ use coracle_model::{ContainerId, PodUid};
 use jiff::Timestamp;
 
 use super::exit::note_exit;
+use crate::blocking::blocking;
 use crate::control::{Control, Progress};
 use crate::error::Error;
+use crate::hooks;
 use crate::pod::{ContainerState, PodState};
 use crate::record::{self, ExitRecord};
 use crate::runtime::{Inner, Runtime};
@@ -81,7 +83,11 @@ pub(super) fn complete(
 ) {
     match progress {
         Progress::Waiting => {}
-        Progress::Executed => return,
+        Progress::Executed => {
+            let container = Arc::clone(container);
+            tokio::spawn(async move { poststart(&container).await });
+            return;
+        }
         Progress::Failed(failure) => return never_started(container, &Error::Init(failure)),
     }
     // It is not executed earlier than now. Where that cannot be written, the order of old stands.
@@ -127,7 +133,8 @@ async fn execute(
     again: bool,
 ) -> Result<(), Error> {
     let Some(control) = waiting.as_ref() else { return Ok(()) };
-    let started = if again { control.start_again().await } else { control.start().await };
+    let hooks = hooks::start_limit(&container.dir);
+    let started = if again { control.start_again(hooks).await } else { control.start(hooks).await };
     if let Err(error) = &started {
         never_started(container, error);
     }
@@ -149,7 +156,18 @@ impl Inner {
         {
             self.kill(state, container).await?;
         }
+        if started.is_ok() {
+            poststart(container).await;
+        }
         started
+    }
+}
+
+/// Executes the hooks that are to be executed once a container runs. What becomes of them changes nothing of it.
+async fn poststart(container: &Arc<ContainerState>) {
+    let dir = container.dir.clone();
+    if let Err(error) = blocking(move || hooks::poststart(&dir)).await {
+        tracing::warn!(container = %container.id, %error, "hooks of a container that runs may be executed again");
     }
 }
 

@@ -3,5 +3,6 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod edits;
 mod pause;
 mod takeover;

@@ -1,5 +1,7 @@
 //! What changes links.
 
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags,
@@ -39,6 +41,26 @@ pub struct LinkChange<'a> {
 // === impl Batch ===
 
 impl Batch {
+    /// Moves a link into another network namespace (an open `/proc/<pid>/ns/net`), where it gets that name. It is down
+    /// there, and has no address. Refused with `EEXIST` where another has the name, with `EINVAL` for what cannot be moved.
+    pub fn move_link(&mut self, link: LinkId<'_>, name: &str, namespace: BorrowedFd<'_>) -> usize {
+        let mut message = link.message();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+        self.push(
+            format!("move {link} into another namespace, as {name}"),
+            0,
+            &RouteNetlinkMessage::NewLink(message),
+        )
+    }
+
+    /// Gives a link, which must be down before Linux 6.2, another name.
+    pub fn rename_link(&mut self, link: LinkId<'_>, name: &str) -> usize {
+        let mut message = link.message();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.push(format!("rename {link} to {name}"), 0, &RouteNetlinkMessage::NewLink(message))
+    }
+
     /// Changes a link.
     pub fn change_link(&mut self, link: LinkId<'_>, change: &LinkChange<'_>) -> usize {
         let mut message = link.message();

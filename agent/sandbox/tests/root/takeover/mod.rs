@@ -1,6 +1,6 @@
 //! An agent takes over what one before it has left, wherever that was killed.
 
-mod killed;
-mod place;
+pub(crate) mod killed;
+pub(crate) mod place;
 mod starts;
 mod unanswered;

@@ -45,6 +45,10 @@ pub(crate) struct Place {
     pub(crate) kind: Kind,
     /// What the container runs.
     pub(crate) args: Vec<String>,
+    pub(crate) user: ExecUser,
+    pub(crate) privileged: bool,
+    /// What devices bring.
+    pub(crate) edits: ContainerEdits,
 }
 
 /// An agent's runtime.
@@ -81,6 +85,9 @@ impl Owned {
             cgroup_parent: format!("/coracle-test-{}-{count}", std::process::id()).into(),
             kind,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            user: ExecUser::default(),
+            privileged: false,
+            edits: ContainerEdits::default(),
         };
         let bin = place.dir.join("image/bin");
         fs::create_dir_all(&bin).unwrap();
@@ -151,10 +158,11 @@ impl Place {
     }
 
     pub(crate) fn pod(&self) -> Arc<Pod> {
-        let container = Container {
+        let mut container = Container {
             tty: self.kind == Kind::Terminal,
             ..Container::new(Name::label("c").unwrap(), "busybox")
         };
+        container.security.privileged = self.privileged;
         Arc::new(Pod {
             uid: "11111111-2222-3333-4444-555555555555".parse().unwrap(),
             key: PodKey { namespace: Name::label("default").unwrap(), name: Name::label("once").unwrap() },
@@ -188,15 +196,20 @@ impl Place {
             args: self.args.clone(),
             env: vec![("PATH".to_owned(), "/bin".to_owned())],
             cwd: "/".to_owned(),
-            user: ExecUser::default(),
+            user: self.user.clone(),
             stop_signal: 15,
             rootfs: detached(&self.dir.join("image")),
             mounts: vec![RequestMount {
                 destination: "/out".to_owned(),
                 mount: detached(&self.dir.join("out")),
             }],
-            edits: ContainerEdits::default(),
+            edits: self.edits.clone(),
         }
+    }
+
+    /// Of the host; `/out` in the container.
+    pub(crate) fn out(&self) -> PathBuf {
+        self.dir.join("out")
     }
 
     /// The pod's directory: its sandbox.
