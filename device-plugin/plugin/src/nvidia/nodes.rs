@@ -132,6 +132,8 @@ fn load_module(module: &str) {
     };
     let arguments = [OsString::from("--"), OsString::from(module)];
     let program = Program {
+        name: None,
+        inherits: true,
         path: &path,
         arguments: &arguments,
         without: &[],
