@@ -67,23 +67,25 @@ pub(crate) fn run(named: &[OsString]) {
             }
         }
         println!(
-            "\n{} ({}):\n\n| by | p50 / most | and on disk, p50 | most memory | to tar, p50 |\n|---|---|---|---|---|",
+            "\n{} ({}):\n\n| by | p50 / most | and on disk, p50 | most memory | to tar, p50 | on disk, to tar on disk |\n|---|---|---|---|---|---|",
             content.title(),
             content.describe(&layers)
         );
-        let least = p50(&costs[3], |cost| cost.time);
+        let on_disk = |cost: &Cost| cost.time + cost.flush;
+        let (tar, tar_on_disk) = (p50(&costs[3], |cost| cost.time), p50(&costs[3], on_disk));
         for (tool, costs) in tools.iter().zip(&costs) {
             let times: Vec<Duration> = costs.iter().map(|cost| cost.time).collect();
             let memory = costs.iter().map(|cost| cost.memory).max().unwrap_or_default();
             row(
                 tool.name(),
                 format_args!(
-                    "{:.2} / {:.2} s | {:.2} s | {} MB | {:.2}",
+                    "{:.2} / {:.2} s | {:.2} s | {} MB | {:.2} | {:.2}",
                     quantile(&times, 0.5) / 1e3,
                     quantile(&times, 1.0) / 1e3,
-                    p50(costs, |cost| cost.time + cost.flush),
+                    p50(costs, on_disk),
                     memory / 1000,
-                    p50(costs, |cost| cost.time) / least,
+                    p50(costs, |cost| cost.time) / tar,
+                    p50(costs, on_disk) / tar_on_disk,
                 ),
             );
         }
