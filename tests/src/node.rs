@@ -127,6 +127,7 @@ impl Node {
             ("--manifest-dir", "manifests"),
             ("--cni-conf-dir", "cni/net.d"),
             ("--cni-bin-dir", "cni/bin"),
+            ("--device-plugin-dir", "kubelet/device-plugins"),
         ];
         let flags = places.map(|(flag, name)| [flag.to_owned(), self.path(name).display().to_string()]);
         let cgroups = ["--cgroup-parent".to_owned(), self.machine.cgroups().name().to_owned()];

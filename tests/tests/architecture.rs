@@ -49,6 +49,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
             "server",
             "shutdown",
             "systemd",
+            "tests",
             "volume",
         ],
         "the others need no runtime",

@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod addresses;
+mod devices;
 mod dial;
 mod dismantle;
 mod event;

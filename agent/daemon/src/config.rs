@@ -9,6 +9,7 @@
 //! ```
 
 mod decode;
+mod devices;
 mod file;
 mod flags;
 mod images;
@@ -32,6 +33,7 @@ use coracle_model::{Name, Quantity};
 use coracle_network::SysctlPolicy;
 use coracle_shutdown::GracePeriods;
 
+pub(crate) use devices::DevicesConfig;
 pub(crate) use flags::Overrides;
 pub(crate) use images::{CollectionConfig, ImagesConfig};
 pub(crate) use load::{ConfigError, DEFAULT_CONFIG_FILE, Loaded, socket};
@@ -78,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) resolv_conf: Option<PathBuf>,
     /// How pods are connected.
     pub(crate) network: NetworkConfig,
+    /// Where devices come from, and how they are given.
+    pub(crate) devices: DevicesConfig,
     /// Which kernel settings pods may make.
     pub(crate) sysctls: SysctlPolicy,
     /// Where `seccompProfile.localhostProfile` is looked up.
@@ -138,6 +142,7 @@ impl Config {
         problems: &mut Problems,
     ) -> Option<Self> {
         let network = NetworkConfig::combine(flags, &mut file, problems);
+        let devices = DevicesConfig::combine(flags, &mut file, problems);
         let root_dir =
             directory(flag(&flags.root_dir, "--root-dir"), file.root_dir.take(), "rootDir", problems)
                 .unwrap_or_else(|| "/var/lib/coracle".into());
@@ -190,6 +195,7 @@ impl Config {
                 problems,
             ),
             network,
+            devices,
             images,
             root_dir,
             settings,

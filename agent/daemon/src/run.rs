@@ -43,6 +43,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
         let particulars = Particulars {
             images: &config.root_dir,
             tends_images: false,
+            has_devices: false,
             events: EventLog::in_memory(),
             listener: None,
         };

@@ -125,6 +125,24 @@ pub struct NetDevice {
     pub name: String,
 }
 
+// === impl ContainerEdits ===
+
+impl ContainerEdits {
+    /// Adds further edits, which come after these.
+    pub fn append(&mut self, more: Self) {
+        let Self { env, default_env, device_nodes, mounts, hooks, additional_gids, net_devices, annotations } =
+            more;
+        self.default_env.extend(default_env);
+        self.env.extend(env);
+        self.device_nodes.extend(device_nodes);
+        self.mounts.extend(mounts);
+        self.hooks.extend(hooks);
+        self.additional_gids.extend(additional_gids);
+        self.net_devices.extend(net_devices);
+        self.annotations.extend(annotations);
+    }
+}
+
 // === impl DeviceHealth ===
 
 impl DeviceHealth {

@@ -336,7 +336,10 @@ impl<P: Ports> Shared<P> {
             record.start_uptime = Some(self.ports.clock().uptime());
             if slots.shutting_down {
                 let message = "Pod was rejected as the node is shutting down.";
-                self.refuse(&mut record, Refusal { reason: NODE_SHUTDOWN, message: message.to_owned() });
+                self.refuse(
+                    &mut record,
+                    Refusal { reason: NODE_SHUTDOWN.into(), message: message.to_owned() },
+                );
                 record.ending.iter_mut().for_each(|ending| ending.shutdown = Some(Shutdown::Refused));
             } else if let Err(refusal) = self.ports.admit(&record.pod) {
                 self.refuse(&mut record, refusal);
@@ -398,14 +401,14 @@ impl<P: Ports> Shared<P> {
     fn refuse(&self, record: &mut PodRecord, refusal: Refusal) {
         let Refusal { reason, message } = refusal;
         let verdict = Verdict {
-            reason: reason.to_owned(),
+            reason: reason.to_string(),
             message: format!("Pod was rejected: {message}"),
             disruption: false,
             refused: true,
         };
         let (since, grace) = (record.start_time, Duration::ZERO);
         record.ending = Some(Ending { since, grace, verdict: Some(verdict), shutdown: None });
-        let event = PodEvent { kind: EventType::Warning, reason, message, container: None };
+        let event = PodEvent { kind: EventType::Warning, reason: &reason, message, container: None };
         self.ports.events().record(&record.pod, event);
     }
 

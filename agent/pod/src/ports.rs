@@ -7,6 +7,7 @@
 //! nothing of it takes effect any more once a later call for the same pod has returned: a container
 //! whose creation was given up does not appear after [`Runtime::remove_sandbox`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
@@ -304,7 +305,7 @@ pub struct PodEvent<'a> {
     /// Whether it is as it should be.
     pub kind: EventType,
     /// CamelCase, such as `Started` or `BackOff`.
-    pub reason: &'static str,
+    pub reason: &'a str,
     /// For people.
     pub message: String,
     /// The container of the pod it is about; `None` when it is about the pod.
@@ -315,7 +316,7 @@ pub struct PodEvent<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// CamelCase, such as `SysctlForbidden`: `status.reason`, and the event's.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For people.
     pub message: String,
 }

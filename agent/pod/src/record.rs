@@ -96,7 +96,7 @@ pub enum Shutdown {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// `status.reason`: `DeadlineExceeded`, `Evicted`, `Terminated`, `NodeShutdown`, `NodePorts`,
-    /// `SysctlForbidden`, `UnexpectedAdmissionError`, `TopologyAffinityError`.
+    /// `SysctlForbidden`, `UnexpectedAdmissionError`, `TopologyAffinityError`, `OutOf` and a resource.
     pub reason: String,
     /// `status.message`: for people.
     pub message: String,

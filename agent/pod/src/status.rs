@@ -100,7 +100,6 @@ pub(crate) fn status(scene: &Scene<'_>, notes: &Notes<'_>) -> PodStatus {
     let unscheduled = notes.awaited_devices.is_some() && !status.all_containers().any(has_been);
     if unscheduled {
         // As of a pod that has no node yet: there is nothing to say of anything else.
-        status.start_time = None;
         status.conditions.retain(|condition| condition.kind == PodConditionType::PodScheduled);
     }
     if refused || unscheduled {

@@ -402,7 +402,7 @@ impl<P: Ports> Worker<P> {
         Moment { now: self.ports.clock().now(), instant: Instant::now() }
     }
 
-    fn event(&self, kind: EventType, reason: &'static str, container: Option<&Name>, message: String) {
+    fn event(&self, kind: EventType, reason: &str, container: Option<&Name>, message: String) {
         self.ports.events().record(&self.record.pod, PodEvent { kind, reason, message, container });
     }
 }

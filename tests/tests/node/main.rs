@@ -15,6 +15,7 @@ mod command_line;
 mod configuration;
 mod cp;
 mod debug;
+mod devices;
 mod events;
 mod exec;
 mod harness;

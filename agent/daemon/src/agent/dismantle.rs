@@ -33,6 +33,7 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
         let particulars = Particulars {
             images: &config.root_dir,
             tends_images: false,
+            has_devices: false,
             events: EventLog::in_memory(),
             listener: None,
         };

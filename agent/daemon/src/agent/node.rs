@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::devices::NodeDevices;
 use super::facts::NodeFacts;
 use super::network::PodNetwork;
 use super::ports::NodePorts;
@@ -32,6 +33,7 @@ pub(crate) struct AgentNode {
     pub(crate) events: EventLog,
     pub(crate) runtime: Runtime,
     pub(crate) network: PodNetwork,
+    pub(crate) devices: NodeDevices,
     pub(crate) cni_conf_dir: PathBuf,
     pub(crate) problems: watch::Receiver<Arc<Vec<Problem>>>,
     pub(crate) manifest_dir: PathBuf,
@@ -87,7 +89,7 @@ impl Node for AgentNode {
             true => Some("node is shutting down".to_owned()),
             false => self.network.problem(),
         };
-        machine::status(&self.facts, &BTreeMap::new(), not_ready)
+        machine::status(&self.facts, &self.devices.counts(), not_ready)
     }
 
     fn problems(&self) -> Vec<Problem> {

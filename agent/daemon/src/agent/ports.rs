@@ -70,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) volumes: Arc<Volumes>,
     /// The directories of pods.
     pub(crate) dirs: PodDirs,
+    /// Devices.
+    pub(crate) devices: DevicePort,
     /// The pods' records.
     pub(crate) records: RecordDir,
     /// The node's events.
@@ -112,8 +114,19 @@ impl Configuration {
 impl NodePorts {
     /// `changes` are told of the pods whose probes have found something new.
     pub(crate) fn new(parts: Parts, changes: mpsc::UnboundedSender<PodUid>) -> anyhow::Result<Self> {
-        let Parts { runtime, network, store, images, volumes, dirs, records, events, configuration, config } =
-            parts;
+        let Parts {
+            runtime,
+            network,
+            store,
+            images,
+            volumes,
+            dirs,
+            devices,
+            records,
+            events,
+            configuration,
+            config,
+        } = parts;
         let (events, node) = (EventPort::new(events), configuration.node.clone());
         let prober = Arc::new(Prober::new(ProbedNode::new(
             runtime.clone(),
@@ -134,7 +147,7 @@ impl NodePorts {
             ),
             images: ImagePort::new(images),
             volumes: VolumePort::new(volumes, store, dirs, runtime, configuration, events.clone()),
-            devices: DevicePort,
+            devices,
             records,
             events,
             probes: ProbePort::new(Arc::clone(&prober)),
@@ -157,7 +170,7 @@ impl Ports for NodePorts {
     type Clock = SystemClock;
 
     fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
-        let forbidden = |message| Refusal { reason: "SysctlForbidden", message };
+        let forbidden = |message| Refusal { reason: "SysctlForbidden".into(), message };
         self.config.borrow().sysctls.check(pod).map_err(forbidden)
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
+use coracle_cdi::Registry;
 use coracle_cgroup::{Driver, Host, Kubepods};
 use coracle_controller::ConfigStore;
 use coracle_events::EventLog;
@@ -21,13 +22,14 @@ use coracle_volume::Volumes;
 use tokio::sync::{mpsc, watch};
 
 use super::addresses::NodeAddresses;
+use super::devices::NodeDevices;
 use super::event::NodeEvents;
 use super::facts::NodeFacts;
 use super::images::{Archives, Collecting, Collector, NodeImages, follow_arrivals};
 use super::lock::lock;
 use super::network::PodNetwork;
 use super::node::AgentNode;
-use super::ports::{Configuration, EventPort, NodePorts, Parts, PodDirs};
+use super::ports::{Configuration, DevicePort, EventPort, NodePorts, Parts, PodDirs};
 use super::thread::on_own_thread;
 use crate::check::{Finding, dropped_by_others};
 use crate::config::{CgroupDriver, Config, NetworkConfig};
@@ -38,6 +40,8 @@ pub(crate) struct Particulars<'a> {
     pub(crate) images: &'a Path,
     /// Whether they are its own to import and to collect.
     pub(crate) tends_images: bool,
+    /// Whether device plugins are its own to listen to.
+    pub(crate) has_devices: bool,
     /// Where its events go.
     pub(crate) events: EventLog,
     /// The API's socket, if the service manager holds it.
@@ -79,13 +83,14 @@ impl Agent {
     pub(crate) async fn start(config: &Config, listener: Option<UnixListener>) -> anyhow::Result<Self> {
         super::clear_abandoned(config).await?;
         let events = EventLog::open(&config.root_dir.join("events"));
-        let particulars = Particulars { images: &config.root_dir, tends_images: true, events, listener };
+        let particulars =
+            Particulars { images: &config.root_dir, tends_images: true, has_devices: true, events, listener };
         Self::start_with(config, particulars).await
     }
 
     /// As [`Agent::start`], with a node's particulars.
     pub(crate) async fn start_with(config: &Config, particulars: Particulars<'_>) -> anyhow::Result<Self> {
-        let Particulars { images, tends_images, events, listener } = particulars;
+        let Particulars { images, tends_images, has_devices, events, listener } = particulars;
         let lock = lock(&config.run_dir).await?;
         let current = watch::Sender::new(Arc::new(config.clone()));
         // With the images elsewhere nothing else makes it.
@@ -120,7 +125,12 @@ impl Agent {
             NodeImages::new(config, images, Arc::clone(&store), collecting, configuration.clone(), port)?;
         let access = node_images.access();
         let images_of_node = node_images.clone();
+        let devices = match has_devices {
+            true => NodeDevices::open(config, &known).await,
+            false => NodeDevices::none(),
+        };
         let parts = Parts {
+            devices: DevicePort::new(devices.clone(), Registry::new(&config.devices.cdi_spec_dirs)),
             runtime: runtime.clone(),
             network: network.clone(),
             store: Arc::clone(&store),
@@ -141,6 +151,7 @@ impl Agent {
         tokio::spawn(network.clone().collect(sandboxes.collect(), runtime.clone()));
 
         let pods = Pods::new(ports);
+        devices.follow(&pods);
         for Found { record, rebooted } in &adopted {
             let record = record.clone();
             let taken = if *rebooted { pods.adopt_after_reboot(record) } else { pods.adopt(record) };
@@ -179,6 +190,7 @@ impl Agent {
             events: events.clone(),
             runtime,
             network,
+            devices,
             cni_conf_dir: config.network.cni_conf_dir.clone(),
             problems: seen,
             manifest_dir: config.manifest_dir.clone(),
@@ -257,6 +269,7 @@ pub(super) async fn remove_all_pods(
         port,
     )?;
     let parts = Parts {
+        devices: DevicePort::new(NodeDevices::none(), Registry::new(&config.devices.cdi_spec_dirs)),
         runtime: runtime.clone(),
         network: network.clone(),
         store,

@@ -1,6 +1,7 @@
 //! What a host must have, and what it had better have. Nothing is changed but in a directory of its own,
 //! which is removed again.
 
+mod devices;
 mod host;
 mod images;
 mod kernel;
@@ -49,6 +50,7 @@ pub(crate) fn run(config: &Config) -> Vec<Finding> {
         storage::check(config),
         network::check(config),
         images::check(config),
+        devices::check(config),
         host::check(),
     ]
     .concat()

@@ -55,6 +55,10 @@ pub(crate) struct Overrides {
     /// Programs of CNI plugins that are not built in; can be repeated [default: /opt/cni/bin and /usr/lib/cni]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cni_bin_dir: Vec<PathBuf>,
+    /// Sockets of device plugins, and the one they register at; beside it are plugins_registry and pod-resources
+    /// [default: /var/lib/kubelet/device-plugins]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) device_plugin_dir: Option<PathBuf>,
     /// Configuration of credential provider plugins for registries, or a directory of such files
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) image_credential_provider_config: Option<PathBuf>,
@@ -75,6 +79,7 @@ impl Overrides {
             ("podLogsDir", "--log-dir", &self.log_dir),
             ("staticPodPath", "--manifest-dir", &self.manifest_dir),
             ("cniConfDir", "--cni-conf-dir", &self.cni_conf_dir),
+            ("devicePluginDir", "--device-plugin-dir", &self.device_plugin_dir),
             (
                 "imageCredentialProviderConfig",
                 "--image-credential-provider-config",

@@ -143,7 +143,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "cpuManagerPolicy: static\n",
-            "not supported yet: CPUs, memory and devices are not pinned; leave it out or set it to none",
+            "not supported yet: CPUs and memory are not pinned; leave it out or set it to none",
         ),
         ("kubeAPIQPS: many\n", "/etc/c.yaml:1:1: kubeAPIQPS: Invalid value: \"many\": must be a number"),
         ("syncFrequency: 5\n", "syncFrequency: Invalid value: 5: must be a duration such as 30s"),

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -14,6 +16,10 @@ use crate::config::{Config, DEFAULT_CONFIG_FILE};
 
 /// Where a node's own directory of persistent state is, unless it is configured elsewhere: all in it is Coracle's.
 const ROOT_DIR: &str = "/var/lib/coracle";
+
+/// Where device plugins look for a kubelet, and what is above that.
+const PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";
+const KUBELET_DIR: &str = "/var/lib/kubelet";
 
 /// What is made in a root directory, wherever it is.
 const IN_ROOT_DIR: [&str; 9] = [
@@ -36,10 +42,33 @@ pub(super) fn remove_until_reboot(config: &Config) -> anyhow::Result<()> {
         Ok(()) | Err(Errno::NOENT | Errno::INVAL) => {}
         Err(error) => return Err(error).with_context(|| format!("cannot unmount {}", configs.display())),
     }
+    remove_device_sockets(config)?;
     remove_tree(&config.run_dir)?;
     println!("removed {}", config.run_dir.display());
     if coracle_shutdown::remove_drop_in().context("cannot remove the configuration of logind")? {
         println!("removed the delay of the machine's shutdown from logind's configuration");
+    }
+    Ok(())
+}
+
+/// Removes the sockets at which device plugins registered and monitoring asked, unless another program listens there by
+/// now, and their directories where nobody has anything in them.
+fn remove_device_sockets(config: &Config) -> anyhow::Result<()> {
+    let places = &config.devices;
+    let served = places.pod_resources_socket();
+    for socket in [&places.plugin_dir.join("kubelet.sock"), &served] {
+        let is_socket = fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket());
+        if is_socket && UnixStream::connect(socket).is_err() {
+            fs::remove_file(socket).with_context(|| format!("cannot remove {}", socket.display()))?;
+        }
+    }
+    let directories = [Some(&*places.plugin_dir), Some(&*places.registry_dir()), served.parent()];
+    for directory in directories.into_iter().flatten() {
+        remove_if_empty(directory)?;
+    }
+    // Above them is what a kubelet would have, and nothing else of the node.
+    if places.plugin_dir == Path::new(PLUGIN_DIR) {
+        remove_if_empty(Path::new(KUBELET_DIR))?;
     }
     Ok(())
 }

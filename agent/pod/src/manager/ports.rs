@@ -14,7 +14,7 @@ impl<P: Ports> Shared<P> {
     pub(super) fn judge_ports(&self, slots: &Slots, record: &mut PodRecord) {
         match self.offer(slots, &record.pod) {
             PortOffer::Free => {}
-            PortOffer::Taken(message) => self.refuse(record, Refusal { reason: NODE_PORTS, message }),
+            PortOffer::Taken(message) => self.refuse(record, Refusal { reason: NODE_PORTS.into(), message }),
             PortOffer::Soon(message) => {
                 record.waits_for_ports = true;
                 let kind = EventType::Normal;

@@ -177,7 +177,7 @@ async fn a_pod_that_is_not_taken_up_has_failed_with_that_for_good() {
         assert_eq!(node.fake.count(verb), 0, "{verb:?}");
     }
     let told = node.fake.told(&uid("a"));
-    let told: Vec<_> = told.iter().map(|told| (told.reason, told.message.as_str())).collect();
+    let told: Vec<_> = told.iter().map(|told| (told.reason.as_str(), told.message.as_str())).collect();
     assert_eq!(told, [("Forbidden", "it is not to be")]);
 
     // Another pod of its name has another chance.

@@ -129,7 +129,7 @@ pub(crate) struct Host {
 pub(crate) struct Told {
     pub(crate) pod: PodUid,
     pub(crate) kind: EventType,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: String,
     pub(crate) message: String,
     pub(crate) container: Option<String>,
 }
@@ -401,7 +401,7 @@ impl Ports for Fake {
 
     fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
         match pod.annotations.get("refuse") {
-            Some(message) => Err(Refusal { reason: "Forbidden", message: message.clone() }),
+            Some(message) => Err(Refusal { reason: "Forbidden".into(), message: message.clone() }),
             None => Ok(()),
         }
     }

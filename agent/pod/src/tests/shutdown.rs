@@ -190,7 +190,7 @@ async fn a_pod_that_comes_while_the_node_shuts_down_is_refused_and_runs_in_the_n
     assert_eq!(status.message.as_deref(), Some(message));
     assert!(status.container_statuses.is_empty() && status.init_container_statuses.is_empty());
     let told = node.fake.told(&uid("a"));
-    let told: Vec<_> = told.iter().map(|told| (told.reason, told.message.as_str())).collect();
+    let told: Vec<_> = told.iter().map(|told| (told.reason.as_str(), told.message.as_str())).collect();
     assert_eq!(told, [("NodeShutdown", "Pod was rejected as the node is shutting down.")]);
     for verb in [Verb::Sandbox, Verb::Volumes, Verb::Image, Verb::Create] {
         assert_eq!(node.fake.count(verb), 0, "{verb:?}");

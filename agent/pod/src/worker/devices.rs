@@ -106,9 +106,9 @@ impl<P: Ports> Worker<P> {
     /// The pod is not taken up after all: it fails, as in the kubelet's admission.
     fn refuse(&mut self, refusal: Refusal) {
         let Refusal { reason, message } = refusal;
-        self.event(EventType::Warning, reason, None, message.clone());
+        self.event(EventType::Warning, &reason, None, message.clone());
         let message = format!("Pod was rejected: {message}");
-        let verdict = Verdict { reason: reason.to_owned(), message, disruption: false, refused: true };
+        let verdict = Verdict { reason: reason.into_owned(), message, disruption: false, refused: true };
         let moment = self.moment();
         self.end(Some(verdict), Some(Duration::ZERO), moment);
     }

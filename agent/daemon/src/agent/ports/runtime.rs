@@ -249,11 +249,13 @@ fn observed(container: ContainerSnapshot) -> ObservedContainer {
 
 impl Composer {
     fn compose(&self, ordered: Ordered, configs: &Configs) -> Result<ContainerRequest, Failure> {
-        let Ordered { id, pod, container, attempt, sandbox, addresses, image, edits } = ordered;
+        let Ordered { id, pod, container, attempt, sandbox, addresses, image, mut edits } = ordered;
         let (pod, shown, image) = (&pod, image.shown.clone(), self.image(&image)?);
         let config = &image.document.config;
         verify_non_root(pod, &container, &config.user).map_err(failure("CreateContainerConfigError"))?;
-        let environment = self.environment(pod, &container, configs, &addresses)?;
+        let default = |(name, value)| EnvEntry { name, value, expand: false };
+        let mut environment: Vec<_> = edits.default_env.drain(..).map(default).collect();
+        environment.extend(self.environment(pod, &container, configs, &addresses)?);
         let process = effective_process(&container, &environment, config, &self.naming.hostname(pod)?)
             .map_err(created)?;
         let stop_signal = match (container.lifecycle.stop_signal, process.stop_signal.as_deref()) {

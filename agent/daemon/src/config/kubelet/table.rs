@@ -60,7 +60,7 @@ const SOCKET: &str = "the API is served on a unix socket that only root may use,
 const API_SERVER: &str = "the node has no API server to speak with";
 const EVICTION: &str = "pods are not evicted when the node runs short of memory or disk";
 const RESERVED: &str = "nothing is set aside for the system, and pods may use all there is";
-const PINNED: &str = "CPUs, memory and devices are not pinned";
+const PINNED: &str = "CPUs and memory are not pinned";
 
 const NO_EFFECT: Fate = Fate::NoEffect;
 const NOT_YET: Fate = Fate::Same(&[]);
@@ -146,9 +146,7 @@ pub(in crate::config) const FIELDS: &[KubeletField] = &[
     of("cpuManagerReconcilePeriod", Kind::Duration, NO_EFFECT, PINNED),
     of("draManagerReconcilePeriod", Kind::Duration, NO_EFFECT, "there is no dynamic resource allocation"),
     of("memoryManagerPolicy", Kind::Text, only(&[Is::Text("None"), Is::Text("none")]), PINNED),
-    of("topologyManagerPolicy", Kind::Text, only(&[Is::Text("none")]), PINNED),
-    of("topologyManagerScope", Kind::Text, only(&[Is::Text("container")]), PINNED),
-    of("topologyManagerPolicyOptions", Kind::TextMap, NOT_YET, PINNED),
+    of("topologyManagerPolicyOptions", Kind::TextMap, NOT_YET, "topologyManagerPolicy has no options"),
     of("qosReserved", Kind::TextMap, NOT_YET, RESERVED),
     of("runtimeRequestTimeout", Kind::Duration, NO_EFFECT, "the node is its own container runtime"),
     of(

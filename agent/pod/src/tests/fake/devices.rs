@@ -52,7 +52,7 @@ impl Inventory {
                 let ids: BTreeSet<_> = healthy.filter(free).take(*count as usize).cloned().collect();
                 if (ids.len() as u64) < *count {
                     let message = format!("{} of {count} devices of {resource} are free", ids.len());
-                    let refusal = Refusal { reason: "UnexpectedAdmissionError", message };
+                    let refusal = Refusal { reason: format!("OutOf{resource}").into(), message };
                     let holders = self.had(resource).map(|(uid, _)| uid.clone()).collect();
                     return Allocation::Lacking { resource: resource.clone(), holders, refusal };
                 }

@@ -94,6 +94,14 @@ impl Events for Fake {
             assert!(pod.all_containers().any(|one| one.name == *name), "{name} is no container of the pod");
             name.to_string()
         });
-        self.with(|state| state.events.push(Told { pod: pod.uid.clone(), kind, reason, message, container }));
+        self.with(|state| {
+            state.events.push(Told {
+                pod: pod.uid.clone(),
+                kind,
+                reason: reason.to_owned(),
+                message,
+                container,
+            })
+        });
     }
 }
