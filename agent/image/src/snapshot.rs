@@ -92,10 +92,7 @@ impl Store {
         }
         let failed = |(step, source, log)| ImageError::Overlay { step, path: path.to_owned(), source, log };
         match overlay(&lowers, upper) {
-            // Before Linux 6.13 a layer could not be given by descriptor.
-            Err(("add a layer to", error, _))
-                if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
-            {
+            Err(("add a layer to", error, _)) if takes_no_descriptor(&error) => {
                 overlay_by_options(&lowers, upper).map_err(failed)
             }
             mounted => mounted.map_err(failed),
@@ -148,6 +145,13 @@ impl Store {
 
 /// A failed step: what, why, and what the kernel said.
 type Failure = (&'static str, io::Error, String);
+
+/// Whether the kernel is one that a layer cannot be given to by descriptor: from 6.5 to 6.12 overlayfs did not know the
+/// option, and before it took no descriptors at all (`legacy_fs_context`).
+fn takes_no_descriptor(error: &io::Error) -> bool {
+    let older = [Errno::INVAL, Errno::OPNOTSUPP].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|error| older.contains(&error))
+}
 
 /// The overlay through the mount API, layers by descriptor (since Linux 6.13).
 fn overlay(lowers: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, Failure> {
@@ -253,6 +257,13 @@ fn open_layer(path: &Path) -> Result<OwnedFd, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_takes_no_layer_by_descriptor_is_told_from_one_that_fails() {
+        for (error, takes_none) in [(Errno::INVAL, true), (Errno::OPNOTSUPP, true), (Errno::NOENT, false)] {
+            assert_eq!(takes_no_descriptor(&error.into()), takes_none, "{error}");
+        }
+    }
 
     /// The way of kernels before 6.13 gives the same file system on any kernel. Mounting needs root.
     #[test]
