@@ -62,7 +62,8 @@ pub(crate) fn sort(edits: &[EditHook]) -> Hooks {
 
 /// Makes the bundle, and puts on record what is to be executed later. Nothing was executed yet. Blocks.
 ///
-/// The environment is left out of the specification: it may hold values of Secrets, and the bundle may lie on a disk.
+/// Environment and arguments are left out of the specification: they may hold values of Secrets (`$(NAME)` in arguments),
+/// and the bundle may lie on a disk.
 pub(crate) fn begin(bundle: &Path, id: ContainerId, spec: &Spec, hooks: &Hooks) -> Result<State, Error> {
     let bundle = std::path::absolute(bundle).map_err(file("find", bundle))?;
     let state = State {
@@ -83,7 +84,7 @@ pub(crate) fn begin(bundle: &Path, id: ContainerId, spec: &Spec, hooks: &Hooks) 
     host::private_dir(&bundle.join(ROOTFS))?;
     let mut spec = spec.clone();
     let process = spec.process().clone().map(|mut process| {
-        process.set_env(Some(Vec::new()));
+        process.set_env(Some(Vec::new())).set_args(Some(Vec::new()));
         process
     });
     spec.set_process(process);

@@ -106,10 +106,10 @@ async fn each_hook_has_its_turn_and_the_state_of_then() {
             let config: Value =
                 serde_json::from_str(&fs::read_to_string(format!("{bundle}/config.json")).unwrap()).unwrap();
             assert_eq!(config["root"]["path"], "rootfs");
-            assert!(
-                config["process"]["env"].as_array().is_none_or(Vec::is_empty),
-                "values of Secrets may be there"
-            );
+            for field in ["env", "args"] {
+                let values = config["process"][field].as_array();
+                assert!(values.is_none_or(Vec::is_empty), "values of Secrets may be there: {config}");
+            }
             assert_eq!(state["pid"].is_u64(), name != "poststop", "{name}");
         }
         if kind == Kind::Plain {
