@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod addresses;
+mod device_plugin;
 mod devices;
 mod dial;
 mod dismantle;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use coracle_device_api::deviceplugin::PLUGIN_DIR;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +21,9 @@ pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
     /// The directory of device plugins' sockets, and of the kubelet's
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet/device-plugins")]
-    plugins_dir: PathBuf,
+    /// [default: /var/lib/kubelet/device-plugins]
+    #[arg(long, value_name = "DIR")]
+    plugins_dir: Option<PathBuf>,
     /// What is offered beside GPUs, and how GPUs are (YAML or JSON); without it every GPU there is, and nothing else
     #[arg(long, value_name = "FILE")]
     device_plugin_config: Option<PathBuf>,
@@ -79,16 +81,20 @@ pub enum CommandError {
 
 impl CommandLine {
     /// Does what the command line asks. `leading` are the words by which this command line is reached in its program:
-    /// `device-plugin` in the daemon's, none in that of its own.
+    /// `device-plugin` in the daemon's, none in that of its own. `usual` is where plugins' sockets are, where it is not said.
     ///
     /// # Errors
     /// [`CommandError`].
-    pub fn execute(self, leading: &[&str]) -> Result<(), CommandError> {
-        match self.command {
+    pub fn execute(mut self, leading: &[&str], usual: Option<PathBuf>) -> Result<(), CommandError> {
+        match self.command.take() {
             Some(Command::Hook { hook: Hook::Ldconfig { libraries } }) => {
                 Ok(ldconfig(io::stdin().lock(), &libraries)?)
             }
-            None => self.serve(leading),
+            None => {
+                let usual = usual.unwrap_or_else(|| PLUGIN_DIR.into());
+                self.plugins_dir.get_or_insert(usual);
+                self.serve(leading)
+            }
         }
     }
 
@@ -101,7 +107,7 @@ impl CommandLine {
                 .map_err(|error| CommandError::Begin { what: "find out the path of this program", error })?,
         };
         let options = Options {
-            plugins_dir: self.plugins_dir,
+            plugins_dir: self.plugins_dir.unwrap_or_else(|| PLUGIN_DIR.into()),
             cdi_dir: self.cdi_dir,
             root: self.host_root,
             hook: hook_command(&program, leading),

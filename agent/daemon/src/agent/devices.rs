@@ -34,6 +34,9 @@ impl NodeDevices {
     pub(crate) async fn open(config: &Config, known: &[Found]) -> Self {
         let pods = Arc::default();
         let manager = open(config, known, Arc::clone(&pods)).await;
+        if manager.is_ok() {
+            super::device_plugin::start(config);
+        }
         let manager = manager.map(Arc::new).map_err(|error| {
             tracing::error!("no pod gets devices: {error:#}");
             format!("the node gives no devices to pods: {error:#}").into()

@@ -114,7 +114,7 @@ impl Cli {
             Command::Config(config) => config.execute(&self.overrides),
             Command::DevicePlugin(plugin) => {
                 crate::agent::logging("info");
-                plugin.execute(&[DEVICE_PLUGIN])?;
+                plugin.execute(&[DEVICE_PLUGIN], self.overrides.device_plugin_dir)?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Install(install) => install.execute(),

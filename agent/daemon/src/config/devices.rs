@@ -18,6 +18,8 @@ pub(crate) struct DevicesConfig {
     pub(crate) plugin_dir: PathBuf,
     /// Specifications of CDI; what is in a later goes before what is in an earlier.
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
+    /// The configuration of our own plugin; it offers every GPU and nothing else where there is none.
+    pub(crate) own_plugin: Option<PathBuf>,
     /// What is done for the sake of topology.
     pub(crate) policy: TopologyPolicy,
     /// For whom it is done.
@@ -52,7 +54,9 @@ impl DevicesConfig {
             Some(paths) => directories(paths, "cdiSpecDirs", problems),
             None => DEFAULT_DIRECTORIES.map(PathBuf::from).to_vec(),
         };
+        let own_plugin = directory(None, file.device_plugin_config.take(), "devicePluginConfig", problems);
         Self {
+            own_plugin,
             plugin_dir: plugin_dir.unwrap_or_else(|| "/var/lib/kubelet/device-plugins".into()),
             cdi_spec_dirs,
             policy: words::read(file.topology_manager_policy.as_deref(), "topologyManagerPolicy", problems),

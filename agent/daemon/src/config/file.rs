@@ -40,6 +40,7 @@ pub(super) struct File {
     pub(super) cni_timeout: Option<String>,
     pub(super) bridge_name: Option<String>,
     pub(super) device_plugin_dir: Option<PathBuf>,
+    pub(super) device_plugin_config: Option<PathBuf>,
     pub(super) cdi_spec_dirs: Option<Vec<PathBuf>>,
     pub(super) topology_manager_policy: Option<String>,
     pub(super) topology_manager_scope: Option<String>,

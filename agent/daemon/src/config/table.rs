@@ -282,6 +282,15 @@ pub(crate) const FIELDS: &[Field] = &[
         meaning: "Where device plugins listen, and register at kubelet.sock. Beside it are plugins_registry, in which plugins wait to be found, and pod-resources, with the socket that tells which pod has which device.",
     },
     Field {
+        name: "devicePluginConfig",
+        kind: Kind::Path,
+        default: Default::Nothing("every GPU, nothing else"),
+        change: Change::Start,
+        kubelet: false,
+        example: "/etc/coracle/devices.yaml",
+        meaning: "The configuration of the node's own device plugin (docs/gpu.md). Without one it offers every GPU, and nothing else.",
+    },
+    Field {
         name: "cdiSpecDirs",
         kind: Kind::Paths,
         default: Default::Value("[/etc/cdi, /var/run/cdi]"),
