@@ -111,7 +111,12 @@ impl Node {
             true => "cgroupDriver: systemd\n",
             false => "",
         };
-        let configuration = format!("{configuration}\n{collection}{driver}");
+        // The host's specifications are not the node's, and the node's not the host's.
+        let cdi = match configuration.contains("cdiSpecDirs") {
+            true => String::new(),
+            false => format!("cdiSpecDirs: [{}]\n", self.path("cdi").display()),
+        };
+        let configuration = format!("{configuration}\n{collection}{driver}{cdi}");
         fs::write(self.path("config.yaml"), configuration).expect("the machine's directory is writable");
     }
 
