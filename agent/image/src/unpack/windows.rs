@@ -1,15 +1,15 @@
 //! Memory for decompressing, which all layers that are unpacked at once share.
 //!
-//! **Invariant:** nobody waits for ever. Who has memory may wait for the layers below, so those are never kept from
-//! theirs for good: without waiting, only part of it is to be had, and who waits for the rest waits for no other layer.
+//! There is some for those who may wait for the layers below theirs, and some for those who wait for no layer any more.
+//! **Invariant:** nobody waits for ever. Who waits for memory waits for the second kind alone, and they come to their end.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What all windows together may have.
-const ALL: u64 = 32 << 20;
+/// What windows may have of those who may wait for other layers; what they cannot have at once they do not wait for.
+const AT_ONCE: u64 = 8 << 20;
 
-/// What is given away to those who may wait for other layers.
-const AT_ONCE: u64 = 24 << 20;
+/// What windows may have of those who do not: the largest there is.
+const SETTLED: u64 = 32 << 20;
 
 /// The memory for windows, of which a process has one.
 pub(super) static WINDOWS: Windows = Windows::new();
@@ -21,11 +21,15 @@ pub(super) struct Windows {
     changed: Condvar,
 }
 
+/// What is taken.
 #[derive(Debug)]
 struct State {
-    taken: u64,
-    /// How many wait for more than is given away at once: they would wait for ever if others still came first.
-    large: usize,
+    at_once: u64,
+    settled: u64,
+    /// Turns of those who wait: the next to be given out, and whose it is. Who wants little would else keep who wants all
+    /// waiting for as long as others come.
+    next: u64,
+    turn: u64,
 }
 
 /// Memory for one window, for as long as it lives.
@@ -33,39 +37,44 @@ struct State {
 pub(super) struct Window<'a> {
     windows: &'a Windows,
     bytes: u64,
+    is_settled: bool,
 }
 
 // === impl Windows ===
 
 impl Windows {
     const fn new() -> Self {
-        Self { state: Mutex::new(State { taken: 0, large: 0 }), changed: Condvar::new() }
+        let state = State { at_once: 0, settled: 0, next: 0, turn: 0 };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Takes memory for a window of at most 32 MiB. Where it has to be waited for, `settle` comes first: who waits must
-    /// not have to wait for other layers afterwards.
+    /// Takes memory for a window of at most 32 MiB. Where there is none at once, `settle` comes first: who waits for it must
+    /// not have to wait for other layers any more.
     pub(super) fn take<E>(
         &self,
         bytes: u64,
         settle: impl FnOnce() -> Result<(), E>,
     ) -> Result<Window<'_>, E> {
-        let bytes = bytes.min(ALL);
+        let bytes = bytes.min(SETTLED);
         let mut state = self.lock();
-        let is_large = bytes > ALL - AT_ONCE;
-        if !is_large && state.large == 0 && state.taken + bytes <= AT_ONCE {
-            state.taken += bytes;
-            return Ok(Window { windows: self, bytes });
+        if state.at_once + bytes <= AT_ONCE {
+            state.at_once += bytes;
+            return Ok(Window { windows: self, bytes, is_settled: false });
         }
         drop(state);
         settle()?;
         state = self.lock();
-        state.large += usize::from(is_large);
-        while state.taken + bytes > ALL {
+        let turn = state.next;
+        state.next += 1;
+        while state.turn != turn || state.settled + bytes > SETTLED {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.large -= usize::from(is_large);
-        state.taken += bytes;
-        Ok(Window { windows: self, bytes })
+        state.turn += 1;
+        state.settled += bytes;
+        drop(state);
+        // There may be some left for the next.
+        self.changed.notify_all();
+        Ok(Window { windows: self, bytes, is_settled: true })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,7 +85,12 @@ impl Windows {
 
 impl Drop for Window<'_> {
     fn drop(&mut self) {
-        self.windows.lock().taken -= self.bytes;
+        let mut state = self.windows.lock();
+        match self.is_settled {
+            true => state.settled -= self.bytes,
+            false => state.at_once -= self.bytes,
+        }
+        drop(state);
         self.windows.changed.notify_all();
     }
 }
@@ -96,43 +110,61 @@ mod tests {
         windows.take(COMMON, || Err(())).expect("there is some without waiting")
     }
 
-    #[test]
-    fn part_of_it_is_kept_for_those_who_wait_for_nobody() {
-        let windows = Windows::new();
-        let all: Vec<_> = (0..3).map(|_| at_once(&windows)).collect();
-        assert!(windows.take(COMMON, || Err(())).is_err(), "first it has to wait for those below");
-        let last = windows.take(COMMON, || Ok::<_, Infallible>(())).unwrap();
-        let (told, tells) = channel();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let window = windows.take(COMMON, || Ok::<_, Infallible>(())).unwrap();
-                told.send(()).unwrap();
-                drop(window);
-            });
-            assert!(tells.recv_timeout(Duration::from_millis(100)).is_err(), "there is none left");
-            drop(last);
-            tells.recv_timeout(Duration::from_secs(20)).unwrap();
-        });
-        drop(all);
-        assert_eq!(windows.lock().taken, 0);
+    fn settled(windows: &Windows, bytes: u64) -> Window<'_> {
+        windows.take(bytes, || Ok::<_, Infallible>(())).unwrap()
     }
 
     #[test]
-    fn a_large_one_comes_to_its_turn_though_others_come() {
+    fn who_waits_for_a_layer_keeps_nobody_waiting_however_much_that_wants() {
         let windows = Windows::new();
-        let small = at_once(&windows);
-        assert!(windows.take(ALL, || Err(())).is_err());
+        // As the layer above one whose window is as large as can be.
+        let above = at_once(&windows);
+        assert!(windows.take(COMMON, || Err(())).is_err(), "first it has to wait for those below");
         thread::scope(|scope| {
-            let large = scope.spawn(|| drop(windows.take(ALL, || Ok::<_, Infallible>(())).unwrap()));
-            while windows.lock().large == 0 {
+            let (told, tells) = channel();
+            let windows = &windows;
+            scope.spawn(move || {
+                drop(settled(windows, SETTLED));
+                told.send(()).unwrap();
+            });
+            tells.recv_timeout(Duration::from_secs(20)).expect("the lowest layer gets its memory");
+        });
+        drop(above);
+        let left = windows.lock();
+        assert_eq!((left.at_once, left.settled), (0, 0));
+    }
+
+    #[test]
+    fn who_wants_all_comes_to_its_turn_though_others_come() {
+        let windows = Windows::new();
+        let above = at_once(&windows);
+        let below = settled(&windows, COMMON);
+        thread::scope(|scope| {
+            let (told, tells) = channel();
+            let (windows, first) = (&windows, told.clone());
+            scope.spawn(move || {
+                let window = settled(windows, SETTLED);
+                first.send("large").unwrap();
+                drop(window);
+            });
+            while windows.lock().next < 2 {
                 thread::yield_now();
             }
-            assert!(windows.take(COMMON, || Err(())).is_err(), "nobody is served before it without need");
-            // But those are whom others wait for.
-            drop(windows.take(COMMON, || Ok::<_, Infallible>(())).unwrap());
-            drop(small);
-            large.join().unwrap();
+            scope.spawn(move || {
+                let window = settled(windows, COMMON);
+                told.send("small").unwrap();
+                drop(window);
+            });
+            while windows.lock().next < 3 {
+                thread::yield_now();
+            }
+            assert!(tells.try_recv().is_err(), "who came later does not go before it");
+            drop(below);
+            let order =
+                [tells.recv_timeout(Duration::from_secs(20)), tells.recv_timeout(Duration::from_secs(20))];
+            assert_eq!(order, [Ok("large"), Ok("small")]);
         });
+        drop(above);
         drop(at_once(&windows));
     }
 }
