@@ -1,7 +1,7 @@
 //! GPUs of AMD: what the kernel's compute driver (KFD) lists, with the render node of each.
 
 use crate::config::RenderNodes;
-use crate::device::{Device, Grant, Resource, node};
+use crate::device::{Device, Resource, node};
 use crate::drm;
 use crate::host::Host;
 
@@ -40,14 +40,7 @@ fn device(host: &Host, name: &str) -> Option<Device> {
     } else {
         unhealthy = Some(format!("there is no {render}"));
     }
-    let place = host.place(&sysfs);
-    Some(Device {
-        id: place.last().cloned().unwrap_or_else(|| format!("renderD{minor}")),
-        unhealthy,
-        numa: host.numa(&sysfs),
-        place,
-        grant: Grant { nodes, ..Grant::default() },
-    })
+    Some(drm::device(host, &sysfs, &format!("renderD{minor}"), nodes, unhealthy))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The nodes of a GPU in /dev/dri, by sysfs.
+//! A GPU by sysfs, and its nodes in /dev/dri.
 
 use coracle_model::DeviceNode;
 
-use crate::device::node;
+use crate::device::{Device, Grant, node};
 use crate::host::Host;
 
 /// The nodes of a device of sysfs: its card and render nodes, each also by its name in /dev/dri/by-path, by which a program
@@ -19,6 +19,25 @@ pub(crate) fn nodes(host: &Host, device: &str) -> Vec<DeviceNode> {
         Some(node(&link, &target, "rw"))
     });
     paths.iter().map(|path| node(path, path, "rw")).chain(links).collect()
+}
+
+/// The GPU that is a device of sysfs. It has its address for a name, which outlasts a restart of the machine as the numbers
+/// of nodes do not; `name` where it has none.
+pub(crate) fn device(
+    host: &Host,
+    sysfs: &str,
+    name: &str,
+    nodes: Vec<DeviceNode>,
+    unhealthy: Option<String>,
+) -> Device {
+    let place = host.place(sysfs);
+    Device {
+        id: place.last().cloned().unwrap_or_else(|| name.to_owned()),
+        unhealthy,
+        numa: host.numa(sysfs),
+        place,
+        grant: Grant { nodes, ..Grant::default() },
+    }
 }
 
 /// Whether a name is a word and a number: `card0`, and not `card0-HDMI-A-1`.

@@ -1,7 +1,7 @@
 //! GPUs of Intel: one resource for each of the kernel's drivers, as Intel's own plugin names them.
 
 use crate::config::RenderNodes;
-use crate::device::{Device, Grant, Resource};
+use crate::device::{Device, Resource};
 use crate::drm;
 use crate::host::Host;
 
@@ -33,15 +33,7 @@ fn device(host: &Host, card: &str, driver: &str) -> Option<Device> {
     let nodes = drm::nodes(host, &sysfs);
     let unhealthy = (!nodes.iter().any(|node| node.path.contains("/renderD")))
         .then(|| "it has no render node in /dev/dri".to_owned());
-    let place = host.place(&sysfs);
-    Some(Device {
-        // The card's number may be another after a restart of the machine, its address is not.
-        id: place.last().cloned().unwrap_or_else(|| card.to_owned()),
-        unhealthy,
-        numa: host.numa(&sysfs),
-        place,
-        grant: Grant { nodes, ..Grant::default() },
-    })
+    Some(drm::device(host, &sysfs, card, nodes, unhealthy))
 }
 
 #[cfg(test)]
