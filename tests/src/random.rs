@@ -19,10 +19,14 @@ impl Random {
 
     /// 0 to `limit` - 1.
     pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % limit
+        self.0
     }
 
     /// One of them, if there is any.
@@ -30,6 +34,16 @@ impl Random {
         let limit = all.len() as u64;
         (limit > 0).then(|| &all[self.below(limit) as usize])
     }
+}
+
+/// Bytes that nothing makes smaller, the same for the same seed, which must not be 0.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let (mut random, mut bytes) = (Random(seed), Vec::with_capacity(length + 8));
+    while bytes.len() < length {
+        bytes.extend_from_slice(&random.next().to_ne_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }
 
 impl Default for Random {

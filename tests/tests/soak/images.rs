@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use coracle_tests::images;
 use coracle_tests::network::listen_in;
 use coracle_tests::node::Node;
-use coracle_tests::random::Random;
+use coracle_tests::random::{Random, noise};
 use coracle_tests::registry::{Body, Content, Image, Registry, tar_of};
 use coracle_tests::wait::{SOON, deadline};
 use serde_json::{Value, json};
@@ -181,15 +181,4 @@ fn busybox() -> Vec<u8> {
     archive.follow_symlinks(false);
     archive.append_dir_all(".", directory.path()).expect("what was unpacked can be read");
     archive.into_inner().expect("memory takes it")
-}
-
-/// Bytes that nothing makes smaller.
-fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-    let next = |_| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 32) as u8
-    };
-    (0..length).map(next).collect()
 }

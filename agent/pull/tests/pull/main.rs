@@ -16,6 +16,7 @@ use coracle_credentials::{Found, Source};
 use coracle_image::Store;
 use coracle_pull::{PullError, PullLimits, Pulled, Puller};
 use coracle_registry::{Client, Credential, Limits, Platform, Proxies, Settings};
+use coracle_tests::random::noise;
 use coracle_tests::registry::{Content, Descriptor, Image, Registry, gzip};
 use coracle_tests::wait::SOON;
 use serde_json::json;
@@ -144,17 +145,6 @@ fn anybody() -> Vec<Found> {
 
 fn app(registry: &Registry) -> String {
     format!("{}/app", registry.host())
-}
-
-/// Bytes that nothing makes smaller.
-fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-    let next = |_| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 32) as u8
-    };
-    (0..length).map(next).collect()
 }
 
 /// A layer's archive, compressed, of one file with these bytes.

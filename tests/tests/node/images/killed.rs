@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use coracle_tests::needs_root;
 use coracle_tests::node::Node;
-use coracle_tests::random::Random;
+use coracle_tests::random::{Random, noise};
 use coracle_tests::registry::{Body, Content, Image, tar_of};
 use coracle_tests::wait::{SOON, deadline, wait_until};
 use serde_json::json;
 
 use super::pulling::of;
-use super::room::{df, noise};
+use super::room::df;
 use super::{REGISTRY, blobs, busybox_archive, serve};
 
 /// How long a pull takes, about.

@@ -6,6 +6,7 @@ use std::process::Command;
 use coracle_tests::machine::Machine;
 use coracle_tests::needs_root;
 use coracle_tests::node::Node;
+use coracle_tests::random::noise;
 use coracle_tests::registry::{Content, Descriptor, Image, Registry, tar_of};
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
@@ -42,19 +43,6 @@ fn large(seed: u64, bytes: &[usize]) -> Image {
     image.manifest["layers"] = json!(layers);
     image.layers = archives;
     image
-}
-
-/// Bytes that nothing makes smaller.
-pub(super) fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        bytes.extend_from_slice(&seed.to_ne_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 /// A registry with these images, `app:<number>`.

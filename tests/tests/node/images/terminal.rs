@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_tests::needs_root;
 use coracle_tests::node::binary;
+use coracle_tests::random::noise;
 use coracle_tests::registry::{Body, Content, Image, Registry, tar_of};
 use coracle_tests::terminal::Terminal;
 use coracle_tests::wait::{SOON, wait_for};
@@ -25,17 +26,6 @@ impl Gate {
         *self.0.0.lock().unwrap() = true;
         self.0.1.notify_all();
     }
-}
-
-/// Bytes that nothing makes smaller.
-fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-    let next = |_| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 32) as u8
-    };
-    (0..length).map(next).collect()
 }
 
 /// A registry of an image `app` of so many layers; a large one goes through the gate and comes bit by bit.
