@@ -10,9 +10,13 @@ use crate::nvidia::{Description, KIND};
 /// The file in the directory of specifications, without its ending.
 const FILE: &str = "coracle-nvidia";
 
-/// Writes it, in one step.
+/// Writes it, in one step; removes it where there is nothing to describe.
 pub(crate) fn write(directory: &Path, description: &Description) -> Result<(), CdiError> {
-    coracle_cdi::write(directory, FILE, specification(description)).map(drop)
+    let specification = specification(description);
+    if specification.devices.is_empty() {
+        return remove(directory);
+    }
+    coracle_cdi::write(directory, FILE, specification).map(drop)
 }
 
 /// Removes it, if it is there: what it describes is not.
@@ -20,7 +24,9 @@ pub(crate) fn remove(directory: &Path) -> Result<(), CdiError> {
     coracle_cdi::remove(directory, FILE)
 }
 
+/// A GPU that has no node now brings nothing, and is nobody's meanwhile. One such device would make all of it invalid.
 fn specification(description: &Description) -> Spec {
+    let there = description.devices.iter().filter(|(_, edits)| **edits != ContainerEdits::default());
     let device = |(uuid, edits): (&String, &ContainerEdits)| Device {
         name: uuid.clone(),
         container_edits: edits_of(edits),
@@ -28,7 +34,7 @@ fn specification(description: &Description) -> Spec {
     };
     Spec {
         kind: KIND.to_owned(),
-        devices: description.devices.iter().map(device).collect(),
+        devices: there.map(device).collect(),
         container_edits: edits_of(&description.common),
         ..Spec::default()
     }
@@ -99,5 +105,26 @@ mod tests {
         remove(directory.path()).expect("it is removed");
         remove(directory.path()).expect("there is none");
         assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    }
+
+    #[test]
+    fn a_gpu_without_nodes_keeps_no_other_from_being_described() {
+        let tree = Tree::new();
+        tree.nvidia(&["0000:3b:00.0", "0000:86:00.0"]);
+        let host = tree.host();
+        let found = find(&host, &[], None).expect("GPUs");
+        let directory = tempfile::tempdir().expect("a directory");
+        let described = || {
+            let description = Description::new(&host, &found.gpus, &found.version, &[]);
+            write(directory.path(), &description).expect("it is written");
+            let text = std::fs::read(directory.path().join("coracle-nvidia.json")).ok()?;
+            let read = coracle_cdi::parse(&text, FILE).expect("a specification");
+            Some(read.devices.into_iter().map(|device| device.name).collect::<Vec<_>>())
+        };
+        std::fs::remove_dir_all(tree.path("dev/dri")).expect("no nodes to draw by");
+        std::fs::remove_file(tree.path("dev/nvidia0")).expect("a node less");
+        assert_eq!(described(), Some(vec![found.gpus[1].uuid.clone()]));
+        std::fs::remove_file(tree.path("dev/nvidia1")).expect("a node less");
+        assert_eq!(described(), None);
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Discovery {
     gpus: Option<Gpus>,
     /// GPUs that had an error, by UUID, and which.
     sick: BTreeMap<String, String>,
+    /// Nodes that more than one resource offers, which has been told.
+    doubled: BTreeSet<String>,
 }
 
 /// GPUs of NVIDIA, as they were found last.
@@ -67,8 +69,8 @@ pub(crate) fn concerns_nvidia(directory: &Path, name: &OsStr) -> bool {
 
 impl Discovery {
     pub(crate) fn new(config: Arc<Config>, root: &Path, hook: Vec<String>) -> Self {
-        let (memory, sick) = (Memory::default(), BTreeMap::new());
-        Self { config, host: Host::new(root), hook, memory, library: None, gpus: None, sick }
+        let (memory, sick, doubled) = (Memory::default(), BTreeMap::new(), BTreeSet::new());
+        Self { config, host: Host::new(root), hook, memory, library: None, gpus: None, sick, doubled }
     }
 
     /// Looks. `anew`: GPUs of NVIDIA may be others than last time, and their driver is asked. Blocks.
@@ -77,6 +79,7 @@ impl Discovery {
         let mut looked = BTreeSet::new();
         let mut resources: Vec<Resource> =
             config.resources.iter().map(|one| generic::discover(one, &self.host, &mut looked)).collect();
+        self.tell_doubled(&resources);
         if config.nvidia.enabled || config.amd.enabled || config.intel.enabled {
             let directories = GPU_DIRECTORIES.iter().map(|path| self.host.at(path));
             looked.extend(directories.filter(|path| path.is_dir()));
@@ -103,6 +106,29 @@ impl Discovery {
                 .as_ref()
                 .map(|gpus| (gpus.found.source.clone(), gpus.found.gpus.iter().map(identity).collect())),
         }
+    }
+
+    /// Two resources with one device are what a configuration may want, or a pattern that matches too much.
+    fn tell_doubled(&mut self, resources: &[Resource]) {
+        let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut doubled = BTreeSet::new();
+        for resource in resources {
+            for node in resource.devices.iter().filter_map(|device| device.grant.nodes.first()) {
+                let other = *first.entry(&node.host_path).or_insert(&resource.name);
+                if other != resource.name
+                    && doubled.insert(node.host_path.clone())
+                    && !self.doubled.contains(&node.host_path)
+                {
+                    tracing::warn!(
+                        node = node.host_path,
+                        resource = resource.name,
+                        other,
+                        "two resources offer one device: a container can have it while another has it too"
+                    );
+                }
+            }
+        }
+        self.doubled = doubled;
     }
 
     /// A GPU had an error. Whether that makes a difference.

@@ -16,8 +16,11 @@ const MOST_DEVICES: usize = 4096;
 /// What there is of a resource. The directories that decide it are added to `looked`.
 pub(crate) fn discover(resource: &GenericResource, host: &Host, looked: &mut BTreeSet<PathBuf>) -> Resource {
     let mut devices = Vec::new();
+    // By another path it is the same device still, and nobody else's: a link by its serial number, say, and its own name.
+    let mut mains = BTreeSet::new();
     for group in &resource.groups {
-        devices.extend(members(group, host, looked));
+        let members = members(group, host, looked);
+        devices.extend(members.into_iter().filter(|(main, _)| mains.insert(main.clone())).map(|(_, it)| it));
     }
     if devices.len() > MOST_DEVICES {
         tracing::warn!(
@@ -31,8 +34,8 @@ pub(crate) fn discover(resource: &GenericResource, host: &Host, looked: &mut BTr
     Resource::new(resource.name.clone(), devices, resource.shares)
 }
 
-/// The devices of a group: one for each match of its first path.
-fn members(group: &Group, host: &Host, looked: &mut BTreeSet<PathBuf>) -> Vec<Device> {
+/// The devices of a group: one for each match of its first path, and the node that this one leads to.
+fn members(group: &Group, host: &Host, looked: &mut BTreeSet<PathBuf>) -> Vec<(String, Device)> {
     let first = group.first.glob.find(host.root(), looked);
     let rest: Vec<(&GroupPath, BTreeMap<Vec<String>, Match>)> = group
         .rest
@@ -59,7 +62,7 @@ fn member(
     found: &Match,
     rest: &[(&GroupPath, BTreeMap<Vec<String>, Match>)],
     host: &Host,
-) -> Option<Device> {
+) -> Option<(String, Device)> {
     // What is no device node is no device; a pattern such as /dev/* matches directories too.
     let main = host.node(&found.path)?;
     let mut missing = None;
@@ -74,13 +77,14 @@ fn member(
         }
     }
     let sysfs = sysfs_of(host, &main);
-    Some(Device {
+    let device = Device {
         id: id_of(&found.path),
         unhealthy: missing,
         numa: sysfs.as_deref().and_then(|device| host.numa(device)),
         place: sysfs.as_deref().map(|device| host.place(device)).unwrap_or_default(),
         grant: Grant { nodes, ..Grant::default() },
-    })
+    };
+    Some((main, device))
 }
 
 /// The node as the container gets it: at the configured path, or at the one it was found by, which a program may look for.
@@ -198,6 +202,21 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_two_paths_lead_to_is_offered_once() {
+        let root = tree(&["dev/ttyACM0", "dev/ttyACM1", "dev/serial/by-id/README/x"]);
+        for link in ["usb-Arduino_1", "usb-Arduino_1-if00"] {
+            symlink("../../ttyACM1", root.path().join("dev/serial/by-id").join(link)).expect("a link");
+        }
+        let wanted = resource(
+            "resources: [{name: a.b/serial, devices: [\
+             {paths: [{path: /dev/serial/by-id/*}]}, {paths: [{path: /dev/ttyACM*}]}, {paths: [{path: \"/dev/tty*0\"}]}]}]",
+        );
+        let found = discover(&wanted, &Host::new(root.path()), &mut BTreeSet::new());
+        let ids: Vec<_> = found.devices.iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(ids, ["serial-by-id-usb-Arduino_1", "ttyACM0"]);
+    }
+
+    #[test]
     fn a_device_knows_its_numa_node() {
         let root = tree(&["dev/vfio1", "sys/devices/pci0000:00/0000:00:01.0/x", "sys/class/vfio/vfio1/x"]);
         fs::write(root.path().join("sys/devices/pci0000:00/0000:00:01.0/numa_node"), "1\n").expect("a file");
@@ -211,7 +230,7 @@ mod tests {
     #[test]
     fn a_node_of_this_machine_is_a_node_and_a_file_is_none() {
         let wanted = resource(
-            "resources: [{name: a.b/null, devices: [{paths: [{path: /dev/null}]}, {paths: [{path: /etc/passwd}]}]}]",
+            "resources: [{name: a.b/null, devices: [{paths: [{path: /dev/null}]}, {paths: [{path: /etc/passwd, containerPath: /dev/passwd}]}]}]",
         );
         let found = discover(&wanted, &Host::new("/".as_ref()), &mut BTreeSet::new());
         assert_eq!(summary(&found), [("null".to_owned(), true, vec!["/dev/null<-/dev/null:rw".to_owned()])]);

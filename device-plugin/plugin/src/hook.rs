@@ -52,8 +52,8 @@ pub enum HookError {
         /// Why.
         error: Errno,
     },
-    /// What the image has in the place of the linker's cache.
-    #[error("cannot read /etc/ld.so.cache of the container in {root}: {error}")]
+    /// The image's cache has no room for more.
+    #[error("cannot add to /etc/ld.so.cache of the container in {root}: {error}")]
     Cache {
         /// The root.
         root: PathBuf,
@@ -146,9 +146,13 @@ fn update(root: &Path, libraries: &[(&str, &str)]) -> Result<(), HookError> {
     };
     let mut cache = match existing(&etc) {
         Ok(None) => Cache::default(),
-        Ok(Some(bytes)) => {
-            Cache::parse(&bytes).map_err(|error| HookError::Cache { root: root.to_owned(), error })?
-        }
+        // Those who make images small leave such a one behind.
+        Ok(Some(bytes)) if bytes.is_empty() => Cache::default(),
+        Ok(Some(bytes)) => match Cache::parse(&bytes) {
+            Ok(cache) => cache,
+            // The linker makes nothing of it either, and does without.
+            Err(error) => return left(root, &format!("its /etc/ld.so.cache cannot be read: {error}")),
+        },
         Err(Errno::XDEV | Errno::LOOP | Errno::INVAL) => {
             return left(root, "its /etc/ld.so.cache is no file of its own");
         }

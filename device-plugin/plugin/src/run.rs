@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -30,6 +30,9 @@ const QUIET: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 /// So often what was looked at may have changed meanwhile before that is left for the next change.
 const LOOKS: usize = 8;
+/// What could not be written is tried again after this long, and ever more seldom.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 /// How long NVIDIA's library waits for an error before it is asked whether to go on; it says no sooner when one comes.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// Errors of GPUs that have not been looked at yet.
@@ -81,6 +84,8 @@ struct Plugin {
     resources: BTreeMap<String, watch::Sender<Arc<Resource>>>,
     endpoints: JoinSet<()>,
     described: Option<Arc<Description>>,
+    /// When what could not be described is tried again, and after how long then.
+    describe_again: Option<(Instant, Duration)>,
     errors: (mpsc::Sender<GpuError>, mpsc::Receiver<GpuError>),
     watch: Option<Watch>,
     end: CancellationToken,
@@ -137,6 +142,7 @@ impl Plugin {
             resources: BTreeMap::new(),
             endpoints: JoinSet::new(),
             described: None,
+            describe_again: None,
             errors: mpsc::channel(ERRORS),
             watch: None,
             end,
@@ -190,6 +196,7 @@ impl Plugin {
         let mut look = tokio::select! {
             happened = self.watcher.next() => of(&happened?),
             error = self.errors.1.recv() => self.take_in(error),
+            () = until(self.describe_again.map(|(again, _)| again)) => Look::Again,
         };
         let latest = Instant::now() + LONGEST;
         loop {
@@ -275,7 +282,7 @@ impl Plugin {
 
     /// Writes what our CDI names stand for, before anybody is told of them.
     fn describe(&mut self, sight: &Sight, first: bool) {
-        if self.described == sight.description && !first {
+        if self.described == sight.description && !first && self.describe_again.is_none() {
             return;
         }
         let directory = &self.options.cdi_dir;
@@ -284,9 +291,17 @@ impl Plugin {
             None => describe::remove(directory),
         };
         match done {
-            Ok(()) => self.described.clone_from(&sight.description),
+            Ok(()) => {
+                if self.describe_again.take().is_some() {
+                    tracing::info!(directory = %directory.display(), "GPUs are described to runtimes again");
+                }
+                self.described.clone_from(&sight.description);
+            }
+            // A disk that is full, say: nobody tells when it is not any more.
             Err(error) => {
-                tracing::error!(directory = %directory.display(), %error, "GPUs cannot be described to runtimes: containers that ask for one will not start");
+                let pause = self.describe_again.map_or(AGAIN, |(_, pause)| (pause * 2).min(AGAIN_AT_MOST));
+                tracing::error!(directory = %directory.display(), %error, again_in = ?pause, "GPUs cannot be described to runtimes: containers that ask for one will not start");
+                self.describe_again = Some((Instant::now() + pause, pause));
             }
         }
     }
@@ -382,6 +397,14 @@ fn watch_by_log(root: &Path, end: CancellationToken, tell: mpsc::Sender<GpuError
             }
         }
     });
+}
+
+/// Waits until then; for ever, if never.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn of(happened: &Happened) -> Look {

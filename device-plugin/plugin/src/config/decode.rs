@@ -136,6 +136,9 @@ fn group(path: &Path<'_>, device: file::Device, faults: &mut Faults) -> Option<G
     Some(Group { first, rest })
 }
 
+/// Where device nodes of containers are.
+const NODES: &str = "/dev/";
+
 fn group_path(path: &Path<'_>, one: file::DevicePath, faults: &mut Faults) -> Option<GroupPath> {
     let at = path.child("path");
     let Some(text) = one.path else {
@@ -149,7 +152,16 @@ fn group_path(path: &Path<'_>, one: file::DevicePath, faults: &mut Faults) -> Op
             faults.invalid(&at, inside, why);
         } else if !matches!(inside.matches('*').count(), there if there == 0 || there == glob.wildcards()) {
             faults.invalid(&at, inside, "must have as many wildcards (*) as the path, or none");
+        } else if !inside.starts_with(NODES) {
+            faults.invalid(
+                &at,
+                inside,
+                "must be beneath /dev: a container has its device nodes nowhere else",
+            );
         }
+    } else if !text.starts_with(NODES) {
+        let detail = "a path beneath /dev, where a container has its device nodes: the host's is elsewhere";
+        faults.required(&path.child("containerPath"), detail);
     }
     let permissions = one.permissions.unwrap_or_else(|| "rw".to_owned());
     if !is_permissions(&permissions) {

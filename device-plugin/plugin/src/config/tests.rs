@@ -132,3 +132,17 @@ fn a_second_document_is_refused() {
     assert_eq!(wrong("[]").len(), 1);
     assert_eq!(wrong("{").len(), 1);
 }
+
+#[test]
+fn a_node_that_a_container_cannot_have_is_refused() {
+    let config = |paths: &str| format!("resources: [{{name: a.b/c, devices: [{{paths: [{paths}]}}]}}]");
+    assert_eq!(
+        wrong(&config("{path: /srv/x}, {path: /dev/y, containerPath: /srv/y}")),
+        [
+            "plugin.yaml:1:46: resources[0].devices[0].paths[0].containerPath: Required value: a path beneath /dev, where a container has its device nodes: the host's is elsewhere",
+            "plugin.yaml:1:92: resources[0].devices[0].paths[1].containerPath: Invalid value: \"/srv/y\": must be beneath /dev: a container has its device nodes nowhere else",
+        ]
+    );
+    let moved = config("{path: /srv/x, containerPath: /dev/x}");
+    assert!(Config::decode(moved.as_bytes(), "plugin.yaml").is_ok());
+}
