@@ -1,6 +1,7 @@
 //! Devices of device plugins in pods.
 
-mod plugin;
+mod generic;
+pub(crate) mod plugin;
 
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use coracle_tests::wait::{SOON, wait_until};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
 
-use self::plugin::{Plugin, RESOURCE};
+use self::plugin::{Plugin, RESOURCE, pod_resources};
 
 /// Two device nodes that no container has, and that every kernel lets root write to or refuses for another reason than
 /// the container's.
@@ -48,10 +49,11 @@ fn may_open(node: &Node, pod: &str, id: &str) -> bool {
     !answer.stderr.contains("Operation not permitted")
 }
 
-fn amounts(node: &Node) -> (Value, Value) {
+/// How many devices of a resource the node has, and how many of them work.
+pub(crate) fn amounts(node: &Node, resource: &str) -> (Value, Value) {
     let object: Value =
         serde_json::from_str(&node.coracle_ok(&["get", "node", "node", "-o", "json"])).unwrap();
-    let of = |what: &str| object["status"][what][RESOURCE].clone();
+    let of = |what: &str| object["status"][what][resource].clone();
     (of("capacity"), of("allocatable"))
 }
 
@@ -88,16 +90,16 @@ fn a_pod_opens_the_device_it_was_given_and_no_other() {
     let refused = node.wait_phase("three", "Failed");
     assert_eq!(refused["status"]["reason"], format!("OutOf{RESOURCE}"));
 
-    assert_eq!(amounts(&node), (json!("2"), json!("2")));
+    assert_eq!(amounts(&node, RESOURCE), (json!("2"), json!("2")));
     plugin.set_healthy(other, false);
     wait_until("the device that does not work to leave allocatable", SOON, || {
-        amounts(&node) == (json!("2"), json!("1"))
+        amounts(&node, RESOURCE) == (json!("2"), json!("1"))
     });
     node.wait_pod("two", "to show that its device does not work", |pod| {
         let status = &pod["status"]["containerStatuses"][0]["allocatedResourcesStatus"];
         status[0]["resources"][0]["health"] == "Unhealthy"
     });
-    assert_eq!(plugin.pod_resources()["one"], [own.as_str()]);
+    assert_eq!(pod_resources(&node)["one"], [own.as_str()]);
     let described = node.coracle_ok(&["describe", "node"]);
     assert!(described.contains(&format!("{RESOURCE}=1")), "{described}");
     for name in ["one", "two", "three", "none"] {

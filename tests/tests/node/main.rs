@@ -18,6 +18,7 @@ mod debug;
 mod devices;
 mod events;
 mod exec;
+mod gpu;
 mod harness;
 mod hooks;
 mod hostile;

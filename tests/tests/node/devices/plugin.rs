@@ -14,6 +14,7 @@ use coracle_device_api::podresources::{ListPodResourcesRequest, ListPodResources
 use coracle_device_api::tonic::service::Routes;
 use coracle_device_api::tonic::{self, Request, Response, Status};
 use coracle_device_api::{Listener, call, connect, serve};
+use coracle_tests::node::Node;
 use futures_util::stream::{self, Stream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -88,21 +89,22 @@ impl Plugin {
             devices.iter_mut().filter(|(one, _)| one == id).for_each(|device| device.1 = healthy);
         });
     }
+}
 
-    /// What the node tells whoever asks which pod has which device: by pod, its devices.
-    pub(crate) fn pod_resources(&self) -> BTreeMap<String, Vec<String>> {
-        let socket = self.directory.with_file_name("pod-resources").join("kubelet.sock");
-        let ListPodResourcesResponse { pod_resources } = self.runtime.block_on(async {
-            let channel = connect(&socket, LONG).await.unwrap();
-            let mut client = PodResourcesListerClient::new(channel);
-            call(LONG, ListPodResourcesRequest {}, |request| client.list(request)).await.unwrap()
-        });
-        let devices = |pod: coracle_device_api::podresources::PodResources| {
-            let all = pod.containers.into_iter().flat_map(|container| container.devices);
-            (pod.name, all.flat_map(|devices| devices.device_ids).collect())
-        };
-        pod_resources.into_iter().map(devices).collect()
-    }
+/// What a node tells whoever asks which pod has which device: by pod, its devices.
+pub(crate) fn pod_resources(node: &Node) -> BTreeMap<String, Vec<String>> {
+    let socket = node.path("kubelet/pod-resources/kubelet.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ListPodResourcesResponse { pod_resources } = runtime.block_on(async {
+        let channel = connect(&socket, LONG).await.unwrap();
+        let mut client = PodResourcesListerClient::new(channel);
+        call(LONG, ListPodResourcesRequest {}, |request| client.list(request)).await.unwrap()
+    });
+    let devices = |pod: coracle_device_api::podresources::PodResources| {
+        let all = pod.containers.into_iter().flat_map(|container| container.devices);
+        (pod.name, all.flat_map(|devices| devices.device_ids).collect())
+    };
+    pod_resources.into_iter().map(devices).collect()
 }
 
 #[tonic::async_trait]
