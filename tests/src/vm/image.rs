@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::directory::Directory;
-use super::qemu::{self, PAYLOAD_SIZE, Parts, Qemu};
+use super::qemu::{self, Disk, PAYLOAD_SIZE, Parts, Qemu};
 use super::{BOOT, patience};
 use crate::images::project;
 
@@ -111,11 +111,11 @@ impl Image {
         let work = Directory::new();
         let parts = Parts {
             image: self.directory.clone(),
-            disk: half.join("disk"),
+            disk: Disk::Overlay(half.join("disk")),
             payload: work.join("payload"),
             clock: None,
         };
-        lay_over(&self.disk(), &parts.disk);
+        lay_over(&self.disk(), &half.join("disk"));
         // Nothing may be read of it before the payload of a test takes its place.
         let payload = File::create(&parts.payload).and_then(|file| file.set_len(PAYLOAD_SIZE));
         payload.expect("the VM's directory is writable");
@@ -140,4 +140,14 @@ pub(super) fn lay_over(below: &Path, disk: &Path) {
         .status()
         .expect("qemu-utils is installed (scripts/install-missing vm)");
     assert!(made.success(), "qemu-img create {}: {made}", disk.display());
+}
+
+/// Makes a file that holds what a disk does, and is written to without it.
+pub(super) fn copy(disk: &Path, file: &Path) {
+    let made = Command::new("qemu-img")
+        .args(["convert", "-q", "-O", "raw", "-t", "unsafe"])
+        .args([disk, file])
+        .status()
+        .expect("qemu-utils is installed (scripts/install-missing vm)");
+    assert!(made.success(), "qemu-img convert {}: {made}", disk.display());
 }

@@ -6,6 +6,7 @@
 //!
 //! A test that fails shows the console and the journal of its VM.
 
+mod cached;
 mod directory;
 mod guest;
 mod image;
@@ -22,9 +23,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use self::guest::Ended;
 pub use self::image::Suite;
 
+use self::cached::CachedDisk;
 use self::directory::Directory;
-use self::image::{Image, Snapshot, lay_over};
-use self::qemu::{PAYLOAD_SIZE, Parts, Qemu};
+use self::image::{Image, Snapshot, copy, lay_over};
+use self::qemu::{Disk, PAYLOAD_SIZE, Parts, Qemu};
 
 /// How long a command may take unless the test says otherwise.
 pub const COMMAND: Duration = Duration::from_secs(120);
@@ -41,6 +43,7 @@ pub struct Vm {
     work: Directory,
     parts: Parts,
     qemu: Option<Qemu>,
+    cached: Option<CachedDisk>,
 }
 
 // === impl Vm ===
@@ -53,11 +56,23 @@ impl Vm {
 
     /// As [`Vm::restore`], of this suite.
     pub fn restore_suite(suite: Suite) -> Self {
+        Self::restore_on(suite, false)
+    }
+
+    /// As [`Vm::restore`], on a disk with a volatile cache: a power cut takes any part of what was written and not flushed.
+    pub fn restore_on_cached_disk() -> Self {
+        Self::restore_on(Suite::chosen(), true)
+    }
+
+    fn restore_on(suite: Suite, cached: bool) -> Self {
         let image = Image::of(suite);
         let Snapshot { disk, memory } = image.snapshot();
         let mut vm = Self::of(&image, &disk, None);
+        if cached {
+            vm.cache_disk(&disk);
+        }
         let started = Instant::now();
-        let mut qemu = Qemu::start(&vm.parts, &vm.work, true);
+        let mut qemu = vm.start(true);
         qemu.monitor.restore(&memory);
         vm.qemu = Some(qemu);
         // It has slept since it was saved.
@@ -83,21 +98,40 @@ impl Vm {
 
     fn of(image: &Image, disk: &std::path::Path, clock: Option<&str>) -> Self {
         let work = Directory::new();
+        let own = work.join("disk");
+        lay_over(disk, &own);
         let parts = Parts {
             image: image.directory().to_owned(),
-            disk: work.join("disk"),
+            disk: Disk::Overlay(own),
             payload: payload().to_owned(),
             clock: clock.map(str::to_owned),
         };
-        lay_over(disk, &parts.disk);
-        Self { work, parts, qemu: None }
+        Self { work, parts, qemu: None, cached: None }
+    }
+
+    fn cache_disk(&mut self, disk: &std::path::Path) {
+        let file = self.work.join("raw");
+        copy(disk, &file);
+        let cached = CachedDisk::new(&file, self.work.join("nbd"));
+        self.parts.disk = Disk::Served(cached.socket().to_owned());
+        self.cached = Some(cached);
+    }
+
+    fn start(&mut self, incoming: bool) -> Qemu {
+        if let Some(cached) = &mut self.cached {
+            cached.serve();
+        }
+        Qemu::start(&self.parts, &self.work, incoming)
     }
 
     // --- Power ---
 
-    /// Ends it as a power cut does: what was not flushed to the disk is lost.
+    /// Ends it as a power cut does: what is in its memory is lost, and what the cache of its disk holds, if that has one.
     pub fn power_cut(&mut self) {
         self.qemu = None;
+        if let Some(cached) = &mut self.cached {
+            cached.power_cut();
+        }
     }
 
     /// Boots it, with the disk it has; it is up when its guest answers.
@@ -105,7 +139,7 @@ impl Vm {
     pub fn boot_again(&mut self) {
         assert!(self.qemu.is_none(), "the VM is on already");
         let started = Instant::now();
-        let mut qemu = Qemu::start(&self.parts, &self.work, false);
+        let mut qemu = self.start(false);
         let ready = qemu.guest.wait_ready(BOOT * patience());
         self.qemu = Some(qemu);
         ready.unwrap_or_else(|error| panic!("the VM does not boot: {error}"));

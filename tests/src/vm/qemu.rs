@@ -25,12 +25,20 @@ pub(super) fn accelerator() -> String {
 pub(super) struct Parts {
     /// The directory with `kernel` and `initrd`.
     pub(super) image: PathBuf,
-    /// Its disk, a qcow2.
-    pub(super) disk: PathBuf,
+    /// Its disk.
+    pub(super) disk: Disk,
     /// The disk with the payload, raw and read-only.
     pub(super) payload: PathBuf,
     /// What its clock says when it is switched on, in the form of `-rtc base=`; without, the time.
     pub(super) clock: Option<String>,
+}
+
+/// Where a VM's disk is.
+pub(super) enum Disk {
+    /// In a qcow2.
+    Overlay(PathBuf),
+    /// At the socket of a server of NBD.
+    Served(PathBuf),
 }
 
 /// A qemu that runs. It ends with this, as by a power cut, and with the thread that started it.
@@ -101,11 +109,16 @@ impl Qemu {
         let kernel = parts.image.join("kernel");
         option("-kernel", kernel.display().to_string());
         option("-initrd", parts.image.join("initrd").display().to_string());
-        // Without caring for the host's own disk. What the guest flushes is the host's from then on, and survives the
-        // death of qemu; what it does not is in the guest's memory, and is lost with it.
-        let disk =
-            format!("file={},if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap", parts.disk.display());
-        option("-drive", disk);
+        let disk = match &parts.disk {
+            // Without caring for the host's own disk. What the guest flushes is the host's from then on, and survives the
+            // death of qemu; what it does not is in the guest's memory, and is lost with it.
+            Disk::Overlay(file) => format!("file={},format=qcow2,cache=unsafe", file.display()),
+            Disk::Served(socket) => {
+                let server = "driver=raw,cache=writeback,file.driver=nbd,file.server.type=unix";
+                format!("{server},file.server.path={}", socket.display())
+            }
+        };
+        option("-drive", format!("{disk},if=none,id=disk,discard=unmap"));
         let payload = format!("file={},if=none,id=payload,format=raw,read-only=on", parts.payload.display());
         option("-drive", payload);
         option("-serial", format!("file:{}", serial.display()));
