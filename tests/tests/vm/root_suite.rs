@@ -16,11 +16,27 @@ const REPEATED: [(&str, &str); 4] = [
     ("CORACLE_TEST_STARTS", "6"),
 ];
 
-/// `CORACLE_VM_FILTER`: parts of names of tests; without, all of them.
+/// `CORACLE_VM_FILTER`: parts of names of tests; without, all of them. `CORACLE_TEST_CGROUP_DRIVER`: who makes the cgroups.
 #[test]
 #[ignore = "needs a VM: make test-vm"]
 fn the_root_tests_pass() {
-    let filter = std::env::var("CORACLE_VM_FILTER").unwrap_or_default();
+    let driver = std::env::var("CORACLE_TEST_CGROUP_DRIVER").unwrap_or_default();
+    passes(&driver, "", &std::env::var("CORACLE_VM_FILTER").unwrap_or_default());
+}
+
+/// What depends most on who makes the cgroups. All of it: `CORACLE_TEST_CGROUP_DRIVER=systemd`.
+#[test]
+#[ignore = "needs a VM: make test-vm"]
+fn pods_have_limits_in_cgroups_of_systemd() {
+    passes(
+        "systemd",
+        "tests-node",
+        "limits::requests_become_weights limits::a_container_over_its_memory_limit",
+    );
+}
+
+/// Runs the tests of these binaries that have these parts of names.
+fn passes(driver: &str, binaries: &str, filter: &str) {
     let mut vm = Vm::restore();
     let repeated = REPEATED.map(|(name, few)| {
         let value = std::env::var(name).unwrap_or_else(|_| few.to_owned());
@@ -28,14 +44,15 @@ fn the_root_tests_pass() {
     });
     let repeated = repeated.join(" ");
     let mut failed = Vec::new();
-    for binary in vm.ok("ls /payload/tests").lines() {
+    for binary in vm.ok("ls /payload/tests").lines().filter(|name| name.starts_with(binaries)) {
         // An emulated machine takes its time.
         let command = format!(
             "export CORACLE_BIN=/payload/coracle CORACLE_IMAGES_BUILD=/payload/images\n\
              export CORACLE_TEST_PROJECT=/payload/project CORACLE_TEST_PATIENCE=8 RUST_BACKTRACE=1 TMPDIR=/var/tmp\n\
-             export {repeated}\n\
+             export CORACLE_TEST_CGROUP_DRIVER={driver} {repeated}\n\
              /payload/tests/{binary} --test-threads=1 {filter}"
         );
+        println!("{binary}");
         if vm.run_shown(LIMIT, &command) != 0 {
             failed.push(binary.to_owned());
         }
