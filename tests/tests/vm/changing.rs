@@ -2,9 +2,9 @@
 
 use coracle_tests::manifests::{idle, pod, shell, with};
 use coracle_tests::vm::Vm;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::host::{Host, SOON};
+use crate::host::{Host, SOON, is_ready};
 
 /// Seconds from 1970 to a time in its first day: nobody may set the clock to before the machine was booted.
 const FIRST_DAY: u64 = 50_000;
@@ -24,11 +24,6 @@ impl Host {
     fn uptime(&mut self) -> f64 {
         self.vm.ok("cut -d' ' -f1 /proc/uptime").parse().unwrap()
     }
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
 }
 
 #[test]

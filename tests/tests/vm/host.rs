@@ -99,3 +99,9 @@ impl Host {
         self.vm.wait(&format!("the log of pod {name}"), SOON, &command);
     }
 }
+
+/// Whether a pod is ready.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}
