@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
+use coracle_linux::list_directory;
 use coracle_model::ManifestSource;
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -216,13 +217,11 @@ async fn gather(
 /// The manifests of a directory, in order of name.
 pub(crate) fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
+    for entry in list_directory(directory)? {
         if is_manifest(Path::new(&entry.file_name())) && !entry.file_type()?.is_dir() {
             found.push(entry.path());
         }
     }
-    found.sort();
     Ok(found)
 }
 

@@ -6,14 +6,14 @@
 //! has to lie in memory, which is the caller's to see to. It ends with the boot, as memory does.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use coracle_linux::{PowerLoss, replace_file};
 use coracle_model::{ConfigKey, ConfigObject, ManifestSource};
 use serde::{Deserialize, Serialize};
 
@@ -77,10 +77,7 @@ impl KeptConfigs {
     ) -> io::Result<()> {
         let stored: Vec<_> = accepted.map(|(object, source)| Stored::of(object, source)).collect();
         let bytes = serde_json::to_vec(&stored)?;
-        let temporary = self.file.with_extension("new");
-        let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        out.write_all(&bytes)?;
-        fs::rename(&temporary, &self.file)
+        Ok(replace_file(&self.file, 0o600, PowerLoss::MayTear, &bytes)?)
     }
 
     /// Keeps nothing any more.

@@ -10,10 +10,11 @@ mod systemd;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use anyhow::{Context, bail};
+use coracle_linux::{NewFile, PowerLoss, remove_if_there};
 
 pub(crate) use files::{Content, Installed};
 pub(crate) use place::Place;
@@ -106,20 +107,14 @@ fn is_program(place: &Place, file: &Installed) -> bool {
 fn put(place: &Place, file: &Installed) -> anyhow::Result<()> {
     let path = place.on_disk(&file.path);
     let written = || {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".coracle-new");
-        let temporary = PathBuf::from(name);
-        remove_if_there(&temporary)?;
-        let mut new = File::options().write(true).create_new(true).open(&temporary)?;
+        let mut new = NewFile::create(&path, file.mode)?;
         match &file.content {
             Content::Program => {
-                io::copy(&mut File::open(OWN_PROGRAM)?, &mut new)?;
+                io::copy(&mut File::open(OWN_PROGRAM)?, new.file())?;
             }
             Content::Text(text) => new.write_all(text)?,
         }
-        new.set_permissions(fs::Permissions::from_mode(file.mode))?;
-        new.sync_all()?;
-        fs::rename(&temporary, &path)
+        new.put_in_place(PowerLoss::OldOrNew).map_err(io::Error::from)
     };
     written().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -136,12 +131,5 @@ fn put_unless_there(place: &Place, file: &Installed) -> anyhow::Result<()> {
 
 /// Removes a file that is to be gone.
 pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
-    remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_if_there(path).map(drop).with_context(|| format!("cannot remove {}", path.display()))
 }

@@ -6,8 +6,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use coracle_linux::{NewFile, PowerLoss};
 
 use crate::MAX_EVENTS;
 use crate::correlate::Kept;
@@ -15,8 +17,6 @@ use crate::error::EventsError;
 
 /// The file in the directory.
 const FILE: &str = "events.jsonl";
-/// Beside it, while it is written anew.
-const TEMPORARY: &str = "events.jsonl.new";
 /// The file is written anew rather than getting longer than this.
 const MAX_LINES: usize = 2 * MAX_EVENTS;
 /// What is read of it at most, in bytes: no line the agent writes is longer than 16 KiB, and one batch of lines
@@ -95,15 +95,9 @@ impl Journal {
 
     fn rewrite(&mut self, all: &[Kept]) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let temporary = self.directory.join(TEMPORARY);
-        let written = write_anew(&temporary, &self.directory.join(FILE), all);
-        if written.is_err() {
-            // It may fill the disk up that has no room for it.
-            let _ = fs::remove_file(&temporary);
-        }
-        let file = written?;
-        File::open(&self.directory)?.sync_all()?;
-        (self.file, self.lines) = (Some(file), all.len());
+        let path = self.directory.join(FILE);
+        write_anew(&path, all)?;
+        (self.file, self.lines) = (Some(OpenOptions::new().append(true).open(path)?), all.len());
         Ok(())
     }
 
@@ -112,24 +106,15 @@ impl Journal {
     }
 }
 
-/// The file, flushed and in its place.
-fn write_anew(temporary: &Path, place: &Path, all: &[Kept]) -> io::Result<File> {
-    // One that a killed agent has left is not written over: it is another file.
-    match fs::remove_file(temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(temporary)?;
-    let mut writer = BufWriter::new(file);
+fn write_anew(path: &Path, all: &[Kept]) -> io::Result<()> {
+    let mut writer = BufWriter::new(NewFile::create(path, 0o600)?);
     for event in all {
         let mut line = Vec::new();
         push_line(&mut line, event);
         writer.write_all(&line)?;
     }
     let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_data()?;
-    fs::rename(temporary, place)?;
-    Ok(file)
+    Ok(file.put_in_place(PowerLoss::New)?)
 }
 
 fn push_line(out: &mut Vec<u8>, event: &Kept) {

@@ -1,4 +1,4 @@
-//! Safe wrappers over system calls no crate offers.
+//! Safe wrappers over system calls no crate offers, and what of files many crates do in the same way.
 
 #![allow(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod descriptor;
 mod environment;
 mod errno;
 mod execute;
+mod list_directory;
 mod mount;
 mod name_service;
 mod namespace;
@@ -18,6 +19,7 @@ mod procfs;
 #[cfg(feature = "readiness")]
 mod readiness;
 mod remove_tree;
+mod replace_file;
 mod seccomp;
 mod signal;
 mod socket;
@@ -28,6 +30,7 @@ pub use clone::{Cloned, OwnThreads, clone_sibling};
 pub use descriptor::{close_on_exec_from, take_inherited};
 pub use environment::forget_variables;
 pub use execute::execve;
+pub use list_directory::{list_directory, list_if_there};
 pub use mount::{MountAttributes, mount_setattr};
 pub use name_service::look_names_up_without_modules;
 pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace, unshare_network_namespace};
@@ -37,6 +40,9 @@ pub use procfs::procfs_of;
 #[cfg(feature = "readiness")]
 pub use readiness::ReadinessFd;
 pub use remove_tree::{empty_directory, remove_tree};
+pub use replace_file::{
+    NewFile, PowerLoss, ReplaceError, is_unfinished, remove_durably, remove_if_there, replace_file,
+};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signal::{pidfd_send_signal_number, reset_signals};
 pub use socket::socket_in_namespace;

@@ -4,11 +4,12 @@ mod durable;
 mod read;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use coracle_linux::{PowerLoss, is_unfinished, list_directory, remove_if_there, replace_file};
 use coracle_model::PodUid;
 use serde::Serialize;
 
@@ -145,8 +146,8 @@ impl RecordDir {
         Ok(found.into_values().collect())
     }
 
-    fn record_file(&self, uid: &PodUid, end: &str) -> PathBuf {
-        self.records.join(format!("{uid}.{end}"))
+    fn record_file(&self, uid: &PodUid) -> PathBuf {
+        self.records.join(format!("{uid}.json"))
     }
 
     fn checkpoint_file(&self, uid: &PodUid) -> PathBuf {
@@ -161,17 +162,15 @@ impl RecordDir {
 /// The records in a directory, in order of their names.
 fn files(directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
     let failed = |error| RecordError::Directory { path: directory.to_owned(), error };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        names.push(entry.map_err(failed)?.path());
+    let (unfinished, rest): (Vec<_>, Vec<_>) = list_directory(directory)
+        .map_err(failed)?
+        .into_iter()
+        .partition(|entry| is_unfinished(&entry.file_name()));
+    for entry in unfinished {
+        fs::remove_file(entry.path()).map_err(failed)?;
     }
-    names.sort();
-    let ends = |path: &PathBuf, end: &str| path.extension().is_some_and(|extension| extension == end);
-    for path in names.iter().filter(|path| ends(path, "new")) {
-        fs::remove_file(path).map_err(failed)?;
-    }
-    names.retain(|path| ends(path, "json"));
-    Ok(names)
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    Ok(rest.into_iter().map(|entry| entry.path()).filter(is_record).collect())
 }
 
 /// Moves what is no record out of the way, where nobody takes it for one and people can look at it.
@@ -191,21 +190,14 @@ fn set_aside(path: PathBuf, problem: String) -> Result<(), RecordError> {
     }
 }
 
-/// In one piece for whoever reads it, but without waiting for a disk: a record outlives the agent, not the
-/// machine, and so do the processes it tells of.
-fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
-    file.write_all(bytes)?;
-    fs::rename(temporary, path)
-}
-
 /// What concerns records is short and done on the worker's thread, so that a call that was given up is never
 /// carried out later.
 impl Records for RecordDir {
     async fn save(&self, record: &PodRecord) -> Result<(), Failure> {
-        let (path, temporary) =
-            (self.record_file(&record.pod.uid, "json"), self.record_file(&record.pod.uid, "new"));
-        let saved = self.bytes(record).and_then(|bytes| write(&temporary, &path, &bytes));
+        let path = self.record_file(&record.pod.uid);
+        // Without waiting for a disk: a record outlives the agent, not the machine, and so do the processes it tells of.
+        let write = |bytes: Vec<u8>| Ok(replace_file(&path, 0o600, PowerLoss::MayTear, &bytes)?);
+        let saved = self.bytes(record).and_then(write);
         saved.map_err(|error| failure(&path, &error))
     }
 
@@ -219,11 +211,8 @@ impl Records for RecordDir {
         let path = self.checkpoint_file(pod);
         self.durable.remove(path.clone()).await.map_err(|error| failure(&path, &error))?;
         // Last: while it is there, the pod is found again.
-        let path = self.record_file(pod, "json");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failure(&path, &error)),
-            _ => Ok(()),
-        }
+        let path = self.record_file(pod);
+        remove_if_there(&path).map(drop).map_err(|error| failure(&path, &error))
     }
 }
 

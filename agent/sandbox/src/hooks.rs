@@ -5,13 +5,14 @@
 //! `poststop` once nothing of it does: the file goes when they were. A hook is executed again where the agent was killed
 //! between its end and that.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_init::hook::{Hook, HookError, Hooks, State, Status, limit_of, run_all};
+use coracle_linux::remove_if_there;
 use coracle_model::{ContainerId, EditHook, HookPoint};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -131,10 +132,7 @@ pub(crate) fn poststop(bundle: &Path) -> Result<(), Error> {
     let state = State { status: Status::Stopped, pid: None, ..pending.state };
     each("poststop", &pending.poststop, &state);
     let path = bundle.join(FILE);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
-        _ => Ok(()),
-    }
+    remove_if_there(&path).map(drop).map_err(file("remove", path))
 }
 
 /// All of them, whatever becomes of one.

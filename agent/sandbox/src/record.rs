@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use coracle_linux::{PowerLoss, replace_file};
 use coracle_model::ContainerId;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -74,16 +74,7 @@ pub(crate) const SANDBOX: &str = "sandbox.json";
 pub(crate) fn write(path: &Path, record: &impl Serialize) -> Result<(), Error> {
     let failed = |source: io::Error| file("write", path)(source);
     let bytes = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
-    let temporary = path.with_extension("tmp");
-    let mut out = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed)?;
-    out.write_all(&bytes).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)
+    replace_file(path, 0o600, PowerLoss::MayTear, &bytes).map_err(|error| failed(error.into()))
 }
 
 /// Whether a record was read and is none: it would be no other if it were read again.

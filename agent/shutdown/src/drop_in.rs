@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coracle_linux::{PowerLoss, remove_if_there, replace_file};
+
 /// Where logind looks for drop-ins.
 pub(crate) const DIRECTORY: &str = "/etc/systemd/logind.conf.d";
 const NAME: &str = "99-coracle.conf";
@@ -23,10 +25,8 @@ pub fn remove_drop_in() -> io::Result<bool> {
 }
 
 fn remove(directory: &Path) -> io::Result<bool> {
-    match fs::remove_file(path(directory)) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
+    if !remove_if_there(&path(directory))? {
+        return Ok(false);
     }
     match fs::remove_dir(directory) {
         Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
@@ -37,16 +37,12 @@ fn remove(directory: &Path) -> io::Result<bool> {
 /// Writes the drop-in: locks may delay a shutdown for so long. In one piece for whoever reads it.
 pub(crate) fn write(directory: &Path, delay: Duration) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let path = path(directory);
-    // No name that logind would read.
-    let temporary = path.with_extension("new");
     let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
     let text = format!(
         "# Written by coracle, so that pods have their grace periods when the machine shuts down.\n\
          [Login]\nInhibitDelayMaxSec={seconds}\n"
     );
-    fs::write(&temporary, text)?;
-    fs::rename(&temporary, &path)
+    Ok(replace_file(&path(directory), 0o644, PowerLoss::OldOrNew, text.as_bytes())?)
 }
 
 #[cfg(test)]

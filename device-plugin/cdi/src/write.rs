@@ -1,11 +1,11 @@
 //! Writing a specification.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_document::Faults;
+use coracle_linux::{PowerLoss, remove_if_there, replace_file};
 
 use crate::error::{CdiError, file};
 use crate::spec::Spec;
@@ -33,13 +33,9 @@ pub fn write(directory: &Path, name: &str, mut spec: Spec) -> Result<PathBuf, Cd
         return Ok(path);
     }
     fs::create_dir_all(directory).map_err(file("make the directory of CDI specifications", directory))?;
-    // Its name ends in no way that a reader looks for.
-    let temporary = directory.join(format!(".{name}.json.tmp"));
-    let written = replace(&temporary, &path, &bytes);
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(file("write the CDI specification", &path))?;
+    // What is written first ends in no way that a reader looks for.
+    replace_file(&path, 0o644, PowerLoss::OldOrNew, &bytes)
+        .map_err(|error| file("write the CDI specification", &path)(error.into()))?;
     Ok(path)
 }
 
@@ -49,12 +45,7 @@ pub fn write(directory: &Path, name: &str, mut spec: Spec) -> Result<PathBuf, Cd
 /// When it cannot be removed.
 pub fn remove(directory: &Path, name: &str) -> Result<(), CdiError> {
     let path = place(directory, name)?;
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(file("remove the CDI specification", path)(error))
-        }
-        _ => Ok(()),
-    }
+    remove_if_there(&path).map(drop).map_err(file("remove the CDI specification", path))
 }
 
 fn place(directory: &Path, name: &str) -> Result<PathBuf, CdiError> {
@@ -64,11 +55,4 @@ fn place(directory: &Path, name: &str) -> Result<PathBuf, CdiError> {
         return Err(file("write the CDI specification", path)(why));
     }
     Ok(path)
-}
-
-fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut out = File::options().write(true).create(true).truncate(true).mode(0o644).open(temporary)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(temporary, path)
 }

@@ -4,10 +4,11 @@
 //! killed; one that is not was damaged by something else, and says nothing.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
+use coracle_linux::{PowerLoss, replace_file};
 use coracle_model::PodUid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -68,15 +69,7 @@ impl Checkpoint {
 
     /// Replaces the file at `path`.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(&self.encode()?)?;
-        file.sync_data()?;
-        fs::rename(&new, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
+        Ok(replace_file(path, 0o600, PowerLoss::New, &self.encode()?)?)
     }
 }
 

@@ -11,6 +11,7 @@ use coracle_device_api::deviceplugin::KUBELET_SOCKET;
 use coracle_device_api::deviceplugin::registration_server::RegistrationServer;
 use coracle_device_api::tonic::service::Routes;
 use coracle_device_api::{Listener, MAX_MESSAGE, serve};
+use coracle_linux::remove_if_there;
 use coracle_model::{DeviceHealth, ExtendedResource, Name, Pod, PodDevices, PodUid};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -202,10 +203,7 @@ fn remove_sockets(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_socket() {
-            match fs::remove_file(entry.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            remove_if_there(&entry.path())?;
         }
     }
     Ok(())

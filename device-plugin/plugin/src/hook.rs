@@ -4,12 +4,14 @@
 //! **Invariant:** nothing of the container is executed, no link of it leads out of its root, nothing of another file system (a
 //! volume) is written, nothing but a regular file is opened, and what is read of it is bounded.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, openat2, renameat, unlinkat};
+use coracle_linux::{NewFile, PowerLoss};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 use serde::Deserialize;
 
@@ -225,30 +227,8 @@ fn existing(etc: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
 
 /// Puts a file in the place of one there is, or is not, in one step: what the old one was linked to stays as it is.
 fn replace(directory: &OwnedFd, name: &'static str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = format!(".{name}.coracle-{}", std::process::id());
-    let create = || {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        openat2(directory, temporary.as_str(), flags, Mode::from_raw_mode(0o644), resolve)
-    };
-    let file = match create() {
-        Err(Errno::EXIST) => {
-            unlinkat(directory, temporary.as_str(), AtFlags::empty())?;
-            create()?
-        }
-        created => created?,
-    };
-    let mut file = File::from(file);
-    let written = (|| {
-        file.write_all(bytes)?;
-        fchmod(file.as_fd(), Mode::from_raw_mode(0o644))?;
-        renameat(directory, temporary.as_str(), directory, name)?;
-        Ok(())
-    })();
-    if written.is_err() {
-        let _ = unlinkat(directory, temporary.as_str(), AtFlags::empty());
-    }
-    written
+    let new = NewFile::create_in(directory.as_fd(), OsStr::new(name), 0o644)?;
+    Ok(new.finish(bytes, PowerLoss::MayTear)?)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use coracle_linux::list_directory;
+
 /// No file of /proc or /sys that is read here is longer.
 const MOST: u64 = 1024 * 1024;
 
@@ -50,12 +52,8 @@ impl Host {
 
     /// The names in a directory, in order.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
-        let entries = self.resolve(path).and_then(|path| fs::read_dir(self.at(&path)).ok());
-        let Some(entries) = entries else { return Vec::new() };
-        let mut names: Vec<_> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        names
+        let entries = self.resolve(path).and_then(|path| list_directory(&self.at(&path)).ok());
+        entries.into_iter().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
     /// Whether something is there.

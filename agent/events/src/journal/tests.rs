@@ -154,10 +154,10 @@ fn after_a_failure_all_is_written_anew() {
 #[test]
 fn what_a_killed_agent_left_beside_it_is_no_obstacle() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(TEMPORARY), "{\"half").unwrap();
+    fs::write(directory.path().join(".events.jsonl.new"), "{\"half").unwrap();
     let (mut journal, kept) = opened(directory.path());
     assert_eq!(kept, []);
     journal.write(&[event(1, "one")], || vec![event(1, "one")]).unwrap();
     assert_eq!(opened(directory.path()).1, [event(1, "one")]);
-    assert!(!directory.path().join(TEMPORARY).exists());
+    assert!(!directory.path().join(".events.jsonl.new").exists());
 }

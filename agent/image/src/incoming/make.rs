@@ -1,11 +1,12 @@
 //! The directory of a layer, from empty to finished.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use coracle_linux::{PowerLoss, replace_file};
 use rustix::fs::{Mode, fchmod, syncfs};
 
 use super::held::{Finished, HeldLayer, remove};
@@ -142,13 +143,13 @@ pub(super) fn flush(store: &Store) -> Result<(), ImageError> {
 }
 
 fn write_finished(path: &Path, finished: &Finished) -> Result<(), ImageError> {
-    let (record, new) = (path.join("layer.json"), path.join("layer.json.new"));
+    let record = path.join("layer.json");
     let json = serde_json::to_vec(finished)
         .map_err(|error| ImageError::Record { path: record.clone(), problem: error.to_string() })?;
-    fs::write(&new, json)
-        .and_then(|()| if finished.flushed { File::open(&new)?.sync_all() } else { Ok(()) })
-        .and_then(|()| fs::rename(&new, &record))
-        .map_err(ImageError::store("write", &record))
+    // Where the layer is not flushed, it is with all others, by `flush`.
+    let after = if finished.flushed { PowerLoss::OldOrNew } else { PowerLoss::MayTear };
+    replace_file(&record, 0o600, after, &json)
+        .map_err(|error| ImageError::store("write", &record)(error.into()))
 }
 
 /// Why a layer could not be made.

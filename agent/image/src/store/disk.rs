@@ -1,11 +1,12 @@
 //! Records, locks and directories on disk.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
+use coracle_linux::{NewFile, PowerLoss, remove_if_there};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,25 +32,13 @@ impl Store {
     /// Replaces a file: whoever reads it, after a crash too, sees the old content or the new.
     pub(crate) fn write_durably(&self, path: &Path, content: &[u8]) -> Result<(), ImageError> {
         let temporary = self.root.join("tmp").join(format!("file-{}", uuid::Uuid::new_v4().simple()));
-        let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            sync_directory(path.parent().unwrap_or(&self.root))
-        })();
-        written.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            ImageError::store("write", path)(error)
-        })
+        NewFile::create_as(&temporary, path, 0o600)
+            .and_then(|new| new.finish(content, PowerLoss::New))
+            .map_err(|error| ImageError::store("write", path)(error.into()))
     }
 
     pub(crate) fn unlink(&self, path: &Path) -> Result<(), ImageError> {
-        match fs::remove_file(path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(ImageError::store("remove", path)(error)),
-        }
+        remove_if_there(path).map(drop).map_err(ImageError::store("remove", path))
     }
 }
 

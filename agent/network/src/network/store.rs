@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use coracle_linux::{PowerLoss, is_unfinished, remove_if_there, replace_file};
 use sha2::{Digest as _, Sha256};
 
 use super::attachment::{Attachment, AttachmentId};
 use crate::NetworkError;
-
-/// How a file begins that is not complete yet.
-const TEMPORARY: &str = ".new-";
 
 /// The directory.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl Store {
         for entry in fs::read_dir(&self.directory).map_err(failed())? {
             let path = entry.map_err(failed())?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if name.starts_with(TEMPORARY) {
+            if is_unfinished(name.as_ref()) {
                 // What is in the way of nobody may stay.
                 let _ = fs::remove_file(&path);
                 continue;
@@ -63,13 +61,10 @@ impl Store {
     /// outlives the agent.
     pub(super) fn write(&self, id: &AttachmentId, attachment: &Attachment) -> Result<(), NetworkError> {
         let path = self.path(id);
-        let temporary = self.directory.join(format!("{TEMPORARY}{id}"));
         let written = (|| {
             let json = serde_json::to_string(attachment)?;
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(format!("{json}\n{}\n", digest(&json)).as_bytes())?;
-            fs::rename(&temporary, &path)
+            let text = format!("{json}\n{}\n", digest(&json));
+            replace_file(&path, 0o600, PowerLoss::MayTear, text.as_bytes()).map_err(io::Error::from)
         })();
         written.map_err(NetworkError::io("write", &path))
     }
@@ -77,12 +72,7 @@ impl Store {
     /// Removes one.
     pub(super) fn remove(&self, id: &AttachmentId) -> Result<(), NetworkError> {
         let path = self.path(id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(NetworkError::io("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        remove_if_there(&path).map(drop).map_err(NetworkError::io("remove", &path))
     }
 
     fn path(&self, id: &AttachmentId) -> PathBuf {
@@ -168,7 +158,7 @@ mod tests {
     fn what_is_no_attachment_is_left_alone_and_what_was_never_complete_goes() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        for name in ["notes.txt", "x.json", ".new-uid-3"] {
+        for name in ["notes.txt", "x.json", ".uid-3.json.new"] {
             fs::write(directory.path().join(name), "{}").unwrap();
         }
         assert!(store.load().unwrap().is_empty());

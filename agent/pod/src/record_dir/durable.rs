@@ -1,12 +1,12 @@
 //! Files that outlast the machine, written by a thread of their own: a slow disk delays nobody else.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
+use coracle_linux::{PowerLoss, remove_durably, replace_file};
 use tokio::sync::oneshot;
 
 /// A file to be written or removed, and who waits for it.
@@ -31,7 +31,7 @@ impl Durable {
             while let Ok(Job { path, bytes, done }) = todo.recv() {
                 let result = match bytes {
                     Some(bytes) => write(&path, &bytes),
-                    None => remove(&path),
+                    None => remove_durably(&path).map(drop),
                 };
                 // Whoever waited may have gone.
                 let _ = done.send(result);
@@ -58,28 +58,10 @@ impl Durable {
     }
 }
 
-/// Under another name, flushed and renamed: what is there is whole, whatever happens meanwhile.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // The next agent writes once more what this one has written; it need not wear the disk.
     if fs::read(path).is_ok_and(|before| before == bytes) {
         return Ok(());
     }
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_parent(path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_parent(path),
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    Ok(replace_file(path, 0o600, PowerLoss::New, bytes)?)
 }

@@ -25,9 +25,9 @@ async fn a_record_is_kept_replaced_and_forgotten() {
     records.save(&record).await.unwrap();
     record.streak_base.insert("web".to_owned(), 3);
     records.save(&record).await.unwrap();
-    fs::write(root.path().join("records/b.new"), "half").unwrap();
+    fs::write(root.path().join("records/.b.json.new"), "half").unwrap();
     assert_eq!(records.load().unwrap(), [Found { record: record.clone(), rebooted: false }]);
-    assert!(!root.path().join("records/b.new").exists());
+    assert!(!root.path().join("records/.b.json.new").exists());
     records.forget(&record.pod.uid).await.unwrap();
     records.forget(&record.pod.uid).await.unwrap();
     assert_eq!(records.load().unwrap(), []);

@@ -1,19 +1,16 @@
 //! A directory of small JSON files, each whole or not there.
 
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::marker::PhantomData;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use coracle_linux::{PowerLoss, is_unfinished, remove_durably, replace_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::AccessError;
-
-/// How the name of a file ends that is being written. No file of ours has a dot in its name otherwise.
-const TEMPORARY: &str = "new";
 
 /// A directory of values of one type.
 #[derive(Debug)]
@@ -46,8 +43,9 @@ impl<T: Serialize + DeserializeOwned> Directory<T> {
             .and_then(|()| fs::set_permissions(&this.path, fs::Permissions::from_mode(0o700)))
             .map_err(|source| this.failed(source))?;
         for entry in fs::read_dir(&this.path).map_err(|source| this.failed(source))? {
-            let path = entry.map_err(|source| this.failed(source))?.path();
-            if path.extension() == Some(OsStr::new(TEMPORARY)) {
+            let entry = entry.map_err(|source| this.failed(source))?;
+            if is_unfinished(&entry.file_name()) {
+                let path = entry.path();
                 fs::remove_file(&path).map_err(|source| AccessError::Write { path, source })?;
             }
         }
@@ -91,12 +89,7 @@ impl<T: Serialize + DeserializeOwned> Directory<T> {
     /// Removes a file, durably, if it is there.
     pub(super) fn remove(&self, name: &str) -> Result<(), AccessError> {
         let path = self.path.join(name);
-        match fs::remove_file(&path).and_then(|()| File::open(&self.path)?.sync_all()) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(AccessError::Write { path, source })
-            }
-            _ => Ok(()),
-        }
+        remove_durably(&path).map(drop).map_err(|source| AccessError::Write { path, source })
     }
 
     fn failed(&self, source: io::Error) -> AccessError {
@@ -104,12 +97,7 @@ impl<T: Serialize + DeserializeOwned> Directory<T> {
     }
 }
 
-/// Writes it under another name, flushes and renames it, for its owner alone.
+/// Writes a file, durably, for its owner alone.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(TEMPORARY);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    Ok(replace_file(path, 0o600, PowerLoss::New, bytes)?)
 }

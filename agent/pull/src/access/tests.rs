@@ -179,7 +179,8 @@ async fn torn_files_make_nothing_public_and_are_mended() {
         fs::write(&file, &whole[..length]).unwrap();
         assert!(node.must_pull("reg.example/x", &[]).await, "{length} bytes");
     }
-    fs::write(file.with_extension("new"), "{").unwrap();
+    let unfinished = format!(".{}.new", file.file_name().unwrap().to_str().unwrap());
+    fs::write(file.with_file_name(unfinished), "{").unwrap();
     node.again(&[(image(), vec![name("reg.example/x")])]);
     assert!(node.must_pull("reg.example/x", &[]).await);
     assert_eq!(node.files("pulled"), std::slice::from_ref(&file));

@@ -22,6 +22,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use coracle_linux::{NewFile, PowerLoss, remove_if_there};
 use rustix::fs::{FlockOperation, flock};
 
 use super::range::RangeSet;
@@ -345,10 +346,11 @@ impl Store {
 
     fn write_owner(&self, owner: &Owner, has: &[IpAddr]) -> Result<(), StoreError> {
         let path = self.owner_path(owner);
-        let new = self.directory.join(".new");
         let text: String = has.iter().map(|address| format!("{address}\n")).collect();
-        fs::write(&new, text).map_err(failed("write", &new))?;
-        fs::rename(&new, &path).map_err(failed("rename to", &path))
+        // Not in the directory of owners, where it would be one.
+        let written = NewFile::create_as(&self.directory.join(".new"), &path, 0o644)
+            .and_then(|new| new.finish(text.as_bytes(), PowerLoss::MayTear));
+        written.map_err(|error| failed("write", &path)(error.into()))
     }
 
     fn owner_path(&self, owner: &Owner) -> PathBuf {
@@ -379,10 +381,7 @@ fn read(path: &Path) -> Result<Option<String>, StoreError> {
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
-        _ => Ok(()),
-    }
+    remove_if_there(path).map(drop).map_err(failed("remove", path))
 }
 
 fn modified(path: &Path) -> Result<Option<SystemTime>, StoreError> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_cni::{Call, CniError, GcCall, code};
+use coracle_linux::{PowerLoss, remove_if_there, replace_file};
 use coracle_netlink::{Link, LinkChange};
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +64,9 @@ impl Backup {
             return Ok(());
         }
         let path = path(call, data_dir);
-        let new = path.with_extension("json.new");
         let text = serde_json::to_vec(self).map_err(|error| failure(&call.config, code::IO, error))?;
         let written = fs::create_dir_all(data_dir)
-            .and_then(|()| fs::write(&new, text))
-            .and_then(|()| fs::rename(&new, &path));
+            .and_then(|()| Ok(replace_file(&path, 0o644, PowerLoss::MayTear, &text)?));
         written.map_err(|error| file(&call.config, "write", path.display(), &error))
     }
 
@@ -88,7 +87,7 @@ impl Backup {
     /// [`code::IO`].
     pub(super) fn forget(call: &Call, data_dir: &Path) -> Result<(), CniError> {
         let path = path(call, data_dir);
-        remove(&path).map_err(|error| file(&call.config, "remove", path.display(), &error))
+        remove_if_there(&path).map(drop).map_err(|error| file(&call.config, "remove", path.display(), &error))
     }
 }
 
@@ -98,13 +97,6 @@ fn path(call: &Call, data_dir: &Path) -> PathBuf {
 
 fn name(container_id: &str, ifname: &str) -> String {
     format!("{container_id}_{ifname}.json")
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Removes backups of the network's that belong to none of the attachments given.
@@ -124,6 +116,6 @@ pub(super) fn collect(call: &GcCall, data_dir: &Path) -> Result<(), CniError> {
         let is_ours =
             serde_json::from_slice(&text).is_ok_and(|backup: Backup| backup.network == call.config.name);
         let is_valid = valid.iter().any(|name| entry.file_name() == name.as_str());
-        if is_ours && !is_valid { remove(&entry.path()).map_err(failed) } else { Ok(()) }
+        if is_ours && !is_valid { remove_if_there(&entry.path()).map(drop).map_err(failed) } else { Ok(()) }
     }))
 }

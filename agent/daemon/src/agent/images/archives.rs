@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use coracle_image::{Digest, ImageError, ImportOptions, Pin, Store};
+use coracle_linux::{PowerLoss, list_if_there, replace_file};
 use serde::{Deserialize, Serialize};
 
 /// The archives, and what was imported of them.
@@ -87,21 +88,10 @@ impl Archives {
 
     fn paths(&self) -> Result<Vec<PathBuf>, ImageError> {
         let failed = |source| ImageError::Source { step: "list", path: self.directory.clone(), source };
-        let entries = match fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut paths = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            // What is being copied there has such a name.
-            if !entry.file_name().to_string_lossy().starts_with('.') {
-                paths.push(entry.path());
-            }
-        }
-        paths.sort();
-        Ok(paths)
+        let entries = list_if_there(&self.directory).map_err(failed)?.into_iter();
+        // What is being copied there has such a name.
+        let hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
+        Ok(entries.filter(|entry| !hidden(entry)).map(|entry| entry.path()).collect())
     }
 
     fn read(&self) -> Imported {
@@ -113,11 +103,7 @@ impl Archives {
         if imported.is_empty() && !self.record.exists() {
             return Ok(());
         }
-        let temporary = self.record.with_extension("new");
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(imported)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.record)
+        Ok(replace_file(&self.record, 0o600, PowerLoss::OldOrNew, &serde_json::to_vec(imported)?)?)
     }
 }
 

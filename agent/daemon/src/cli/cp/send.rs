@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use coracle_linux::list_directory;
 use rustix::fs::OFlags;
 use tar::{Builder, Header};
 
@@ -48,10 +49,8 @@ pub(super) fn pack(
 
 /// What is in a directory, and the names it has in the archive.
 fn list(path: &Path, name: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
-    let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
-    let mut names = entries.collect::<io::Result<Vec<_>>>()?;
-    names.sort();
-    Ok(names.into_iter().map(|entry| (path.join(&entry), name.join(&entry))).collect())
+    let entries = list_directory(path)?.into_iter();
+    Ok(entries.map(|entry| (entry.path(), name.join(entry.file_name()))).collect())
 }
 
 fn append(archive: &mut Builder<impl Write>, path: &Path, name: &Path) -> anyhow::Result<()> {

@@ -148,7 +148,7 @@ async fn an_order_that_cannot_be_put_on_record_is_not_carried_out() {
     agent.runtime.ensure_sandbox(&pod).await.unwrap();
     let id = agent.runtime.create_container(place.request()).await.unwrap();
     // Where the record is to be made there is a directory.
-    let temporary = place.sandbox().join(format!("containers/{id}/container.tmp"));
+    let temporary = place.sandbox().join(format!("containers/{id}/.container.json.new"));
     fs::create_dir(&temporary).unwrap();
     let error = agent.runtime.start_container(&pod.uid, id).await.unwrap_err();
     assert!(error.to_string().contains("container.json"), "{error}");
