@@ -15,6 +15,7 @@ mod machine;
 mod manifest_url;
 mod network;
 mod node;
+mod parts;
 mod port_forward;
 mod ports;
 mod reload;

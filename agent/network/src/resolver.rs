@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use coracle_cni::resolv_conf_lines;
 use coracle_model::{DnsConfig, DnsPolicy, Pod};
 
 use crate::NetworkError;
@@ -80,16 +81,13 @@ impl Resolver {
     /// Reads a resolv.conf(5). What it does not understand it passes over, as the C library does.
     pub fn parse(text: &str) -> Self {
         let mut resolver = Self::default();
-        for line in text.lines() {
-            // A comment stands in a line of its own, but people write them elsewhere.
-            let line = line.split(['#', ';']).next().unwrap_or_default();
-            let mut words = line.split_whitespace();
-            match words.next() {
-                Some("nameserver") => resolver.nameservers.extend(words.next().map(str::to_owned)),
-                Some("options") => resolver.options.extend(words.map(str::to_owned)),
+        for (keyword, mut words) in resolv_conf_lines(text) {
+            match keyword {
+                "nameserver" => resolver.nameservers.extend(words.next().map(str::to_owned)),
+                "options" => resolver.options.extend(words.map(str::to_owned)),
                 // The last of them counts.
-                Some("search") => resolver.searches = words.map(without_dot).collect(),
-                Some("domain") => resolver.searches = words.take(1).map(without_dot).collect(),
+                "search" => resolver.searches = words.map(without_dot).collect(),
+                "domain" => resolver.searches = words.take(1).map(without_dot).collect(),
                 _ => {}
             }
         }

@@ -18,6 +18,7 @@ mod names;
 mod plugin;
 mod plugins;
 pub mod program;
+mod resolv_conf;
 mod result;
 mod version;
 
@@ -29,5 +30,6 @@ pub use list::{ConfigList, ListedPlugin};
 pub use names::{check_container_id, check_ifname, check_kind, check_network_name};
 pub use plugin::Plugin;
 pub use plugins::Plugins;
+pub use resolv_conf::resolv_conf_lines;
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use version::Version;

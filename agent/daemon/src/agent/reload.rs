@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use super::event::NodeEvents;
 use super::images::{NodeImages, Sources};
 use super::manifest_url;
+use super::parts::runtime_settings;
 use super::service::Notifier;
-use super::wiring::{Agent, runtime_settings};
+use super::wiring::Agent;
 use crate::config::{Changes, Config, Loaded, Overrides, changes};
 use crate::words;
 

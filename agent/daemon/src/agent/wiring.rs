@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
-use coracle_cdi::Registry;
 use coracle_cgroup::{Driver, Host, Kubepods};
 use coracle_controller::ConfigStore;
 use coracle_events::EventLog;
@@ -16,20 +15,19 @@ use coracle_image::Store;
 use coracle_model::PodUid;
 use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
 use coracle_pod::{Found, PodRecord, Pods, RecordDir};
-use coracle_sandbox::{Adoption, LogLimits, Runtime, RuntimeConfig, RuntimeSettings, SandboxStage};
+use coracle_sandbox::{Adoption, Runtime, SandboxStage};
 use coracle_server::{Problem, Socket};
-use coracle_volume::Volumes;
 use tokio::sync::{mpsc, watch};
 
 use super::addresses::NodeAddresses;
 use super::devices::NodeDevices;
 use super::event::NodeEvents;
-use super::facts::NodeFacts;
 use super::images::{Archives, Collecting, Collector, NodeImages, follow_arrivals};
 use super::lock::lock;
 use super::network::PodNetwork;
 use super::node::AgentNode;
-use super::ports::{Configuration, DevicePort, EventPort, NodePorts, Parts, PodDirs};
+use super::parts::{Given, Made};
+use super::ports::{Configuration, NodePorts, PodDirs};
 use super::thread::on_own_thread;
 use crate::check::{Finding, dropped_by_others};
 use crate::config::{CgroupDriver, Config, NetworkConfig};
@@ -104,44 +102,32 @@ impl Agent {
         let checked = Arc::clone(&store);
         // Whoever reads the log learns of it before a pod does; nobody waits for it.
         drop(tokio::task::spawn_blocking(move || report_damage(&checked)));
-        let dirs = PodDirs::new(&config.root_dir);
-        let volumes = Arc::new(Volumes::new(&config.root_dir));
-        let (runtime, changes) = Runtime::new(runtime_config(config), kubepods.clone()).await?;
         let records = record_dir(config)?;
         let known = records.load()?;
         let node_events = Arc::new(NodeEvents::new(events.clone(), config));
         node_events.starting();
-        let (probes_tell, found) = mpsc::unbounded_channel();
-        let addresses = NodeAddresses::new(&config.network.node_ips, &config.network.bridge_name);
-        let network = PodNetwork::new(config, addresses.clone())?;
-        let facts =
-            NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone(), addresses.clone());
-        let configs = ConfigStore::default();
-        let configuration = Configuration { configs: configs.clone(), node: facts.clone() };
         let (imported, archives_imported) = watch::channel(false);
         let (collecting, asks) = Collecting::new(archives_imported);
-        let port = EventPort::new(events.clone());
-        let node_images =
-            NodeImages::new(config, images, Arc::clone(&store), collecting, configuration.clone(), port)?;
-        let access = node_images.access();
-        let images_of_node = node_images.clone();
         let devices = match has_devices {
             true => NodeDevices::open(config, &known).await,
             false => NodeDevices::none(),
         };
-        let parts = Parts {
-            devices: DevicePort::new(devices.clone(), Registry::new(&config.devices.cdi_spec_dirs)),
-            runtime: runtime.clone(),
-            network: network.clone(),
+        let given = Given {
+            config,
+            current: current.subscribe(),
+            images,
             store: Arc::clone(&store),
-            images: node_images,
-            volumes,
-            dirs: dirs.clone(),
+            collecting,
+            kubepods: kubepods.clone(),
             records,
             events: events.clone(),
-            configuration,
-            config: current.subscribe(),
+            devices: devices.clone(),
         };
+        let Made { parts, addresses, changes } = given.make().await?;
+        let Configuration { configs, node: facts } = parts.configuration.clone();
+        let (runtime, network, dirs) = (parts.runtime.clone(), parts.network.clone(), parts.dirs.clone());
+        let (images_of_node, access) = (parts.images.clone(), parts.images.access());
+        let (probes_tell, found) = mpsc::unbounded_channel();
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
         let adopted = adopt(&runtime, &network, &ports, known).await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
@@ -249,38 +235,21 @@ pub(super) async fn remove_all_pods(
     images: PathBuf,
     kubepods: Kubepods,
 ) -> anyhow::Result<()> {
-    let dirs = PodDirs::new(&config.root_dir);
-    let (store, volumes) = (Arc::new(Store::open(images)?), Arc::new(Volumes::new(&config.root_dir)));
     let (collecting, _asks) = Collecting::new(watch::channel(true).1);
-    let addresses = NodeAddresses::new(&config.network.node_ips, &config.network.bridge_name);
-    let network = PodNetwork::new(config, addresses.clone())?;
-    let facts = NodeFacts::new(config.node_name.as_str(), &config.root_dir, kubepods.clone(), addresses);
-    let (runtime, _changes) = Runtime::new(runtime_config(config), kubepods).await?;
-    let records = record_dir(config)?;
-    let (probes_tell, _found) = mpsc::unbounded_channel();
-    let configuration = Configuration { configs: ConfigStore::default(), node: facts };
-    let port = EventPort::new(EventLog::in_memory());
-    let node_images = NodeImages::new(
+    let given = Given {
         config,
-        &config.root_dir,
-        Arc::clone(&store),
+        current: watch::channel(Arc::new(config.clone())).1,
+        images: &config.root_dir,
+        store: Arc::new(Store::open(images)?),
         collecting,
-        configuration.clone(),
-        port,
-    )?;
-    let parts = Parts {
-        devices: DevicePort::new(NodeDevices::none(), Registry::new(&config.devices.cdi_spec_dirs)),
-        runtime: runtime.clone(),
-        network: network.clone(),
-        store,
-        images: node_images,
-        volumes,
-        dirs: dirs.clone(),
-        records,
+        kubepods,
+        records: record_dir(config)?,
         events: EventLog::in_memory(),
-        configuration,
-        config: watch::channel(Arc::new(config.clone())).1,
+        devices: NodeDevices::none(),
     };
+    let Made { parts, .. } = given.make().await?;
+    let (runtime, network, dirs) = (parts.runtime.clone(), parts.network.clone(), parts.dirs.clone());
+    let (probes_tell, _found) = mpsc::unbounded_channel();
     let ports = NodePorts::new(parts, probes_tell)?;
     clear_leaks(&runtime, &ports, &dirs, &[]).await;
     network.remove(&config.network.bridge_name).await
@@ -293,29 +262,6 @@ pub(super) fn kubepods(host: Arc<Host>, config: &Config) -> anyhow::Result<Kubep
         CgroupDriver::Systemd => Driver::Systemd,
     };
     Ok(Kubepods::new(host, &config.cgroup_parent, driver)?)
-}
-
-fn runtime_config(config: &Config) -> RuntimeConfig {
-    RuntimeConfig {
-        run_dir: config.run_dir.clone(),
-        log_dir: config.log_dir.clone(),
-        log_links_dir: config.log_dir.parent().unwrap_or(Path::new("/")).join("containers"),
-        seccomp_profile_root: config.seccomp_profile_root.clone(),
-        settings: runtime_settings(config),
-    }
-}
-
-/// What of the runtime may change while pods run.
-pub(super) fn runtime_settings(config: &Config) -> RuntimeSettings {
-    RuntimeSettings {
-        log_limits: LogLimits {
-            max_size: config.container_log_max_size,
-            max_files: config.container_log_max_files as usize,
-        },
-        pod_pids_limit: config.pod_pids_limit,
-        cluster_domain: config.cluster_domain.clone(),
-        seccomp_default: config.seccomp_default,
-    }
 }
 
 /// Makes a directory, and those above it, that nobody else may look into.

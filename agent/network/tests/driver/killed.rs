@@ -125,8 +125,8 @@ fn killed_while_a_record_is_written_there_is_the_one_before_or_none() {
     let node = node();
     node.add(&node.network()).unwrap();
     // As a kill between writing and renaming leaves it.
-    write(&node.path("state/.new-0f0e-uid-0"), b"{\"pod\"");
-    write(&node.path("state/.new-0f0e-uid-1"), b"");
+    write(&node.path("state/.0f0e-uid-0.json.new"), b"{\"pod\"");
+    write(&node.path("state/.0f0e-uid-1.json.new"), b"");
     let network = node.network();
     assert_eq!(network.attached(&uid(), 0).unwrap().ips, [ip("10.9.0.7")]);
     assert_eq!(node.files(), ["0f0e-uid-0.json"]);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use coracle_cni::{CniError, Dns, code};
+use coracle_cni::{CniError, Dns, code, resolv_conf_lines};
 
 /// Reads the file a configuration names.
 pub(super) fn read(path: &Path) -> Result<Dns, CniError> {
@@ -15,15 +15,14 @@ pub(super) fn read(path: &Path) -> Result<Dns, CniError> {
 
 fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
-    for line in text.lines() {
-        let mut words =
-            line.split(['#', ';']).next().unwrap_or_default().split_whitespace().map(str::to_owned);
-        match words.next().as_deref() {
-            Some("nameserver") => dns.nameservers.extend(words.next()),
-            Some("domain") => dns.domain = words.next().unwrap_or_default(),
+    for (keyword, words) in resolv_conf_lines(text) {
+        let mut words = words.map(str::to_owned);
+        match keyword {
+            "nameserver" => dns.nameservers.extend(words.next()),
+            "domain" => dns.domain = words.next().unwrap_or_default(),
             // The last of them counts.
-            Some("search") => dns.search = words.collect(),
-            Some("options") => dns.options.extend(words),
+            "search" => dns.search = words.collect(),
+            "options" => dns.options.extend(words),
             _ => {}
         }
     }
