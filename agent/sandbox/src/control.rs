@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::Interest;
 
 use crate::error::{Error, system};
+use crate::init_end::InitEnd;
 
 /// How long preparing a container may take. Everything slow (images, volumes) was done before.
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
@@ -84,7 +85,7 @@ impl Control {
 
     /// Hands over the configuration and its descriptors.
     pub(crate) fn send_setup(&self, setup: Setup<'_>, config: &Config) -> Result<(), Error> {
-        Ok(setup.send(self.socket.get_ref(), config)?)
+        setup.send(self.socket.get_ref(), config).map_err(|error| self.unheard(error))
     }
 
     /// Waits until init has prepared everything up to execve.
@@ -101,7 +102,7 @@ impl Control {
                     }
                     Some((Report::Failed(failure), _)) => return Err(Error::Init(failure)),
                     Some((Report::Environment, _)) => return Err(OUT_OF_TURN.into()),
-                    None => return Err(Error::InitDied),
+                    None => return Err(Error::InitDied(InitEnd::default())),
                 }
             }
         })
@@ -115,7 +116,7 @@ impl Control {
                 Some((Report::Environment, _)) => Ok(()),
                 Some((Report::Failed(failure), _)) => Err(Error::Init(failure)),
                 Some(_) => Err(OUT_OF_TURN.into()),
-                None => Err(Error::InitDied),
+                None => Err(Error::InitDied(InitEnd::default())),
             }
         })
         .await
@@ -123,7 +124,7 @@ impl Control {
 
     /// Tells init that they were executed.
     pub(crate) fn proceed(&self) -> Result<(), Error> {
-        Ok(protocol::send_proceed(self.socket.get_ref())?)
+        protocol::send_proceed(self.socket.get_ref()).map_err(|error| self.unheard(error))
     }
 
     /// What an init that was prepared has done since.
@@ -139,7 +140,7 @@ impl Control {
 
     /// Lets init execute the program, and waits until it did. The container's own hooks may take `hooks` before.
     pub(crate) async fn start(&self, hooks: Duration) -> Result<(), Error> {
-        protocol::send_start(self.socket.get_ref())?;
+        protocol::send_start(self.socket.get_ref()).map_err(|error| self.unheard(error))?;
         self.executed(hooks).await
     }
 
@@ -152,6 +153,20 @@ impl Control {
             sent => sent?,
         }
         self.executed(hooks).await
+    }
+
+    /// Why it could not be told something: where it has closed its end, it may have said why before.
+    fn unheard(&self, error: ProtocolError) -> Error {
+        if !matches!(error, ProtocolError::Socket(_, Errno::PIPE | Errno::CONNRESET)) {
+            return error.into();
+        }
+        loop {
+            match protocol::receive_report(self.socket.get_ref()) {
+                Ok(Some((Report::Failed(failure), _))) => return Error::Init(failure),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Error::InitDied(InitEnd::default()),
+            }
+        }
     }
 
     async fn executed(&self, hooks: Duration) -> Result<(), Error> {
@@ -187,6 +202,8 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
+    use coracle_init::protocol::ExecConfig;
+
     use super::*;
 
     #[tokio::test]
@@ -198,6 +215,45 @@ mod tests {
         control.start_again(Duration::ZERO).await.unwrap();
         // Before it was told, it has only died.
         control.start(Duration::ZERO).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn what_an_init_said_before_it_closed_its_end_is_why_it_is_not_reached() {
+        let failure = || Failure {
+            step: "setup".to_owned(),
+            path: None,
+            errno: Some(12),
+            message: "no memory for the descriptors".to_owned(),
+        };
+        for said in [true, false] {
+            for tell in [Control::proceed, |control: &Control| {
+                control.send_setup(Setup::new(), &Config::Exec(Box::new(nothing())))
+            }] {
+                let (control, init) = Control::pair().unwrap();
+                protocol::send_report(&init, &Report::Environment, None).unwrap();
+                if said {
+                    protocol::send_report(&init, &Report::Failed(failure()), None).unwrap();
+                }
+                drop(init);
+                match tell(&control).unwrap_err() {
+                    Error::Init(why) if said => assert_eq!(why, failure()),
+                    Error::InitDied(_) if !said => {}
+                    other => panic!("{other}"),
+                }
+            }
+        }
+    }
+
+    fn nothing() -> ExecConfig {
+        let (container, namespaces, cgroup_procs) =
+            (Setup::new().pass(std::io::stdin().as_fd()), vec![], vec![]);
+        ExecConfig {
+            process: oci_spec::runtime::Process::default(),
+            container,
+            namespaces,
+            cgroup_procs,
+            seccomp: None,
+        }
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use coracle_init::protocol::{Failure, ProtocolError};
 use coracle_model::{ContainerId, FqdnTooLong, PodUid};
 use oci_spec::OciSpecError;
 
+use crate::init_end::InitEnd;
 use crate::logs::PumpError;
 use crate::pause::PauseError;
 use crate::pod::MOST_EXECS;
@@ -68,8 +69,11 @@ pub enum Error {
     #[error("the exchange with container-init failed: {0}")]
     Control(#[from] ProtocolError),
     /// container-init ended without a word.
-    #[error("container-init ended before it reported; the kernel's log may say why")]
-    InitDied,
+    #[error("container-init ended before it reported: {0}")]
+    InitDied(InitEnd),
+    /// The sandbox of a program went away, and with it whoever would have told how it ended.
+    #[error("how the program ended is not known: its pod's sandbox went away")]
+    ExitUnknown,
     /// A step took longer than it may.
     #[error("{step} took longer than {} s", limit.as_secs())]
     Timeout {

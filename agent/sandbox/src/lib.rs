@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod hooks;
 mod host;
+mod init_end;
 mod logs;
 mod net_devices;
 pub mod pause;
@@ -29,6 +30,7 @@ mod verbs;
 mod warm;
 
 pub use error::Error;
+pub use init_end::InitEnd;
 pub use logs::{LiveOutput, LogError, LogLimits};
 pub use request::{ContainerRequest, ExecUser, RequestMount};
 pub use runtime::{Runtime, RuntimeConfig, RuntimeSettings};

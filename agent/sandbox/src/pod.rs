@@ -99,8 +99,10 @@ pub(crate) struct ContainerData {
 #[derive(Default)]
 pub(crate) struct Execs {
     waiting: HashMap<u32, oneshot::Sender<Exit>>,
-    /// Exits nobody waits for, newest last: most are those of init's intermediate processes.
-    unclaimed: std::collections::VecDeque<(u32, Exit)>,
+    /// Exits nobody waits for, and which of all reports each was, newest last: most are those of init's intermediate
+    /// processes.
+    unclaimed: std::collections::VecDeque<(u64, u32, Exit)>,
+    reported: u64,
 }
 
 /// More exits than this cannot lie between a process's birth and its init telling of it.
@@ -256,12 +258,24 @@ pub(crate) fn cursor_path(container_dir: &Path) -> PathBuf {
 // === impl Execs ===
 
 impl Execs {
-    /// Waits for the exit of `pid`, which may have been reported already.
-    pub(crate) fn wait(&mut self, pid: u32) -> oneshot::Receiver<Exit> {
+    /// Ends were told to nobody: those who wait learn that theirs is lost.
+    pub(crate) fn forget(&mut self) {
+        self.waiting.clear();
+        self.unclaimed.clear();
+    }
+
+    /// How many exits were reported so far.
+    pub(crate) fn reported(&self) -> u64 {
+        self.reported
+    }
+
+    /// Waits for the exit of `pid`, which may have been reported already, but not among the first `since`, from before
+    /// the process was started: that was another one, whose pid the kernel has given anew.
+    pub(crate) fn wait(&mut self, pid: u32, since: u64) -> oneshot::Receiver<Exit> {
         let (sender, receiver) = oneshot::channel();
-        match self.unclaimed.iter().position(|(reported, _)| *reported == pid) {
+        match self.unclaimed.iter().position(|(number, of, _)| *of == pid && *number >= since) {
             Some(at) => {
-                if let Some((_, exit)) = self.unclaimed.remove(at) {
+                if let Some((_, _, exit)) = self.unclaimed.remove(at) {
                     let _ = sender.send(exit);
                 }
             }
@@ -281,8 +295,41 @@ impl Execs {
                 if self.unclaimed.len() == UNCLAIMED {
                     self.unclaimed.pop_front();
                 }
-                self.unclaimed.push_back((pid, exit));
+                self.unclaimed.push_back((self.reported, pid, exit));
             }
         }
+        self.reported += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::pause::ExitStatus;
+
+    fn exit(code: i32) -> Exit {
+        Exit { status: ExitStatus::Code(code), time: Timestamp::UNIX_EPOCH, failed: None }
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_not_taken_for_that_of_a_later_one_with_its_pid() {
+        let mut execs = Execs::default();
+        execs.exited(7, exit(0));
+        let since = execs.reported();
+        let mut later = execs.wait(7, since);
+        assert!(later.try_recv().is_err(), "it runs");
+        execs.exited(7, exit(3));
+        assert_eq!(later.try_recv().unwrap(), exit(3));
+        // One that ended before anybody came to wait for it.
+        let since = execs.reported();
+        execs.exited(8, exit(4));
+        assert_eq!(execs.wait(8, since).try_recv().unwrap(), exit(4));
+        // Also after the connection broke: what is counted goes on.
+        let since = execs.reported();
+        execs.forget();
+        execs.exited(9, exit(5));
+        assert_eq!(execs.wait(9, since).try_recv().unwrap(), exit(5));
     }
 }

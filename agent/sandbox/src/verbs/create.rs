@@ -24,6 +24,7 @@ use crate::environment;
 use crate::error::{Error, file, system};
 use crate::hooks;
 use crate::host;
+use crate::init_end::explained;
 use crate::logs::{ContainerEnds, OutputPipes, Pump};
 use crate::net_devices;
 use crate::pause::{PauseClient, Spawn};
@@ -114,6 +115,7 @@ impl Inner {
         // A container born by CLONE_PARENT is known to pause only once it is registered, with what is
         // held for it; the process that is spawned is none.
         let spawned_as = if shared.is_some() { None } else { Some(request.id) };
+        let since = state.data().execs.reported();
         let child = sandbox
             .client
             .spawn(&Spawn {
@@ -129,6 +131,7 @@ impl Inner {
             })
             .await?;
         drop(init_end);
+        let pid = child.pid.as_raw_nonzero().get().unsigned_abs();
 
         let mut setup = Setup::new();
         let procs: Vec<_> = attachment.procs.iter().map(AsFd::as_fd).collect();
@@ -160,19 +163,22 @@ impl Inner {
             }),
             state: hook_state.clone(),
         };
-        control.send_setup(setup, &Config::Create(Box::new(config)))?;
-        if let Some(state) = hook_state.clone().filter(|_| !hooks.create_runtime.is_empty()) {
-            control.environment().await?;
-            let (hooks, verb) = (hooks.clone(), attempt.verb.clone());
-            let state = State { pid: Some(child.pid.as_raw_nonzero().get().unsigned_abs()), ..state };
-            blocking(move || {
-                let _verb = verb;
-                hooks::of_runtime(&hooks, &state)
-            })
-            .await?;
-            control.proceed()?;
-        }
-        let prepared = control.prepared(limit_of(&hooks.create_container)).await?;
+        let prepared = async {
+            control.send_setup(setup, &Config::Create(Box::new(config)))?;
+            if let Some(state) = hook_state.clone().filter(|_| !hooks.create_runtime.is_empty()) {
+                control.environment().await?;
+                let (hooks, verb) = (hooks.clone(), attempt.verb.clone());
+                let state = State { pid: Some(pid), ..state };
+                blocking(move || {
+                    let _verb = verb;
+                    hooks::of_runtime(&hooks, &state)
+                })
+                .await?;
+                control.proceed()?;
+            }
+            control.prepared(limit_of(&hooks.create_container)).await
+        };
+        let prepared = explained(prepared.await, state, pid, since, &attempt.cgroup).await?;
         for warning in &prepared.warnings {
             tracing::warn!(pod = %pod.key, container = %request.container.name, "{warning}");
         }

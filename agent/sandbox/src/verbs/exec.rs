@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::control::Control;
 use crate::environment;
 use crate::error::{Error, system};
+use crate::init_end::explained;
 use crate::pause::{Exit, ExitStatus, Spawn};
 use crate::runtime::Runtime;
 use crate::spec::{self, ProcessRequest};
@@ -104,6 +105,7 @@ impl Runtime {
         let attachment = cgroup.unwrap_or(&container.cgroup).attachment()?;
         let streams = Streams::new(request.tty, request.stdin)?;
         let (control, init_end) = Control::pair()?;
+        let since = state.data().execs.reported();
         let spawned = sandbox
             .client
             .spawn(&Spawn {
@@ -129,11 +131,16 @@ impl Runtime {
                 .as_ref()
                 .map(|filter| Seccomp { program: setup.pass(filter.program()), flags: filter.flags() }),
         };
-        control.send_setup(setup, &Config::Exec(Box::new(config)))?;
-        let prepared = control.prepared(Duration::ZERO).await?;
+        let first = spawned.pid.as_raw_nonzero().get().unsigned_abs();
+        let cgroup = cgroup.unwrap_or(&container.cgroup);
+        let prepared = async {
+            control.send_setup(setup, &Config::Exec(Box::new(config)))?;
+            control.prepared(Duration::ZERO).await
+        };
+        let prepared = explained(prepared.await, &state, first, since, cgroup).await?;
         // Born anew where a pid namespace had to be joined.
-        let pid = prepared.pid.unwrap_or(spawned.pid.as_raw_nonzero().get().unsigned_abs());
-        let exit = state.data().execs.wait(pid);
+        let pid = prepared.pid.unwrap_or(first);
+        let exit = state.data().execs.wait(pid, since);
         control.start(Duration::ZERO).await?;
         Ok(ExecHandle {
             stdin: streams.stdin,
@@ -228,8 +235,8 @@ impl ProgramExit {
     /// The exit code, or the signal that ended it.
     ///
     /// # Errors
-    /// [`Error::InitDied`] when the sandbox went away, so that nobody knows.
+    /// [`Error::ExitUnknown`] when the sandbox went away, so that nobody knows.
     pub async fn wait(self) -> Result<ExitStatus, Error> {
-        Ok(self.0.await.map_err(|_| Error::InitDied)?.status)
+        Ok(self.0.await.map_err(|_| Error::ExitUnknown)?.status)
     }
 }

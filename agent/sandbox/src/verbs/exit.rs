@@ -62,6 +62,10 @@ impl Inner {
             state.data().execs.exited(exited.pid, exited.exit);
             return;
         };
+        if state.container(id).is_none() {
+            // Whoever creates it wants to know why it could not be.
+            state.data().execs.exited(exited.pid, exited.exit);
+        }
         let (inner, state) = (Arc::clone(self), Arc::clone(state));
         tokio::spawn(async move {
             let container = match state.container(id) {

@@ -65,7 +65,7 @@ impl Inner {
         }
         data.sandbox = Some(sandbox);
         // Ends of programs are told once: those who wait learn that theirs is lost.
-        data.execs = crate::pod::Execs::default();
+        data.execs.forget();
         Ok((listed, events, namespace_ended))
     }
 

@@ -1,13 +1,17 @@
 //! A start that was cut in two is completed, or was never begun.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::thread;
+use std::time::Instant;
 
 use coracle_sandbox::{ContainerStage, SandboxStage};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::killed::{CUTS, Cut, run_agent_until};
-use super::place::{Kind, Owned};
+use super::place::{DEADLINE, Kind, Owned};
 
 /// Kills an agent there and lets another go on; its program runs exactly once.
 async fn runs_once(kind: Kind, cut: Cut) {
@@ -157,5 +161,55 @@ async fn an_order_that_cannot_be_put_on_record_is_not_carried_out() {
     let ended = agent.run(place).await;
     assert!(matches!(ended, ContainerStage::Exited { exit_code: 0, .. }), "{ended:?}");
     assert_eq!(place.runs(), 1);
+    agent.remove(place).await;
+}
+
+/// With so little memory not even what prepares the container fits in.
+#[tokio::test]
+async fn an_init_that_the_oom_killer_ends_is_told_with_its_reason() {
+    let owned = Owned::new(Kind::Plain).unwrap();
+    let place = &owned.place;
+    let mut agent = place.agent().await;
+    let pod = place.pod();
+    agent.runtime.ensure_sandbox(&pod).await.unwrap();
+    let mut request = place.request();
+    request.container.resources.limits.memory = Some("64Ki".parse().unwrap());
+    let error = agent.runtime.create_container(request).await.unwrap_err().to_string();
+    assert!(error.contains("the OOM killer ended it: the container's memory limit is too low"), "{error}");
+    // The sandbox is as good as before.
+    assert!(matches!(agent.run(place).await, ContainerStage::Exited { exit_code: 0, .. }));
+    agent.remove(place).await;
+}
+
+/// Whichever message it is that init is not there for any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_init_that_is_killed_is_told_as_killed() {
+    let owned = Owned::new(Kind::Plain).unwrap();
+    let place = &owned.place;
+    let agent = place.agent().await;
+    let pod = place.pod();
+    agent.runtime.ensure_sandbox(&pod).await.unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let error = loop {
+        assert!(Instant::now() < deadline, "no init was killed before it was done");
+        let request = place.request();
+        let (cgroup, stop) = (place.cgroup().container(&request.id), Arc::new(AtomicBool::new(false)));
+        let killer = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = cgroup.kill();
+                }
+            }
+        });
+        let created = agent.runtime.create_container(request).await;
+        stop.store(true, Ordering::Relaxed);
+        killer.join().unwrap();
+        match created {
+            Ok(id) => agent.runtime.remove_container(&pod.uid, id).await.unwrap(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("container-init ended before it reported: it was killed (signal 9)"), "{error}");
     agent.remove(place).await;
 }
