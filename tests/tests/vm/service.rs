@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use coracle_tests::images::BUSYBOX;
 use coracle_tests::manifests::{idle, pod, shell, with};
 use coracle_tests::vm::Vm;
 use serde_json::json;
@@ -88,15 +89,42 @@ fn stop_and_purge(configuration: &str) {
     host.vm.ok("systemctl start coracle.socket coracle.service");
     host.containers(&PODS, 1);
     host.vm.ok("dpkg --purge coracle");
+    nothing_is_left(&mut host.vm, &before);
+    host.vm.ok(&format!("[ -s {DROP_IN} ]"));
+}
+
+#[test]
+#[ignore = "needs a VM: make test-vm"]
+fn what_the_program_installs_by_itself_runs_pods_is_replaced_and_taken_away() {
+    let mut vm = Vm::restore();
+    let before = inventory(&mut vm);
+    vm.ok("/payload/coracle install");
+    vm.ok(&format!("coracle image import /payload/busybox.tar --name {BUSYBOX}"));
+    let mut host = Host { vm };
+    for name in PODS {
+        host.run(&pod(name, vec![idle("c")]));
+    }
+    let began = host.containers(&PODS, 0);
+    let agent = "systemctl show -P MainPID coracle";
+    let first = host.vm.ok(agent);
+    host.vm.ok("/payload/coracle install");
+    assert_ne!(host.vm.ok(agent), first);
+    assert_eq!(host.containers(&PODS, 0), began);
+    host.vm.ok("coracle uninstall");
+    nothing_is_left(&mut host.vm, &before);
+}
+
+/// Waits until the host has no more than it had.
+#[track_caller]
+fn nothing_is_left(vm: &mut Vm, before: &BTreeSet<String>) {
     let mut extra = Vec::new();
     // A cgroup of systemd's, and what is mounted where it was, may trail behind.
     for _ in 0..SOON.as_secs() / 5 {
-        extra = inventory(&mut host.vm).difference(&before).cloned().collect();
+        extra = inventory(vm).difference(before).cloned().collect();
         if extra.is_empty() {
-            host.vm.ok(&format!("[ -s {DROP_IN} ]"));
             return;
         }
-        host.vm.ok("sleep 1");
+        vm.ok("sleep 1");
     }
-    panic!("the package has left {extra:#?}");
+    panic!("what is left: {extra:#?}");
 }
