@@ -19,6 +19,11 @@ pub(crate) fn write(directory: &Path, description: &Description) -> Result<(), C
     coracle_cdi::write(directory, FILE, specification).map(drop)
 }
 
+/// Whether it is there.
+pub(crate) fn is_there(directory: &Path) -> bool {
+    directory.join(FILE).with_extension("json").exists()
+}
+
 /// Removes it, if it is there: what it describes is not.
 pub(crate) fn remove(directory: &Path) -> Result<(), CdiError> {
     coracle_cdi::remove(directory, FILE)

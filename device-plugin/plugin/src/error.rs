@@ -37,6 +37,17 @@ pub enum PluginError {
         /// Why.
         error: io::Error,
     },
+    /// What a plugin has left cannot be removed.
+    #[error("cannot remove {path}: {error}")]
+    Remove {
+        /// The file, or the directory it is in.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The description of GPUs cannot be removed.
+    #[error(transparent)]
+    Describe(#[from] coracle_cdi::CdiError),
     /// A task of the plugin ended as none should.
     #[error("a part of the device plugin failed: {0}")]
     Task(String),

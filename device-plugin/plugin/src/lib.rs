@@ -28,6 +28,7 @@ mod memory;
 mod name;
 mod nvidia;
 mod prefer;
+mod remains;
 mod run;
 mod serve;
 #[cfg(test)]
@@ -39,4 +40,5 @@ pub use config::Config;
 pub use error::PluginError;
 pub use hook::{HookError, ldconfig};
 pub use ld_cache::CacheError;
+pub use remains::remove_remains;
 pub use run::{Options, run};

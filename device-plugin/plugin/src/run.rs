@@ -84,6 +84,8 @@ struct Plugin {
     resources: BTreeMap<String, watch::Sender<Arc<Resource>>>,
     endpoints: JoinSet<()>,
     described: Option<Arc<Description>>,
+    /// Whether there is a file that says so.
+    in_file: bool,
     /// When what could not be described is tried again, and after how long then.
     describe_again: Option<(Instant, Duration)>,
     errors: (mpsc::Sender<GpuError>, mpsc::Receiver<GpuError>),
@@ -142,6 +144,7 @@ impl Plugin {
             resources: BTreeMap::new(),
             endpoints: JoinSet::new(),
             described: None,
+            in_file: false,
             describe_again: None,
             errors: mpsc::channel(ERRORS),
             watch: None,
@@ -168,7 +171,8 @@ impl Plugin {
     async fn look(&mut self, look: Look) -> Result<Sight, PluginError> {
         let mut anew = look == Look::Anew;
         for _ in 1..LOOKS {
-            let sight = self.look_once(anew).await?;
+            let mut sight = self.look_once(anew).await?;
+            self.watch_description(&mut sight);
             if !self.watcher.watch(&sight.looked)? {
                 return Ok(sight);
             }
@@ -176,6 +180,15 @@ impl Plugin {
             anew = false;
         }
         self.look_once(anew).await
+    }
+
+    /// What GPUs bring is looked at where runtimes read it: what somebody removes there is written again.
+    fn watch_description(&self, sight: &mut Sight) {
+        if sight.description.is_some() {
+            // What fails is told where it is written.
+            let _ = std::fs::create_dir_all(&self.options.cdi_dir);
+            sight.looked.insert(self.options.cdi_dir.clone());
+        }
     }
 
     async fn look_once(&mut self, anew: bool) -> Result<Sight, PluginError> {
@@ -282,16 +295,18 @@ impl Plugin {
 
     /// Writes what our CDI names stand for, before anybody is told of them.
     fn describe(&mut self, sight: &Sight, first: bool) {
-        if self.described == sight.description && !first && self.describe_again.is_none() {
+        let directory = &self.options.cdi_dir;
+        let stands = self.described == sight.description && !first && self.describe_again.is_none();
+        if stands && (!self.in_file || describe::is_there(directory)) {
             return;
         }
-        let directory = &self.options.cdi_dir;
         let done = match &sight.description {
             Some(description) => describe::write(directory, description),
             None => describe::remove(directory),
         };
         match done {
             Ok(()) => {
+                self.in_file = describe::is_there(directory);
                 if self.describe_again.take().is_some() {
                     tracing::info!(directory = %directory.display(), "GPUs are described to runtimes again");
                 }

@@ -5,4 +5,4 @@ mod endpoint;
 mod service;
 
 pub(crate) use directory::{Directory, Generation};
-pub(crate) use endpoint::Endpoint;
+pub(crate) use endpoint::{Endpoint, is_socket_name};

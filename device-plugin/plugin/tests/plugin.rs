@@ -84,6 +84,49 @@ async fn a_device_comes_and_goes() {
 }
 
 #[tokio::test]
+async fn nothing_but_the_description_is_left_by_a_plugin_that_ends() {
+    let machine = Machine::new();
+    machine.nvidia(2);
+    // The server of a socket that nobody has connected to ends at once.
+    let config = "{resources: [{name: a.b/c, devices: [{paths: [{path: /dev/x}]}]}, {name: a.b/d, devices: [{paths: [{path: /dev/y}]}]}]}";
+    let plugin = Plugin::start(&machine, config);
+    let sockets = || fs::read_dir(machine.plugins()).map_or(0, Iterator::count);
+    until("three sockets", || sockets() == 3).await;
+    plugin.end().await;
+    assert_eq!(sockets(), 0);
+    assert!(machine.path("cdi/coracle-nvidia.json").exists(), "containers that have GPUs may start again");
+}
+
+#[tokio::test]
+async fn a_description_that_somebody_removes_or_that_had_no_room_is_written_again() {
+    let machine = Machine::new();
+    machine.nvidia(2);
+    // No directory can be made in its place.
+    fs::write(machine.path("cdi"), "").expect("a file");
+    let plugin = Plugin::start(&machine, "{}");
+    let socket = machine.plugins().join("coracle-nvidia.com_gpu.sock");
+    until("the resource to be served", || socket.exists()).await;
+    fs::remove_file(machine.path("cdi")).expect("no file");
+    let description = machine.path("cdi/coracle-nvidia.json");
+    until("the description", || description.exists()).await;
+    for _ in 0..3 {
+        fs::remove_file(&description).expect("no description");
+        until("the description again", || description.exists()).await;
+    }
+    plugin.end().await;
+}
+
+/// Waits for a condition.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waited = timeout(LONG, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain for {what}");
+}
+
+#[tokio::test]
 async fn a_directory_that_is_not_there_yet_is_waited_for() {
     let machine = Machine::new();
     let mut kubelet = Kubelet::start(&machine.plugins());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use coracle_tests::machine::Machine;
@@ -38,7 +39,17 @@ fn inventory(machine: &Machine) -> Inventory {
     let run = |program: &str, arguments: &[&str]| {
         Answer::from(machine.command(program).args(arguments).output().unwrap()).stdout
     };
-    let names = ["log", "root", "run", "manifests", "etc/systemd/logind.conf.d"];
+    let names = [
+        "log",
+        "root",
+        "run",
+        "manifests",
+        "etc/systemd/logind.conf.d",
+        "kubelet/device-plugins",
+        "kubelet/plugins_registry",
+        "kubelet/pod-resources",
+        "cdi",
+    ];
     let files = names.into_iter().filter(|name| machine.path(name).exists());
     Inventory {
         processes: machine.processes().into_iter().map(processes::command_line).collect(),
@@ -59,7 +70,13 @@ fn nothing_is_left_of_a_node_without_an_agent() {
     needs_root!();
     let machine = with_own_etc();
     let before = inventory(&machine);
-    let mut node = Node::start_on(machine, "", Vec::new());
+    let devices =
+        json!({"resources": [{"name": "test.dev/null", "devices": [{"paths": [{"path": "/dev/null"}]}]}]});
+    fs::write(machine.path("etc/devices.json"), devices.to_string()).unwrap();
+    let configuration = format!("devicePluginConfig: {}\n", machine.path("etc/devices.json").display());
+    let mut node = Node::start_on(machine, &configuration, Vec::new());
+    let socket = node.path("kubelet/device-plugins/coracle-test.dev_null.sock");
+    wait_until("the node's own device plugin to serve", SOON, || socket.exists());
     let out = node.path("out");
     fs::create_dir(&out).unwrap();
     let script = "trap 'echo asked >> /out/end; exit 0' TERM; while :; do sleep 3600 & wait $!; done";
@@ -77,6 +94,11 @@ fn nothing_is_left_of_a_node_without_an_agent() {
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("another agent runs with"), "{}", refused.stderr);
     node.kill_agent();
+
+    // As the plugin leaves it that is killed.
+    assert!(socket.exists());
+    fs::create_dir_all(node.path("cdi")).unwrap();
+    fs::write(node.path("cdi/coracle-nvidia.json"), "{}").unwrap();
 
     // A log of somebody else's, and the lasting trace of a configuration that was once there.
     let foreign = node.path("log/pods/others.log");
@@ -117,6 +139,9 @@ fn what_others_have_stays() {
     run("ip link add others type veth peer name others1 && ip link set others master coracle0");
     run("nft add table inet others");
     fs::write(node.path("root/mine"), "").unwrap();
+    let plugin = UnixListener::bind(node.path("kubelet/device-plugins/vendor.sock")).unwrap();
+    fs::create_dir_all(node.path("cdi")).unwrap();
+    fs::write(node.path("cdi/vendor.json"), "{}").unwrap();
     let mounted = node.path("root/images/mounted");
     fs::create_dir(&mounted).unwrap();
     run(&format!("mount -t tmpfs others {0} && touch {0}/kept", mounted.display()));
@@ -139,6 +164,12 @@ fn what_others_have_stays() {
     let left: Vec<_> =
         fs::read_dir(node.path("root")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["mine"]);
+    drop(plugin);
+    assert!(
+        node.path("kubelet/device-plugins/vendor.sock").exists() && node.path("cdi/vendor.json").exists()
+    );
+    assert!(!node.path("kubelet/device-plugins/kubelet.sock").exists());
+    assert!(!node.path("kubelet/pod-resources").exists());
 }
 
 #[test]

@@ -25,10 +25,9 @@ pub(crate) fn start(config: &Config) {
             );
         }
     };
-    let cdi_dir = devices.cdi_spec_dirs.last().cloned();
     let options = Options {
         plugins_dir: devices.plugin_dir.clone(),
-        cdi_dir: cdi_dir.unwrap_or_else(|| PathBuf::from("/var/run/cdi")),
+        cdi_dir: devices.own_cdi_dir().to_owned(),
         root: PathBuf::from("/"),
         hook: hook_command(&program, &[DEVICE_PLUGIN]),
         config: plugin,

@@ -1,6 +1,6 @@
 //! Where device plugins are met, and by which rules devices are given.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_cdi::DEFAULT_DIRECTORIES;
 use coracle_device_manager::{TopologyPolicy, TopologyScope};
@@ -62,6 +62,11 @@ impl DevicesConfig {
             policy: words::read(file.topology_manager_policy.as_deref(), "topologyManagerPolicy", problems),
             scope: words::read(file.topology_manager_scope.as_deref(), "topologyManagerScope", problems),
         }
+    }
+
+    /// Where the node's own plugin describes its devices.
+    pub(crate) fn own_cdi_dir(&self) -> &Path {
+        self.cdi_spec_dirs.last().map_or_else(|| Path::new("/var/run/cdi"), PathBuf::as_path)
     }
 
     /// Where plugins wait to be found.

@@ -52,7 +52,7 @@ pub(super) fn remove_until_reboot(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Removes the sockets at which device plugins registered and monitoring asked, unless another program listens there by
-/// now, and their directories where nobody has anything in them.
+/// now, what the node's own plugin has left, and their directories where nobody has anything in them.
 fn remove_device_sockets(config: &Config) -> anyhow::Result<()> {
     let places = &config.devices;
     let served = places.pod_resources_socket();
@@ -62,6 +62,8 @@ fn remove_device_sockets(config: &Config) -> anyhow::Result<()> {
             fs::remove_file(socket).with_context(|| format!("cannot remove {}", socket.display()))?;
         }
     }
+    coracle_device_plugin::remove_remains(&places.plugin_dir, places.own_cdi_dir())?;
+    remove_if_empty(places.own_cdi_dir())?;
     let directories = [Some(&*places.plugin_dir), Some(&*places.registry_dir()), served.parent()];
     for directory in directories.into_iter().flatten() {
         remove_if_empty(directory)?;

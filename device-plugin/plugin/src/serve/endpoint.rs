@@ -94,8 +94,8 @@ impl Endpoint {
             };
             pause = AGAIN;
             self.keep_registered(&served, seen).await;
-            if self.end.is_cancelled() && served.is_there(&self.path()) {
-                // A kubelet that comes later is not to find a socket that nobody serves.
+            if self.end.is_cancelled() && served.is_at(&self.path()) {
+                // A kubelet that comes later is not to find a socket that nobody serves. Its server may have ended already.
                 let _ = std::fs::remove_file(self.path());
             }
             served.end().await;
@@ -208,8 +208,14 @@ impl Endpoint {
 // === impl Served ===
 
 impl Served {
+    /// Whether it is served, at this path.
     fn is_there(&self, path: &Path) -> bool {
-        self.identity.is_some() && identity(path) == self.identity && !self.task.is_finished()
+        self.is_at(path) && !self.task.is_finished()
+    }
+
+    /// Whether the socket of this path is its own.
+    fn is_at(&self, path: &Path) -> bool {
+        self.identity.is_some() && identity(path) == self.identity
     }
 
     async fn end(self) {
@@ -224,6 +230,11 @@ impl Served {
 /// Device and inode.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     path.symlink_metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Whether a socket has a name that a resource's has.
+pub(crate) fn is_socket_name(name: &str) -> bool {
+    name.starts_with("coracle-") && name.ends_with(".sock")
 }
 
 /// The name of a resource's socket, different for each: shortened by a digest where a path would be too long.
@@ -250,6 +261,7 @@ mod tests {
         assert_eq!(name("nvidia.com/gpu"), "coracle-nvidia.com_gpu.sock");
         let long = format!("{}.dev/{}", "x".repeat(60), "y".repeat(63));
         assert_eq!(name(&long).len(), "coracle-0123456789abcdef.sock".len());
+        assert!(is_socket_name(&name(&long)) && is_socket_name(&name("nvidia.com/gpu")));
         assert_ne!(name(&long), name(&format!("{long}z")));
     }
 }
