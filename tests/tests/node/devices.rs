@@ -1,5 +1,6 @@
 //! Devices of device plugins in pods.
 
+mod failing;
 mod generic;
 pub(crate) mod plugin;
 

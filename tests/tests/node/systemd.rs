@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 const BY_SYSTEMD: &str = "cgroupDriver: systemd\n";
 
-fn has_systemd() -> bool {
+pub(crate) fn has_systemd() -> bool {
     let there = Path::new("/run/systemd/system").is_dir();
     if !there {
         println!("skipped: needs systemd as PID 1, which the VM has (make test-vm)");
@@ -24,14 +24,14 @@ fn has_systemd() -> bool {
     there
 }
 
-fn systemctl(arguments: &[&str]) -> String {
+pub(crate) fn systemctl(arguments: &[&str]) -> String {
     let output = Command::new("systemctl").args(arguments).output().unwrap();
     assert!(output.status.success(), "systemctl {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// The directory of a pod's scope.
-fn scope(node: &Node, pod: &Value) -> PathBuf {
+pub(crate) fn scope(node: &Node, pod: &Value) -> PathBuf {
     let found = node.machine().cgroups().named(&format!("pod{}", uid(pod)));
     assert_eq!(found.len(), 1, "{found:?}");
     found[0].clone()

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::amounts;
 use super::plugin::pod_resources;
+use crate::systemd::{has_systemd, scope, systemctl};
 
 const IMAGE: &str = "localhost/devices:debian";
 /// A device of the host's.
@@ -35,6 +36,11 @@ const OWN: [(&str, (u32, u32)); 3] = [("own-a", (10, 200)), ("own-b", (195, 250)
 
 /// A node that offers these by our plugin.
 fn node(resources: &Value) -> Node {
+    node_with(resources, "")
+}
+
+/// The same, with this in the agent's configuration file.
+fn node_with(resources: &Value, configuration: &str) -> Node {
     let machine = Machine::new();
     for (name, (major, minor)) in OWN {
         let mode = Mode::from_raw_mode(0o666);
@@ -46,7 +52,8 @@ fn node(resources: &Value) -> Node {
     let text = offered.to_string().replace("$OWN", &machine.path("own-").display().to_string());
     let file = machine.path("devices.json");
     fs::write(&file, text).unwrap();
-    Node::start_on(machine, &format!("devicePluginConfig: {}\n", file.display()), Vec::new())
+    let configuration = format!("devicePluginConfig: {}\n{configuration}", file.display());
+    Node::start_on(machine, &configuration, Vec::new())
 }
 
 fn resource(name: &str, shares: u32, path: &str) -> Value {
@@ -132,6 +139,43 @@ fn real_devices_work_where_they_were_asked_for_and_open_nowhere_else() {
     for Real { name, .. } in &devices {
         node.remove(name);
     }
+    node.finish();
+}
+
+#[test]
+fn where_systemd_is_reloaded_or_executed_anew_a_container_opens_its_device_and_no_other() {
+    needs_root!();
+    if !has_systemd() {
+        return;
+    }
+    let paths = json!([{"path": "$OWNa", "containerPath": "/dev/own", "permissions": "r"}]);
+    let resources = json!([{"name": "test.dev/own", "devices": [{"paths": paths}]}]);
+    let mut node = node_with(&resources, "cgroupDriver: systemd\n");
+    node.run(&asking("own", BUSYBOX, &[("own", 1)]));
+    let running = node.wait_running("own");
+    let check = |node: &Node, after: &str| {
+        assert!(may_open(node, "own", "<", "/dev/own"), "after {after}: its own device");
+        assert!(!may_open(node, "own", ">", "/dev/own"), "after {after}: more than it was given");
+        assert!(!may_make(node, "own", "<", OWN[1].1), "after {after}: another device");
+    };
+    let scope = scope(&node, &running);
+    let units = scope.ancestors().filter_map(|path| path.file_name()?.to_str());
+    let units: Vec<_> = units.filter(|it| it.ends_with(".scope") || it.ends_with(".slice")).collect();
+    assert!(units.len() > 1, "{units:?}");
+    for verb in ["daemon-reload", "daemon-reexec"] {
+        systemctl(&[verb]);
+        check(&node, verb);
+        for unit in &units {
+            systemctl(&["set-property", "--runtime", unit, "CPUWeight=200"]);
+            systemctl(&["set-property", "--runtime", unit, "CPUWeight=100"]);
+        }
+        check(&node, "properties that were set");
+    }
+    node.kill_agent();
+    systemctl(&["daemon-reload"]);
+    node.start_agent();
+    check(&node, "the agent's end and beginning");
+    node.remove("own");
     node.finish();
 }
 

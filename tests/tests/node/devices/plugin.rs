@@ -27,26 +27,61 @@ pub(crate) struct Plugin {
     runtime: Runtime,
     directory: PathBuf,
     devices: watch::Sender<Vec<(String, bool)>>,
+    script: watch::Sender<Script>,
     end: watch::Sender<()>,
+}
+
+/// What it does beside giving device nodes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Script {
+    /// What it answers when devices are asked for, if that is no yes.
+    pub(crate) refusal: Option<&'static str>,
+    /// Whether, and how, it prepares devices before a container is created.
+    pub(crate) preparing: Preparing,
+    /// What devices bring by a CDI name.
+    pub(crate) cdi: BTreeMap<String, String>,
+    /// What of the host is mounted into a container with a device, at /given.
+    pub(crate) mounts: BTreeMap<String, PathBuf>,
+    /// Where devices are.
+    pub(crate) numa: BTreeMap<String, i64>,
+}
+
+/// What becomes of a preparation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Preparing {
+    /// None is wanted.
+    #[default]
+    Unneeded,
+    Succeeds,
+    Fails(&'static str),
+    /// Nothing is answered, until that changes.
+    Hangs,
 }
 
 #[derive(Clone)]
 struct Service {
     nodes: Arc<BTreeMap<String, PathBuf>>,
     devices: watch::Receiver<Vec<(String, bool)>>,
+    script: watch::Receiver<Script>,
 }
 
 impl Plugin {
     /// Serves these device nodes beside the kubelet's socket in `directory`.
     pub(crate) fn start(directory: &Path, nodes: &[(&str, PathBuf)]) -> Self {
+        Self::start_with(directory, nodes, Script::default())
+    }
+
+    /// The same, with more to do.
+    pub(crate) fn start_with(directory: &Path, nodes: &[(&str, PathBuf)], script: Script) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let all = nodes.iter().map(|(id, _)| ((*id).to_owned(), true)).collect();
         let (devices, listening) = watch::channel(all);
         let nodes = nodes.iter().map(|(id, path)| ((*id).to_owned(), path.clone())).collect();
-        let service = Service { nodes: Arc::new(nodes), devices: listening };
+        let (script, reading) = watch::channel(script);
+        let service = Service { nodes: Arc::new(nodes), devices: listening, script: reading };
         let (end, _) = watch::channel(());
-        let plugin = Self { runtime, directory: directory.to_owned(), devices, end };
+        let plugin = Self { runtime, directory: directory.to_owned(), devices, script, end };
         plugin.listen(service);
         plugin
     }
@@ -64,7 +99,8 @@ impl Plugin {
     /// Listens again, where an agent that started has removed its socket.
     pub(crate) fn come_back(&self, nodes: &[(&str, PathBuf)]) {
         let nodes = nodes.iter().map(|(id, path)| ((*id).to_owned(), path.clone())).collect();
-        self.listen(Service { nodes: Arc::new(nodes), devices: self.devices.subscribe() });
+        let (devices, script) = (self.devices.subscribe(), self.script.subscribe());
+        self.listen(Service { nodes: Arc::new(nodes), devices, script });
         self.register();
     }
 
@@ -74,7 +110,7 @@ impl Plugin {
             version: "v1beta1".to_owned(),
             endpoint: "node.sock".to_owned(),
             resource_name: RESOURCE.to_owned(),
-            options: Some(DevicePluginOptions::default()),
+            options: Some(options(&self.script.borrow())),
         };
         self.runtime.block_on(async {
             let channel = connect(&self.directory.join(KUBELET_SOCKET), LONG).await.unwrap();
@@ -83,12 +119,22 @@ impl Plugin {
         });
     }
 
+    /// Has it do something else from now on.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
+        self.script.send_modify(change);
+    }
+
     /// Says whether a device works.
     pub(crate) fn set_healthy(&self, id: &str, healthy: bool) {
         self.devices.send_modify(|devices| {
             devices.iter_mut().filter(|(one, _)| one == id).for_each(|device| device.1 = healthy);
         });
     }
+}
+
+fn options(script: &Script) -> DevicePluginOptions {
+    let pre_start_required = !matches!(script.preparing, Preparing::Unneeded);
+    DevicePluginOptions { pre_start_required, get_preferred_allocation_available: false }
 }
 
 /// What a node tells whoever asks which pod has which device: by pod, its devices.
@@ -115,23 +161,24 @@ impl DevicePlugin for Service {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<DevicePluginOptions>, Status> {
-        Ok(Response::new(DevicePluginOptions::default()))
+        Ok(Response::new(options(&self.script.borrow())))
     }
 
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
         let mut devices = self.devices.clone();
         devices.mark_changed();
-        let stream = stream::unfold(devices, |mut devices| async move {
+        let numa = self.script.borrow().numa.clone();
+        let stream = stream::unfold((devices, numa), |(mut devices, numa)| async move {
             // It ends with the plugin.
             devices.changed().await.ok()?;
             let now = devices.borrow_and_update().clone();
             let device = |(id, healthy): (String, bool)| Device {
+                topology: numa.get(&id).map(|node| TopologyInfo { nodes: vec![NumaNode { id: *node }] }),
                 id,
                 health: if healthy { HEALTHY } else { UNHEALTHY }.to_owned(),
-                topology: None,
             };
             let devices_now = now.into_iter().map(device).collect();
-            Some((Ok(ListAndWatchResponse { devices: devices_now }), devices))
+            Some((Ok(ListAndWatchResponse { devices: devices_now }), (devices, numa)))
         });
         Ok(Response::new(Box::pin(stream)))
     }
@@ -147,6 +194,10 @@ impl DevicePlugin for Service {
         &self,
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
+        let script = self.script.borrow().clone();
+        if let Some(refusal) = script.refusal {
+            return Err(Status::resource_exhausted(refusal));
+        }
         let answer = |request: ContainerAllocateRequest| {
             let mut answer = ContainerAllocateResponse::default();
             answer.envs.insert("NODES".to_owned(), request.devices_ids.join(","));
@@ -154,6 +205,14 @@ impl DevicePlugin for Service {
                 let host_path = self.nodes[id].display().to_string();
                 let container_path = format!("/dev/given-{id}");
                 answer.devices.push(DeviceSpec { container_path, host_path, permissions: "rw".to_owned() });
+                let cdi = script.cdi.get(id).map(|name| CdiDevice { name: name.clone() });
+                answer.cdi_devices.extend(cdi);
+                let mount = script.mounts.get(id).map(|path| Mount {
+                    container_path: "/given".to_owned(),
+                    host_path: path.display().to_string(),
+                    read_only: true,
+                });
+                answer.mounts.extend(mount);
             }
             answer
         };
@@ -165,6 +224,19 @@ impl DevicePlugin for Service {
         &self,
         _: Request<PreStartContainerRequest>,
     ) -> Result<Response<PreStartContainerResponse>, Status> {
-        Err(Status::unimplemented("it has said that it prepares nothing"))
+        let mut script = self.script.clone();
+        loop {
+            let preparing = script.borrow_and_update().preparing;
+            match preparing {
+                Preparing::Unneeded => {
+                    return Err(Status::unimplemented("it has said that it prepares nothing"));
+                }
+                Preparing::Succeeds => return Ok(Response::new(PreStartContainerResponse {})),
+                Preparing::Fails(why) => return Err(Status::internal(why)),
+                Preparing::Hangs => {
+                    script.changed().await.map_err(|_| Status::cancelled("the plugin ends"))?;
+                }
+            }
+        }
     }
 }
