@@ -7,7 +7,7 @@ OUTSIDE := $(wildcard pause/program/Cargo.toml fuzz/Cargo.toml)
 CACHE := $(or $(CORACLE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/coracle)
 CORACLE := $(CARGO_TARGET_DIR)/debug/coracle
 # The tests that `make test` repeats in the VM: limits, what an agent leaves and finds, networks and their VLANs.
-VM_FILTER := limits:: devices:: kill:: lifecycle:: restart:: shm:: network::pods_ network::ports::a_ pods_of_vlans reloaded_or_executed_anew pods_in_scopes
+VM_FILTER := limits:: edits::devices devices::a_pod devices::running generic::of_devices generic::real_devices kill:: lifecycle:: restart:: shm:: network::pods_ network::ports::a_ pods_of_vlans reloaded_or_executed_anew pods_in_scopes
 # Of the tests in VMs those that it runs: the others take minutes more, by `make test-vm`.
 VM_TESTS := harness:: reboot::pods_end_with root_suite::
 
