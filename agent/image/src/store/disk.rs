@@ -91,7 +91,8 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>,
     if size > MAX_DOCUMENT {
         return Err(damaged(format!("it has {size} bytes, at most {MAX_DOCUMENT} are possible")));
     }
-    let mut json = Vec::new();
+    // One read takes it all: every record of the store is read while images are collected.
+    let mut json = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     file.take(MAX_DOCUMENT).read_to_end(&mut json).map_err(ImageError::store("read", path))?;
     serde_json::from_slice(&json).map(Some).map_err(|error| damaged(error.to_string()))
 }
