@@ -396,7 +396,7 @@ async fn what_was_begun_for_a_dead_sandbox_does_not_come_out_in_the_next() {
 #[test]
 fn an_idle_worker_is_small() {
     // The largest part of what an idle pod costs here; actions under way are boxed and gone when done.
-    assert!(size_of::<crate::worker::Worker<Fake>>() < 1152, "{}", size_of::<crate::worker::Worker<Fake>>());
+    assert!(size_of::<crate::worker::Worker<Fake>>() < 1056, "{}", size_of::<crate::worker::Worker<Fake>>());
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,11 +16,12 @@ use crate::record::Verdict;
 pub(crate) const UNSCHEDULABLE: &str = "Unschedulable";
 const FAILED_SCHEDULING: &str = "FailedScheduling";
 
-/// How far a pod is that asks for devices.
+/// How far a pod is that asks for devices: nothing, for one that asks for none, as most do.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    /// It asks for some.
-    asks: bool,
+pub(super) struct Waiting(Option<Box<Question>>);
+
+#[derive(Debug)]
+struct Question {
     /// What it waits for, in words. It asks again once what it waits for has changed.
     awaits: Option<String>,
     /// What was told last of that.
@@ -34,27 +35,31 @@ pub(super) struct Waiting {
 impl<P: Ports> Worker<P> {
     /// Whether it asks for devices and was not given them yet.
     pub(super) fn lacks_devices(&self) -> bool {
-        self.devices.asks && self.record.devices.is_none()
+        self.devices.0.is_some() && self.record.devices.is_none()
     }
 
     /// What is to be done for a pod without its devices.
     pub(super) fn ask_for_devices(&self) -> Vec<Action> {
-        match self.devices.awaits {
-            Some(_) => Vec::new(),
-            None => vec![Action::AllocateDevices],
+        match &self.devices.0 {
+            Some(question) if question.awaits.is_none() => vec![Action::AllocateDevices],
+            _ => Vec::new(),
         }
     }
 
     /// A question begins: what changes from now on may change the answer.
     pub(super) fn asking_for_devices(&mut self) {
-        self.devices.stale = false;
-        self.devices.freed.borrow_and_update();
+        if let Some(question) = &mut self.devices.0 {
+            question.stale = false;
+            question.freed.borrow_and_update();
+        }
     }
 
     /// What devices there are has changed.
     pub(super) fn devices_changed(&mut self) {
-        self.devices.awaits = None;
-        self.devices.stale |= self.acting.contains(Step::AllocateDevices);
+        if let Some(question) = &mut self.devices.0 {
+            question.awaits = None;
+            question.stale |= self.acting.contains(Step::AllocateDevices);
+        }
         // What a plugin did not prepare while it was not there.
         self.failing.retain(|step, _| !matches!(step, Step::AllocateDevices | Step::Create(_)));
     }
@@ -63,7 +68,7 @@ impl<P: Ports> Worker<P> {
     pub(super) fn allocated(&mut self, allocation: Allocation) {
         match allocation {
             Allocation::Given(devices) => {
-                if self.devices.told.take().is_some() {
+                if self.devices.0.as_mut().and_then(|question| question.told.take()).is_some() {
                     self.record.start_time = self.ports.clock().now();
                 }
                 self.record.devices = Some(devices);
@@ -94,12 +99,16 @@ impl<P: Ports> Worker<P> {
     }
 
     fn await_devices(&mut self, message: String) {
-        if self.devices.told.as_ref() != Some(&message) {
-            self.event(EventType::Warning, FAILED_SCHEDULING, None, message.clone());
-            self.devices.told = Some(message.clone());
+        let Some(question) = &mut self.devices.0 else { return };
+        let is_news = question.told.as_ref() != Some(&message);
+        if is_news {
+            question.told = Some(message.clone());
         }
-        if !self.devices.stale {
-            self.devices.awaits = Some(message);
+        if !question.stale {
+            question.awaits = Some(message.clone());
+        }
+        if is_news {
+            self.event(EventType::Warning, FAILED_SCHEDULING, None, message);
         }
     }
 
@@ -116,7 +125,7 @@ impl<P: Ports> Worker<P> {
     /// What it waits for, while it does.
     pub(super) fn awaited_devices(&self) -> Option<&str> {
         let waits = self.phase == WorkerPhase::Syncing && self.lacks_devices();
-        self.devices.told.as_deref().filter(|_| waits)
+        self.devices.0.as_ref().filter(|_| waits)?.told.as_deref()
     }
 
     /// Tells of devices whose health is another than it was seen to be.
@@ -160,15 +169,19 @@ impl Waiting {
     /// For a pod whose worker begins.
     pub(super) fn of(pod: &Pod, board: &Board) -> Self {
         let asks = !pod.spec.extended_resources().is_empty();
-        Self { asks, awaits: None, told: None, stale: false, freed: board.freed_devices() }
+        let question = || Question { awaits: None, told: None, stale: false, freed: board.freed_devices() };
+        Self(asks.then(|| Box::new(question())))
     }
 
     /// Returns once devices of other pods are free that it waits for. Never while it waits for none.
     pub(super) async fn freed(&mut self) {
+        let Some(question) = self.0.as_mut().filter(|question| question.awaits.is_some()) else {
+            return std::future::pending().await;
+        };
         // The board lives as long as the worker.
-        if self.awaits.is_none() || self.freed.changed().await.is_err() {
+        if question.freed.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        self.awaits = None;
+        question.awaits = None;
     }
 }
