@@ -157,7 +157,10 @@ impl Config {
         let failed = |error| PluginError::ReadConfig { path: path.to_owned(), error };
         let file = std::fs::File::open(path).map_err(failed)?;
         let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(file, MOST_CONFIG), &mut bytes).map_err(failed)?;
+        io::Read::read_to_end(&mut io::Read::take(file, MOST_CONFIG + 1), &mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MOST_CONFIG {
+            return Err(failed(io::Error::other(format!("it has more than {MOST_CONFIG} bytes"))));
+        }
         Self::decode(&bytes, &path.display().to_string()).map_err(PluginError::Config)
     }
 }

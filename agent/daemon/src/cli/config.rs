@@ -1,10 +1,11 @@
 //! `coracle config`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use coracle_device_plugin::PluginError;
 use serde_json::{Map, Value, json};
 
 use crate::config::table::FIELDS;
@@ -28,6 +29,8 @@ enum ConfigCommand {
 }
 
 /// Say everything that is wrong with the configuration, and what in it has no effect
+///
+/// The file that `devicePluginConfig` names is looked into as well.
 ///
 /// Exits with 1 when something is wrong. Nothing is applied; a running agent reads the file with
 /// `systemctl reload coracle`.
@@ -80,7 +83,7 @@ impl Check {
             None => overrides,
         };
         let mut out = io::stdout();
-        match Loaded::load(overrides) {
+        let (is_right, own_plugin) = match Loaded::load(overrides) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
                     writeln!(out, "warning: {warning}")?;
@@ -89,15 +92,38 @@ impl Check {
                     Some(file) => writeln!(out, "{}: nothing is wrong", file.display())?,
                     None => writeln!(out, "there is no configuration file, and none is needed")?,
                 }
-                Ok(ExitCode::SUCCESS)
+                (true, loaded.config.devices.own_plugin)
             }
             Err(ConfigError::Invalid(invalid)) => {
                 writeln!(out, "{invalid}")?;
-                Ok(ExitCode::FAILURE)
+                (false, invalid.own_plugin)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        let plugin_is_right = match own_plugin {
+            Some(file) => check_own_plugin(&file, &mut out)?,
+            None => true,
+        };
+        Ok(if is_right && plugin_is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Says what is wrong with the file that `devicePluginConfig` names. Whether nothing is.
+fn check_own_plugin(file: &Path, out: &mut impl Write) -> io::Result<bool> {
+    match coracle_device_plugin::Config::load(file) {
+        Ok(_) => writeln!(out, "{}: nothing is wrong", file.display())?,
+        Err(PluginError::Config(faults)) => {
+            for fault in &faults {
+                writeln!(out, "{fault}")?;
+            }
+            return Ok(false);
+        }
+        Err(error) => {
+            writeln!(out, "devicePluginConfig: {error}")?;
+            return Ok(false);
         }
     }
+    Ok(true)
 }
 
 impl Show {

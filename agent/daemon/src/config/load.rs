@@ -46,6 +46,8 @@ pub(crate) struct Invalid {
     pub(crate) others: Vec<String>,
     /// What is nevertheless known: where the agent's socket is.
     socket: Option<PathBuf>,
+    /// And where the configuration of the device plugin is, if it has one.
+    pub(crate) own_plugin: Option<PathBuf>,
 }
 
 /// Where the agent's socket is, for those who only want to speak with it: what else is wrong with the configuration, if
@@ -102,8 +104,10 @@ impl Loaded {
                 // A fault that is no field's has kept something from being read.
                 let is_known = flags.run_dir.is_some()
                     || diagnostics.iter().all(|it| !it.path.is_empty() && it.path != "runDir");
+                let own_plugin = config.as_ref().and_then(|config| config.devices.own_plugin.clone());
                 let socket = config.filter(|_| is_known).map(|config| config.socket());
-                Err(ConfigError::Invalid(Invalid { diagnostics, others: problems.others, socket }))
+                let others = problems.others;
+                Err(ConfigError::Invalid(Invalid { diagnostics, others, socket, own_plugin }))
             }
         }
     }

@@ -409,3 +409,43 @@ fn a_configuration_is_checked_and_shown() {
     let expected = format!("{}: nothing is wrong\n", again.display());
     assert_eq!(coracle(&["check", again.to_str().unwrap()]), (0, expected, String::new()));
 }
+
+#[test]
+fn a_configuration_is_checked_with_that_of_the_device_plugin_it_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, devices) = (directory.path().join("config.yaml"), directory.path().join("devices.yaml"));
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+        answer(&command.args(["config", "check"]).arg(&file).output().unwrap())
+    };
+    let (of_node, of_plugin) = (file.display(), devices.display());
+    let named = format!("devicePluginConfig: {of_plugin}\n");
+    fs::write(&file, &named).unwrap();
+    let missing = format!(
+        "{of_node}: nothing is wrong\n\
+         devicePluginConfig: cannot read the configuration {of_plugin}: No such file or directory (os error 2)\n"
+    );
+    assert_eq!(check(), (1, missing, String::new()));
+
+    fs::write(
+        &devices,
+        "resources:\n- name: coracle.dev/fuse\n  shares: 0\n  devices: []\namd: {shares: -1}\n",
+    )
+    .unwrap();
+    let wrong = format!(
+        "{of_plugin}:3:11: resources[0].shares: Invalid value: 0: must be between 1 and 4096, inclusive\n\
+         {of_plugin}:4:3: resources[0].devices: Required value: at least one device\n\
+         {of_plugin}:5:15: amd.shares: Invalid value: -1: must be between 1 and 4096, inclusive\n"
+    );
+    assert_eq!(check(), (1, format!("{of_node}: nothing is wrong\n{wrong}"), String::new()));
+    // What is wrong in one of them keeps nobody from hearing what is in the other.
+    fs::write(&file, format!("podPidsLimit: 0\n{named}")).unwrap();
+    let limit = "podPidsLimit: Invalid value: 0: must be positive, or -1 for no limit";
+    assert_eq!(check(), (1, format!("{of_node}:1:15: {limit}\n{wrong}"), String::new()));
+
+    fs::write(&file, &named).unwrap();
+    fs::write(&devices, "resources: [{name: coracle.dev/fuse, devices: [{paths: [{path: /dev/fuse}]}]}]\n")
+        .unwrap();
+    let right = format!("{of_node}: nothing is wrong\n{of_plugin}: nothing is wrong\n");
+    assert_eq!(check(), (0, right, String::new()));
+}
