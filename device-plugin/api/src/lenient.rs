@@ -5,17 +5,22 @@
 //! `PROTOCOL_ERROR` and has no setting for it. Nothing here needs the field, so it is taken out of what the client sends
 //! before h2 sees it. Header blocks are compressed with a table that all blocks of a connection share, so each is read
 //! and written anew; every other frame passes as it is.
+//!
+//! A client that connects and calls nothing is not waited for: there is room for so many, and others want to be served.
 
 mod hpack;
 mod huffman;
 mod static_table;
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::time::{self, Sleep};
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
 use hpack::Transcoder;
@@ -50,6 +55,8 @@ pub(crate) struct Lenient {
     /// What is to be read, and how much of that was.
     filtered: Vec<u8>,
     read: usize,
+    /// Ends when the client has to have called something; none, when it has.
+    silent: Option<Pin<Box<Sleep>>>,
 }
 
 /// What becomes of what a client sends.
@@ -58,6 +65,8 @@ struct Filter {
     state: State,
     /// The header block whose frames have not all come.
     block: Option<HeaderBlock>,
+    /// A whole header block has come.
+    called: bool,
 }
 
 enum State {
@@ -79,8 +88,10 @@ struct HeaderBlock {
 // === impl Lenient ===
 
 impl Lenient {
-    pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream, filter: Filter::new(), filtered: Vec::new(), read: 0 }
+    /// The client has to call something within this time.
+    pub(crate) fn new(stream: UnixStream, within: Duration) -> Self {
+        let silent = Some(Box::pin(time::sleep(within)));
+        Self { stream, filter: Filter::new(), filtered: Vec::new(), read: 0, silent }
     }
 }
 
@@ -101,6 +112,17 @@ impl AsyncRead for Lenient {
             }
             this.filtered.clear();
             this.read = 0;
+            if this.filter.called {
+                this.silent = None;
+            }
+            if let Some(silent) = &mut this.silent
+                && silent.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client called nothing",
+                )));
+            }
             let mut raw = [0; 8 * 1024];
             let mut raw = ReadBuf::new(&mut raw);
             ready!(Pin::new(&mut this.stream).poll_read(context, &mut raw))?;
@@ -156,7 +178,7 @@ impl Connected for Lenient {
 
 impl Filter {
     fn new() -> Self {
-        Self { transcoder: Transcoder::new(), state: State::Passing(PREFACE), block: None }
+        Self { transcoder: Transcoder::new(), state: State::Passing(PREFACE), block: None, called: false }
     }
 
     /// Takes what came, and writes what h2 is to read.
@@ -256,6 +278,7 @@ impl Filter {
         }
         let written = self.transcoder.without_authority(&block.fragments)?;
         write_frames(&block, &written, to);
+        self.called = true;
         Ok(())
     }
 }

@@ -4,10 +4,13 @@
 mod client;
 mod error;
 mod lenient;
+mod plugin;
 mod server;
+pub mod wire;
 
 pub use client::{call, connect};
 pub use error::{ConnectError, ServeError};
+pub use plugin::PluginClient;
 pub use server::{Listener, serve};
 pub use tonic;
 

@@ -26,6 +26,8 @@ use crate::lenient::Lenient;
 const MOST_CONNECTIONS: usize = 128;
 /// How many calls of a client are.
 const MOST_CALLS: u32 = 128;
+/// How long a client may be connected before it calls something.
+const FIRST_CALL: Duration = Duration::from_secs(5);
 /// How long is waited when a connection could not be accepted, as when there is no descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
@@ -81,7 +83,8 @@ impl Listener {
             loop {
                 match this.listener.accept().await {
                     Ok((stream, _)) => {
-                        let connection = Counted { connection: Lenient::new(stream), _permit: permit };
+                        let connection =
+                            Counted { connection: Lenient::new(stream, FIRST_CALL), _permit: permit };
                         return Some((Ok(connection), (this, most)));
                     }
                     Err(error) => {

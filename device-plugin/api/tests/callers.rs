@@ -19,6 +19,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
+/// How many clients are served at a time.
+const MOST_CONNECTIONS: usize = 128;
 
 /// Counts those who register, and answers one of no version never.
 #[derive(Default)]
@@ -123,6 +125,33 @@ async fn what_is_no_http_ends_its_connection_and_no_other() {
     let mut client = RegistrationClient::new(connect(&path, LONG).await.unwrap());
     call(LONG, register("v1beta1"), |request| client.register(request)).await.unwrap();
     assert_eq!(node.registered.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn clients_that_connect_and_call_nothing_take_nobody_s_place_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, path) = node(&directory);
+    let mut clients = Vec::new();
+    for at in 0..MOST_CONNECTIONS {
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        // Some begin, and go no further.
+        if at % 2 == 0 {
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        }
+        clients.push(stream);
+    }
+    // One that has called something may stay for as long as it likes.
+    clients.pop();
+    let mut calls = RegistrationClient::new(connect(&path, LONG).await.unwrap());
+    call(LONG, register("v1beta1"), |request| calls.register(request)).await.unwrap();
+    let mut client = RegistrationClient::new(connect(&path, LONG).await.unwrap());
+    call(LONG, register("v1beta1"), |request| client.register(request)).await.unwrap();
+    for mut stream in clients {
+        let mut answer = Vec::new();
+        timeout(LONG, stream.read_to_end(&mut answer)).await.expect("it is closed").unwrap();
+    }
+    call(LONG, register("v1beta1"), |request| calls.register(request)).await.unwrap();
+    assert_eq!(node.registered.load(Ordering::Relaxed), 3);
 }
 
 /// Python's grpcio is gRPC's core in C, which tests/callers.py has say for an authority what clients are known to.

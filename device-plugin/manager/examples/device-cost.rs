@@ -10,20 +10,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coracle_device_api::deviceplugin::device_plugin_server::{DevicePlugin, DevicePluginServer};
-use coracle_device_api::deviceplugin::registration_client::RegistrationClient;
-use coracle_device_api::deviceplugin::*;
-use coracle_device_api::tonic::service::Routes;
-use coracle_device_api::tonic::{self, Request, Response, Status};
-use coracle_device_api::{Listener, call, connect, serve};
+use coracle_device_api::deviceplugin::{
+    ContainerAllocateResponse, Device, DeviceSpec, HEALTHY, NumaNode, TopologyInfo, UNHEALTHY,
+};
 use coracle_device_manager::{DeviceManager, Options};
 use coracle_model::{Container, ExtendedResource, Name, Pod, PodKey, PodSpec};
-use futures_util::stream::{self, Stream};
+use coracle_scripted_plugin::{Plugin, Script};
 
 const RESOURCE: &str = "example.com/x";
 const ALLOCATIONS: usize = 1000;
@@ -33,8 +30,9 @@ const WATCHED: Duration = Duration::from_secs(20);
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [directory, devices, rate] = arguments.as_slice() {
-        plugin(Path::new(directory), devices.parse().unwrap(), rate.parse().unwrap()).await;
+    if let [directory, devices, rate, changing] = arguments.as_slice() {
+        let (count, rate) = (devices.parse().unwrap(), rate.parse().unwrap());
+        plugin(Path::new(directory), count, rate, changing.parse().unwrap()).await;
         return;
     }
     println!("| figure | value |\n|---|---|");
@@ -42,7 +40,8 @@ async fn main() {
     updates().await;
 }
 
-/// A manager, and a plugin with so many devices that says so many times a second which ones are healthy.
+/// A manager, and a plugin with so many devices that says so many times a second which ones are healthy: the same, or
+/// all but another one each time.
 struct Scene {
     _directory: tempfile::TempDir,
     manager: DeviceManager,
@@ -50,7 +49,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(devices: usize, rate: u32) -> Self {
+    async fn new(devices: usize, rate: u32, changing: bool) -> Self {
         // As the agent's own run directory: gone with the machine.
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let plugins = directory.path().join("plugins");
@@ -60,7 +59,8 @@ impl Scene {
         let manager = DeviceManager::open(options, &BTreeMap::new()).await.unwrap();
         let mut changes = manager.watch();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let plugin = command.arg(&plugins).arg(devices.to_string()).arg(rate.to_string()).spawn().unwrap();
+        command.arg(&plugins).args([devices.to_string(), rate.to_string(), changing.to_string()]);
+        let plugin = command.spawn().unwrap();
         while manager.inventory().get(&resource()).is_none_or(|has| has.capacity != devices as u64) {
             tokio::time::timeout(LONG, changes.next()).await.expect("the plugin comes");
         }
@@ -76,7 +76,7 @@ impl Drop for Scene {
 }
 
 async fn allocations() {
-    let scene = Scene::new(64, 0).await;
+    let scene = Scene::new(64, 0, false).await;
     for count in [1, 64] {
         let mut times = Vec::new();
         for at in 0..ALLOCATIONS {
@@ -99,8 +99,10 @@ async fn allocations() {
 }
 
 async fn updates() {
-    for rate in [0, 100] {
-        let scene = Scene::new(1000, rate).await;
+    for (rate, changing, what) in
+        [(0, false, ""), (100, false, " that are alike"), (100, true, ", each other than the one before")]
+    {
+        let scene = Scene::new(1000, rate, changing).await;
         let mut changes = scene.manager.watch();
         let (start, used) = (Instant::now(), processor_time());
         let mut told = 0;
@@ -110,7 +112,7 @@ async fn updates() {
         }
         let share = (processor_time() - used).as_secs_f64() / start.elapsed().as_secs_f64();
         println!(
-            "| 1,000 devices, {rate} lists a second, of one core | {:.2} %, {:.0} changes told a second |",
+            "| 1,000 devices, {rate} lists a second{what}: of one core | {:.2} %, {:.0} changes told a second |",
             share * 100.0,
             told as f64 / start.elapsed().as_secs_f64()
         );
@@ -147,90 +149,36 @@ fn pod(uid: &str, count: u64) -> Pod {
     }
 }
 
-struct Service {
-    devices: usize,
-    rate: u32,
-}
-
-async fn plugin(directory: &Path, devices: usize, rate: u32) {
-    let socket: PathBuf = directory.join("x.sock");
-    let services = Routes::new(DevicePluginServer::new(Service { devices, rate }));
-    let serving = serve(Listener::bind(socket).unwrap(), services, std::future::pending());
-    let registering = async {
-        let channel = connect(&directory.join(KUBELET_SOCKET), LONG).await.unwrap();
-        let request = RegisterRequest {
-            version: VERSION.to_owned(),
-            endpoint: "x.sock".to_owned(),
-            resource_name: RESOURCE.to_owned(),
-            options: Some(DevicePluginOptions::default()),
+/// A plugin with so many devices, that names them so many times a second: as the last time, or each time another one as
+/// unhealthy.
+async fn plugin(directory: &Path, count: usize, rate: u32, changing: bool) {
+    let brings = |ids: &[String]| {
+        let node = |id: &String| DeviceSpec {
+            container_path: format!("/dev/{id}"),
+            host_path: "/dev/null".to_owned(),
+            permissions: "rw".to_owned(),
         };
-        let mut client = RegistrationClient::new(channel);
-        call(LONG, request, |request| client.register(request)).await.unwrap();
+        ContainerAllocateResponse { devices: ids.iter().map(node).collect(), ..Default::default() }
     };
-    let (served, ()) = tokio::join!(serving, registering);
-    served.unwrap();
-}
-
-#[tonic::async_trait]
-impl DevicePlugin for Service {
-    type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<ListAndWatchResponse, Status>> + Send>>;
-
-    async fn get_device_plugin_options(
-        &self,
-        _: Request<Empty>,
-    ) -> Result<Response<DevicePluginOptions>, Status> {
-        Ok(Response::new(DevicePluginOptions::default()))
+    let device = |id: usize| Device {
+        id: format!("GPU-fef8089b-4820-abfc-e83e-{id:012}"),
+        health: HEALTHY.to_owned(),
+        topology: Some(TopologyInfo { nodes: vec![NumaNode { id: (id % 2) as i64 }] }),
+    };
+    let devices: Vec<Device> = (0..count).map(device).collect();
+    let script = Script { brings: Some(Arc::new(brings)), ..Script::default() };
+    let plugin = Plugin::start(directory.join("x.sock"), script, devices.clone());
+    plugin.register(directory, RESOURCE).await.unwrap();
+    if rate == 0 {
+        std::future::pending::<()>().await;
     }
-
-    async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
-        let (devices, rate) = (self.devices, self.rate);
-        let stream = stream::unfold(0_usize, move |round| async move {
-            match (round, rate) {
-                (0, _) => {}
-                (_, 0) => std::future::pending().await,
-                _ => tokio::time::sleep(Duration::from_secs(1) / rate).await,
-            }
-            // Each list differs from the one before in one device.
-            let device = |id: usize| Device {
-                id: format!("GPU-fef8089b-4820-abfc-e83e-{id:012}"),
-                health: if id == round % 1000 && round > 0 { UNHEALTHY } else { HEALTHY }.to_owned(),
-                topology: Some(TopologyInfo { nodes: vec![NumaNode { id: (id % 2) as i64 }] }),
-            };
-            Some((Ok(ListAndWatchResponse { devices: (0..devices).map(device).collect() }), round + 1))
-        });
-        Ok(Response::new(Box::pin(stream)))
-    }
-
-    async fn get_preferred_allocation(
-        &self,
-        _: Request<PreferredAllocationRequest>,
-    ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        Err(Status::unimplemented("nothing is preferred"))
-    }
-
-    async fn allocate(
-        &self,
-        request: Request<AllocateRequest>,
-    ) -> Result<Response<AllocateResponse>, Status> {
-        let answer = |request: ContainerAllocateRequest| {
-            let node = |id: &String| DeviceSpec {
-                container_path: format!("/dev/{id}"),
-                host_path: "/dev/null".to_owned(),
-                permissions: "rw".to_owned(),
-            };
-            ContainerAllocateResponse {
-                devices: request.devices_ids.iter().map(node).collect(),
-                ..Default::default()
-            }
-        };
-        let container_responses = request.into_inner().container_requests.into_iter().map(answer).collect();
-        Ok(Response::new(AllocateResponse { container_responses }))
-    }
-
-    async fn pre_start_container(
-        &self,
-        _: Request<PreStartContainerRequest>,
-    ) -> Result<Response<PreStartContainerResponse>, Status> {
-        Err(Status::unimplemented("nothing is prepared"))
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+    for round in 0_usize.. {
+        ticks.tick().await;
+        let mut devices = devices.clone();
+        if changing {
+            devices[round % count].health = UNHEALTHY.to_owned();
+        }
+        plugin.devices.send_replace(Some(devices));
     }
 }

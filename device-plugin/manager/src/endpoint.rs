@@ -5,20 +5,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use coracle_device_api::deviceplugin::device_plugin_client::DevicePluginClient;
 use coracle_device_api::deviceplugin::{
     AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, DevicePluginOptions,
     Empty, PreStartContainerRequest, PreferredAllocationRequest,
 };
 use coracle_device_api::tonic::transport::Channel;
 use coracle_device_api::tonic::{Code, Status};
-use coracle_device_api::{ConnectError, MAX_MESSAGE, call, connect};
+use coracle_device_api::{ConnectError, PluginClient, call, connect};
 use coracle_model::ExtendedResource;
 use tokio::time::{self, Instant};
 
 use crate::answer::{self, Answer};
 use crate::choose::Question;
-use crate::inventory;
+use crate::inventory::Lists;
 use crate::options::Deadlines;
 use crate::state::{Shared, TooMany};
 
@@ -26,16 +25,22 @@ use crate::state::{Shared, TooMany};
 const CONNECT_AGAIN: Duration = Duration::from_millis(100);
 /// How much time passes between two lists of a plugin that are looked at: one that says more waits, which its gRPC tells it.
 const BETWEEN_LISTS: Duration = Duration::from_millis(2);
-/// How much passes between two that count. Of those that come meanwhile the last one does.
-const BETWEEN_CHANGES: Duration = Duration::from_millis(50);
+/// How much passes between two that count: more, the longer they keep coming. Of those that come meanwhile the last one does.
+const BETWEEN_CHANGES: Pace = Pace { least: Duration::from_millis(50), most: Duration::from_millis(400) };
 
 /// A plugin that serves a resource.
 pub(crate) struct Endpoint {
     /// Which endpoint it is, of those there were.
     pub(crate) id: u64,
     pub(crate) options: DevicePluginOptions,
-    client: DevicePluginClient<Channel>,
+    client: PluginClient,
     deadlines: Deadlines,
+}
+
+/// How often something is done that somebody else asks for.
+struct Pace {
+    least: Duration,
+    most: Duration,
 }
 
 /// Who has registered.
@@ -94,9 +99,7 @@ async fn listen(
     registered: Registered,
 ) -> Result<Never, End> {
     let Registered { resource, socket, options } = registered;
-    let mut client = DevicePluginClient::new(reach(&socket, deadlines.connect).await?)
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let client = PluginClient::new(reach(&socket, deadlines.connect).await?);
     let options = match options {
         Some(options) => options,
         None => {
@@ -107,17 +110,18 @@ async fn listen(
             }
         }
     };
-    let endpoint = Arc::new(Endpoint { id, options, client: client.clone(), deadlines });
+    let endpoint = Arc::new(Endpoint { id, options, client, deadlines });
     let failed = |status| End::Call("ListAndWatch", status);
     // A plugin may answer when it has devices to tell of, and not before.
-    let opening = client.list_and_watch(Empty {});
+    let lists_of = endpoint.client.clone();
+    let opening = lists_of.list_and_watch();
     tokio::pin!(opening);
     let late = time::sleep(deadlines.list);
     tokio::pin!(late);
     let mut silent = true;
     let mut stream = loop {
         tokio::select! {
-            stream = &mut opening => break stream.map_err(failed)?.into_inner(),
+            stream = &mut opening => break stream.map_err(failed)?,
             () = &mut late, if silent => {
                 silent = false;
                 not_heard(shared, &resource, id);
@@ -125,16 +129,24 @@ async fn listen(
         }
     };
     let mut latest = None;
-    let mut next = Instant::now();
+    let mut lists = Lists::default();
+    let mut heard = Instant::now();
+    let (mut counted, mut pause) = (heard, Duration::ZERO);
     loop {
         tokio::select! {
             message = stream.message() => {
                 latest = Some(message.map_err(failed)?.ok_or(End::Stream)?);
-                time::sleep(BETWEEN_LISTS).await;
+                let before = std::mem::replace(&mut heard, Instant::now());
+                if heard - before < BETWEEN_LISTS {
+                    time::sleep(BETWEEN_LISTS).await;
+                }
             }
-            () = time::sleep_until(next), if latest.is_some() => {
+            () = time::sleep_until(counted + pause), if latest.is_some() => {
                 let Some(list) = latest.take() else { continue };
-                let (devices, problem) = inventory::read(list).map_err(End::Devices)?;
+                silent = false;
+                let before = std::mem::replace(&mut counted, Instant::now());
+                pause = BETWEEN_CHANGES.after(pause, counted - before);
+                let Some((devices, problem)) = lists.read(&list).map_err(End::Devices)? else { continue };
                 if let Some(problem) = problem {
                     tracing::warn!(%resource, problem, "a device plugin names what is not quite right");
                 }
@@ -144,8 +156,6 @@ async fn listen(
                 {
                     tracing::info!(%resource, devices = count, healthy, "devices changed");
                 }
-                silent = false;
-                next = Instant::now() + BETWEEN_CHANGES;
             }
             () = &mut late, if silent => {
                 silent = false;
@@ -176,6 +186,16 @@ async fn reach(socket: &std::path::Path, within: Duration) -> Result<Channel, Co
     }
 }
 
+// === impl Pace ===
+
+impl Pace {
+    /// How long to pause now, if the last pause was that long, and it was done again after so much time.
+    fn after(&self, pause: Duration, elapsed: Duration) -> Duration {
+        let is_pressed = elapsed < 2 * pause;
+        if is_pressed { (2 * pause).min(self.most) } else { self.least }
+    }
+}
+
 // === impl Endpoint ===
 
 impl Endpoint {
@@ -188,8 +208,7 @@ impl Endpoint {
                 allocation_size: i32::try_from(question.size).unwrap_or(i32::MAX),
             }],
         };
-        let mut client = self.client.clone();
-        let ask = |request| async move { client.get_preferred_allocation(request).await };
+        let ask = |request| self.client.get_preferred_allocation(request);
         let answer = call(self.deadlines.prefer, request, ask).await?;
         let offered: BTreeSet<&String> = question.available.iter().collect();
         let said = answer.container_responses.into_iter().next().map(|one| one.device_i_ds);
@@ -200,8 +219,7 @@ impl Endpoint {
     pub(crate) async fn allocate(&self, devices: &BTreeSet<String>) -> Result<Answer, String> {
         let one = ContainerAllocateRequest { devices_ids: devices.iter().cloned().collect() };
         let request = AllocateRequest { container_requests: vec![one] };
-        let mut client = self.client.clone();
-        let ask = |request| async move { client.allocate(request).await };
+        let ask = |request| self.client.allocate(request);
         let answer = call(self.deadlines.allocate, request, ask).await;
         answer::read(answer.map_err(|status| status.message().to_owned())?)
     }
@@ -209,8 +227,24 @@ impl Endpoint {
     /// Has the plugin prepare devices for the start of a container.
     pub(crate) async fn pre_start(&self, devices: &BTreeSet<String>) -> Result<(), Status> {
         let request = PreStartContainerRequest { devices_ids: devices.iter().cloned().collect() };
-        let mut client = self.client.clone();
-        let ask = |request| async move { client.pre_start_container(request).await };
+        let ask = |request| self.client.pre_start_container(request);
         call(self.deadlines.pre_start, request, ask).await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_lists_keep_coming_the_fewer_count() {
+        let milliseconds = Duration::from_millis;
+        let mut pause = Duration::ZERO;
+        let mut pauses = Vec::new();
+        for elapsed in [5, 50, 100, 200, 400, 799, 800, 51, 1000] {
+            pause = BETWEEN_CHANGES.after(pause, milliseconds(elapsed));
+            pauses.push(pause);
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 400, 400, 50, 100, 50].map(milliseconds));
     }
 }

@@ -1,8 +1,10 @@
 //! What devices there are.
 
 use std::collections::BTreeMap;
+use std::str::Utf8Error;
 
-use coracle_device_api::deviceplugin as api;
+use coracle_device_api::deviceplugin::HEALTHY;
+use coracle_device_api::wire::{Fields, Malformed, Value};
 
 use crate::numa::NumaNodes;
 
@@ -31,38 +33,116 @@ pub struct Amount {
     pub allocatable: u64,
 }
 
-/// The devices a plugin names, and what is wrong with some of them.
+/// How long a list is kept to compare the next one with, in octets.
+const KEPT: usize = 256 * 1024;
+
+/// The lists of one plugin. One that is as the one before costs no more than that to find out.
+#[derive(Default)]
+pub(crate) struct Lists {
+    last: Option<Vec<u8>>,
+}
+
+impl Lists {
+    /// What [`read`] says; none, if this is the list that was read last.
+    pub(crate) fn read(&mut self, list: &[u8]) -> Result<Option<(Devices, Option<String>)>, String> {
+        if self.last.as_deref() == Some(list) {
+            return Ok(None);
+        }
+        let said = read(list)?;
+        if list.len() <= KEPT {
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(list);
+        } else {
+            self.last = None;
+        }
+        Ok(Some(said))
+    }
+}
+
+/// The devices a plugin names (an encoded `ListAndWatchResponse`), and what is wrong with some of them.
 ///
 /// # Errors
-/// There are more than may be: none of them counts.
-pub(crate) fn read(response: api::ListAndWatchResponse) -> Result<(Devices, Option<String>), String> {
-    let named = response.devices.len();
-    if named > MOST_DEVICES {
-        return Err(format!("it names {named} devices, and may name {MOST_DEVICES}"));
-    }
-    let mut devices = Devices::new();
+/// It is no such message, or there are more than may be: none of them counts.
+pub(crate) fn read(list: &[u8]) -> Result<(Devices, Option<String>), String> {
+    let (mut devices, mut named) = (Devices::new(), 0);
     let mut problem = None;
-    for device in response.devices {
-        let id = device.id;
+    for device in messages(list, 1) {
+        let (id, new) = device.and_then(read_device).map_err(|wrong| wrong.to_string())?;
+        named += 1;
+        if named > MOST_DEVICES {
+            return Err(format!("it names more than {MOST_DEVICES} devices"));
+        }
         if id.is_empty() || id.len() > LONGEST_ID || id.chars().any(char::is_control) {
             problem = Some(format!("{id:?} is no name of a device"));
             continue;
         }
-        // Whatever is not said to be healthy is not.
-        let healthy = device.health == api::HEALTHY;
-        let nodes = device.topology.map(|topology| topology.nodes).unwrap_or_default();
-        let numa = nodes.iter().map(|node| node.id).collect();
-        let new = Device { healthy, numa };
-        devices
-            .entry(id)
-            .and_modify(|old| {
+        match devices.get_mut(id) {
+            // If one of the two is wrong, then that it works.
+            Some(old) => {
                 problem = Some("it names a device twice".to_owned());
-                // If one of the two is wrong, then that it works.
                 old.healthy &= new.healthy;
-            })
-            .or_insert(new);
+            }
+            None => {
+                devices.insert(id.to_owned(), new);
+            }
+        }
     }
     Ok((devices, problem))
+}
+
+/// What is wrong with a list, whatever it names.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error("its list of devices cannot be read: {0}")]
+    Message(#[from] Malformed),
+    #[error("its list of devices cannot be read: field {0} is of another type")]
+    Type(u32),
+    #[error("its list of devices cannot be read: a text is not UTF-8")]
+    Text(#[from] Utf8Error),
+}
+
+/// An encoded `Device`: its identifier, and the rest.
+fn read_device(device: &[u8]) -> Result<(&str, Device), Wrong> {
+    let (mut id, mut healthy, mut numa) = ("", false, NumaNodes::NONE);
+    for field in Fields::of(device) {
+        match field? {
+            (1, Value::Bytes(text)) => id = str::from_utf8(text)?,
+            // Whatever is not said to be healthy is not.
+            (2, Value::Bytes(text)) => healthy = str::from_utf8(text)? == HEALTHY,
+            (3, Value::Bytes(topology)) => {
+                for node in messages(topology, 1) {
+                    numa = numa.with(read_node(node?)?);
+                }
+            }
+            (number @ 1..=3, _) => return Err(Wrong::Type(number)),
+            _ => {}
+        }
+    }
+    Ok((id, Device { healthy, numa }))
+}
+
+/// An encoded `NUMANode`.
+fn read_node(node: &[u8]) -> Result<i64, Wrong> {
+    let mut id = 0;
+    for field in Fields::of(node) {
+        match field? {
+            (1, Value::Varint(number)) => id = number.cast_signed(),
+            (1, _) => return Err(Wrong::Type(1)),
+            _ => {}
+        }
+    }
+    Ok(id)
+}
+
+/// The messages that an encoded message has in one of its fields.
+fn messages(message: &[u8], field: u32) -> impl Iterator<Item = Result<&[u8], Wrong>> {
+    Fields::of(message).filter_map(move |found| match found {
+        Ok((number, Value::Bytes(message))) if number == field => Some(Ok(message)),
+        Ok((number, _)) if number == field => Some(Err(Wrong::Type(number))),
+        Ok(_) => None,
+        Err(malformed) => Some(Err(malformed.into())),
+    })
 }
 
 pub(crate) fn amount(devices: &Devices) -> Amount {
@@ -71,33 +151,4 @@ pub(crate) fn amount(devices: &Devices) -> Amount {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn device(id: &str, health: &str) -> api::Device {
-        api::Device { id: id.to_owned(), health: health.to_owned(), topology: None }
-    }
-
-    #[test]
-    fn what_a_plugin_names_is_checked() {
-        let topology = api::TopologyInfo { nodes: vec![api::NumaNode { id: 1 }, api::NumaNode { id: -1 }] };
-        let named = vec![
-            api::Device { topology: Some(topology), ..device("a", "Healthy") },
-            device("b", "Unhealthy"),
-            device("c", "healthy"),
-            device("d", "Healthy"),
-            device("d", "Unhealthy"),
-            device("", "Healthy"),
-            device("a\nb", "Healthy"),
-            device(&"x".repeat(254), "Healthy"),
-        ];
-        let (devices, problem) = read(api::ListAndWatchResponse { devices: named }).unwrap();
-        let healthy: Vec<_> = devices.iter().map(|(id, device)| (id.as_str(), device.healthy)).collect();
-        assert_eq!(healthy, [("a", true), ("b", false), ("c", false), ("d", false)]);
-        assert_eq!(devices["a"].numa, [1].into_iter().collect());
-        assert!(problem.is_some());
-        assert_eq!(amount(&devices), Amount { capacity: 4, allocatable: 1 });
-        let many = vec![device("a", "Healthy"); MOST_DEVICES + 1];
-        assert!(read(api::ListAndWatchResponse { devices: many }).is_err());
-    }
-}
+mod tests;

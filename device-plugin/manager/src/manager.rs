@@ -26,7 +26,7 @@ use crate::error::{AllocateError, OpenError, PrepareError, ReleaseError};
 use crate::inventory::Amount;
 use crate::options::{Options, TopologyPolicy};
 use crate::podresources::{ActivePods, PodResources};
-use crate::registration::Register;
+use crate::registration::{LONGEST_INTRODUCTION, Register};
 use crate::registry;
 use crate::state::{Shared, State};
 use crate::store::Store;
@@ -72,7 +72,8 @@ impl DeviceManager {
         let mut manager =
             Self { shared, store: Store::new(checkpoint), tasks: JoinSet::new(), _ending: Vec::new() };
         let register = Register(Arc::downgrade(&manager.shared));
-        manager.serve(listener, Routes::new(RegistrationServer::new(register)));
+        let register = RegistrationServer::new(register).max_decoding_message_size(LONGEST_INTRODUCTION);
+        manager.serve(listener, Routes::new(register));
         if let Some(directory) = registry_dir {
             let watch = registry::watch(&manager.shared, &directory)
                 .map_err(|error| OpenError::RegistryDir { path: directory, error })?;

@@ -11,6 +11,9 @@ use coracle_model::ExtendedResource;
 use crate::endpoint::{self, Registered};
 use crate::state::Shared;
 
+/// The longest that may be with which a plugin says who it is, in octets.
+pub(crate) const LONGEST_INTRODUCTION: usize = 64 * 1024;
+
 /// Answers plugins, for as long as the manager is there.
 pub(crate) struct Register(pub(crate) Weak<Shared>);
 

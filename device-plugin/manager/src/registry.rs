@@ -1,6 +1,6 @@
 //! Looks for plugins that wait to be found: sockets in `plugins_registry` and the directories in it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs;
 use std::future::Future;
@@ -13,20 +13,22 @@ use std::time::Duration;
 use coracle_device_api::pluginregistration::registration_client::RegistrationClient;
 use coracle_device_api::pluginregistration::{DEVICE_PLUGIN, InfoRequest, RegistrationStatus};
 use coracle_device_api::tonic::Status;
-use coracle_device_api::{ConnectError, MAX_MESSAGE, call, connect};
+use coracle_device_api::{ConnectError, call, connect};
 use futures_util::StreamExt;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::task::JoinSet;
 use tokio::time;
 
 use crate::endpoint::{self, Registered};
-use crate::registration::check;
+use crate::registration::{LONGEST_INTRODUCTION, check};
 use crate::state::Shared;
 
 /// How many directories are looked at.
 const MOST_DIRECTORIES: usize = 64;
-/// How many plugins are spoken with at a time.
+/// How many plugins are spoken with at a time; further ones wait.
 const MOST_AT_A_TIME: usize = 64;
+/// How many may wait for that.
+const MOST_WAITING: usize = 4096;
 /// How long is waited before each further attempt at a plugin that does not answer.
 const ATTEMPTS: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20)];
@@ -71,21 +73,26 @@ async fn follow(
 ) -> io::Result<()> {
     let mut events = inotify.into_event_stream([0; 4096])?;
     let mut visits = JoinSet::new();
-    // A socket that is there again while one still speaks with what was there before is visited once more.
-    let (mut visiting, mut again) = (HashSet::new(), HashSet::new());
+    let (mut visiting, mut waiting) = (HashSet::new(), VecDeque::new());
     loop {
         for socket in found.drain(..) {
-            if visiting.len() >= MOST_AT_A_TIME {
+            if waiting.len() >= MOST_WAITING {
                 tracing::warn!(socket = %socket.display(), "too many plugins wait to be found at a time");
-            } else if visiting.insert(socket.clone()) {
-                let shared = shared.clone();
-                visits.spawn(async move {
-                    visit(&shared, &socket).await;
-                    socket
-                });
-            } else {
-                again.insert(socket);
+            } else if !waiting.contains(&socket) {
+                waiting.push_back(socket);
             }
+        }
+        while visiting.len() < MOST_AT_A_TIME
+            // A socket that is there again while one still speaks with what was there before is visited once more.
+            && let Some(at) = waiting.iter().position(|socket| !visiting.contains(socket))
+            && let Some(socket) = waiting.remove(at)
+        {
+            visiting.insert(socket.clone());
+            let shared = shared.clone();
+            visits.spawn(async move {
+                visit(&shared, &socket).await;
+                socket
+            });
         }
         tokio::select! {
             event = events.next() => {
@@ -94,10 +101,8 @@ async fn follow(
                 tree.event(&event.wd, event.mask, event.name.as_deref(), &mut found);
             }
             Some(visited) = visits.join_next() => {
-                let Ok(socket) = visited else { continue };
-                visiting.remove(&socket);
-                if again.remove(&socket) {
-                    found.push(socket);
+                if let Ok(socket) = visited {
+                    visiting.remove(&socket);
                 }
             }
         }
@@ -129,14 +134,17 @@ async fn introduce(shared: &Weak<Shared>, socket: &Path) -> Result<(), Refused> 
     let Some(shared) = shared.upgrade() else { return Ok(()) };
     let deadlines = shared.deadlines;
     let channel = connect(socket, deadlines.connect).await?;
-    let mut client = RegistrationClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = RegistrationClient::new(channel).max_decoding_message_size(LONGEST_INTRODUCTION);
     let info = call(deadlines.info, InfoRequest {}, |request| client.get_info(request))
         .await
         .map_err(Refused::Info)?;
     let taken_up = if info.r#type == DEVICE_PLUGIN {
         check(&info.supported_versions, &info.name).and_then(|resource| {
-            let socket =
-                if info.endpoint.is_empty() { socket.to_owned() } else { PathBuf::from(&info.endpoint) };
+            let socket = match info.endpoint.as_str() {
+                "" => socket.to_owned(),
+                path if Path::new(path).is_absolute() => PathBuf::from(path),
+                other => return Err(format!("endpoint {other:?} is no absolute path")),
+            };
             tracing::info!(%resource, socket = %socket.display(), "a device plugin was found");
             let registered = Registered { resource, socket, options: None };
             endpoint::take_up(&shared, registered).map_err(|error| error.to_string())

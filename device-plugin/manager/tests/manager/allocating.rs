@@ -6,11 +6,11 @@ use coracle_device_api::deviceplugin::{DevicePluginOptions, UNHEALTHY};
 use coracle_device_manager::{AllocateError, PrepareError};
 use coracle_model::{DeviceHealth, RestartPolicy};
 
-use super::plugin::{Does, Script, device, healthy};
 use super::*;
+use coracle_scripted_plugin::{Does, Script, device, healthy};
 
 fn script(change: impl FnOnce(&mut Script)) -> Script {
-    let mut script = Script::default();
+    let mut script = usual();
     change(&mut script);
     script
 }
@@ -21,14 +21,14 @@ async fn a_pod_waits_for_its_plugin_and_is_told_what_its_devices_bring() {
     let pod = pod("a", 2);
     let missing = node.manager.allocate(&pod).await.unwrap_err();
     assert!(matches!(missing, AllocateError::Missing { .. }), "{missing}");
-    let plugin = node.plugin(Script::default(), &["1", "2", "3"]).await;
+    let plugin = node.plugin(usual(), &["1", "2", "3"]).await;
     assert_eq!(node.allocate(&pod).await.unwrap(), "1,2");
     assert_eq!(node.allocate(&pod).await.unwrap(), "1,2", "the same is told again");
-    assert_eq!(plugin.script.lock().unwrap().allocated, [["1", "2"]]);
+    assert_eq!(plugin.script().allocated, [["1", "2"]]);
     let answer = node.manager.prepare(&pod, &name("c")).await.unwrap();
     assert_eq!(answer.edits.env, [("DEVICES".to_owned(), "1,2".to_owned())]);
     assert_eq!(answer.edits.device_nodes[0].path, "/dev/x");
-    assert!(plugin.script.lock().unwrap().started.is_empty(), "it did not want to be told");
+    assert!(plugin.script().started.is_empty(), "it did not want to be told");
 
     let refused = node.allocate(&super::pod("b", 2)).await.unwrap_err();
     assert_eq!(
@@ -53,7 +53,7 @@ async fn a_pod_that_asks_for_nothing_needs_no_plugin() {
 #[tokio::test]
 async fn devices_that_become_unhealthy_are_not_given_and_those_given_are_kept() {
     let mut node = Node::new().await;
-    let plugin = node.plugin(Script::default(), &["1", "2"]).await;
+    let plugin = node.plugin(usual(), &["1", "2"]).await;
     assert_eq!(node.allocate(&pod("a", 1)).await.unwrap(), "1");
     plugin.devices.send_replace(Some(vec![device("1", UNHEALTHY), device("2", UNHEALTHY)]));
     node.has(2, 0).await;
@@ -84,7 +84,7 @@ async fn a_plugin_says_which_devices_it_would_rather_give() {
     init.resources.extended.insert(resource(), 1);
     wants.spec.init_containers.push(init);
     assert_eq!(node.allocate(&wants).await.unwrap(), "1,3");
-    let questions = std::mem::take(&mut plugin.script.lock().unwrap().questions);
+    let questions = std::mem::take(&mut plugin.script().questions);
     let asked: Vec<_> = questions
         .iter()
         .map(|one| {
@@ -94,8 +94,8 @@ async fn a_plugin_says_which_devices_it_would_rather_give() {
     assert_eq!(asked, [(3, String::new(), 1), (3, "3".to_owned(), 2)]);
     node.manager.release(&wants.uid).await.unwrap();
     // Advice that does not come, or is none, keeps nobody from his devices.
-    for does in [Does::Fail, Does::Lie] {
-        plugin.script.lock().unwrap().prefer = does;
+    for does in [Does::Fail, Does::Lie, Does::Flood] {
+        plugin.script().prefer = does;
         assert_eq!(node.allocate(&pod("b", 1)).await.unwrap(), "1", "{does:?}");
         node.manager.release(&"b".parse().unwrap()).await.unwrap();
     }
@@ -113,8 +113,8 @@ async fn a_plugin_that_wants_to_is_told_before_each_start() {
     for _ in 0..2 {
         node.manager.prepare(&pod, &name("c")).await.unwrap();
     }
-    assert_eq!(plugin.script.lock().unwrap().started, [["1"], ["1"]]);
-    plugin.script.lock().unwrap().pre_start = Does::Fail;
+    assert_eq!(plugin.script().started, [["1"], ["1"]]);
+    plugin.script().pre_start = Does::Fail;
     let failed = node.manager.prepare(&pod, &name("c")).await.unwrap_err().to_string();
     assert!(failed.contains("the device is on fire"), "{failed}");
     drop(plugin);
@@ -155,7 +155,7 @@ async fn of_many_pods_that_want_few_devices_at_once_no_two_get_the_same() {
 #[tokio::test]
 async fn what_a_sidecar_has_stays_its_own() {
     let mut node = Node::new().await;
-    let _plugin = node.plugin(Script::default(), &["1", "2"]).await;
+    let _plugin = node.plugin(usual(), &["1", "2"]).await;
     let mut wants = pod("a", 1);
     let mut sidecar = wants.spec.containers[0].clone();
     sidecar.name = name("s");

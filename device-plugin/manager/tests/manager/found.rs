@@ -12,8 +12,8 @@ use coracle_device_api::tonic::{self, Request, Response, Status};
 use coracle_device_api::{Listener, serve};
 use tokio::sync::mpsc;
 
-use super::plugin::{Plugin, Script};
 use super::*;
+use coracle_scripted_plugin::Plugin;
 
 struct Waits {
     info: PluginInfo,
@@ -63,7 +63,7 @@ async fn heard(from: &mut mpsc::UnboundedReceiver<RegistrationStatus>) -> Regist
 async fn plugins_are_found_where_they_wait_and_told_what_comes_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let registry = directory.path().join("registry");
-    let plugin = Plugin::start(directory.path().join("own.sock"), Script::default(), &["1"]);
+    let plugin = Plugin::start(directory.path().join("own.sock"), usual(), healthy(&["1"]));
     // One was there before the manager, others come when it is there, one of them in a new directory.
     let mut before =
         wait_at(&registry.join("a.sock"), "DevicePlugin", RESOURCE, &plugin.socket, &["v1beta1"]);
@@ -90,7 +90,7 @@ async fn plugins_are_found_where_they_wait_and_told_what_comes_of_it() {
     // It is started again: another socket at the same place.
     drop(plugin);
     node.has(1, 0).await;
-    let plugin = Plugin::start(node.directory.path().join("own.sock"), Script::default(), &["1", "2"]);
+    let plugin = Plugin::start(node.directory.path().join("own.sock"), usual(), healthy(&["1", "2"]));
     let mut again = wait_at(&registry.join("a.sock"), "DevicePlugin", RESOURCE, &plugin.socket, &["v1beta1"]);
     assert!(heard(&mut again).await.plugin_registered);
     node.has(2, 2).await;

@@ -8,9 +8,10 @@
 )]
 
 mod allocating;
+mod floods;
 mod foreign;
 mod found;
-mod plugin;
+mod kills;
 mod random;
 mod restarts;
 mod telling;
@@ -18,13 +19,14 @@ mod wrong;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_device_api::deviceplugin::{ContainerAllocateResponse, DeviceSpec};
 use coracle_device_manager::{Amount, Changes, DeviceManager, Options};
 use coracle_model::{Container, ExtendedResource, Name, Pod, PodDevices, PodKey, PodSpec, PodUid};
+use coracle_scripted_plugin::{Plugin, Script, healthy};
 use tempfile::TempDir;
-
-use plugin::{Plugin, Script};
 
 /// Longer than anything takes here.
 const LONG: Duration = Duration::from_secs(60);
@@ -74,7 +76,7 @@ impl Node {
 
     /// Starts a plugin and registers it; returns when its devices are known.
     async fn plugin(&mut self, script: Script, ids: &[&str]) -> Plugin {
-        let plugin = Plugin::start(self.plugins().join("x.sock"), script, ids);
+        let plugin = Plugin::start(self.plugins().join("x.sock"), script, healthy(ids));
         plugin.register(&self.plugins(), RESOURCE).await.unwrap();
         self.has(ids.len(), ids.len()).await;
         plugin
@@ -98,6 +100,18 @@ impl Node {
         let given = tokio::time::timeout(LONG, self.manager.allocate(pod)).await.expect("allocation ends");
         given.map(|devices| text(&devices)).map_err(|error| error.to_string())
     }
+}
+
+/// A plugin that does well: a variable of the devices' names, and a node.
+fn usual() -> Script {
+    let brings = |ids: &[String]| {
+        let mut one = ContainerAllocateResponse::default();
+        one.envs.insert("DEVICES".to_owned(), ids.join(","));
+        let (host_path, container_path) = ("/dev/null".to_owned(), "/dev/x".to_owned());
+        one.devices.push(DeviceSpec { container_path, host_path, permissions: "rw".to_owned() });
+        one
+    };
+    Script { brings: Some(Arc::new(brings)), ..Script::default() }
 }
 
 fn text(devices: &PodDevices) -> String {

@@ -7,8 +7,8 @@ use coracle_device_api::deviceplugin::{DevicePluginOptions, HEALTHY, UNHEALTHY};
 use coracle_model::{PodDevices, PodUid};
 use proptest::prelude::*;
 
-use super::plugin::{Does, Plugin, Script, device};
 use super::*;
+use coracle_scripted_plugin::{Does, Plugin, Script, device};
 
 /// How many devices there are, and how many pods may be.
 const DEVICES: u8 = 6;
@@ -94,9 +94,9 @@ impl World {
                         get_preferred_allocation_available: self.does != Does::Hang,
                         pre_start_required: false,
                     },
-                    ..Script::default()
+                    ..usual()
                 };
-                let plugin = Plugin::start(self.node.plugins().join("x.sock"), script, &[]);
+                let plugin = Plugin::start(self.node.plugins().join("x.sock"), script, healthy(&[]));
                 plugin.register(&self.node.plugins(), RESOURCE).await.unwrap();
                 self.plugin = Some(plugin);
                 self = self.name(0xff, DEVICES).await;
@@ -107,7 +107,7 @@ impl World {
             Step::Does(does) => {
                 self.does = does;
                 if let Some(plugin) = &self.plugin {
-                    plugin.script.lock().unwrap().allocate = does;
+                    plugin.script().allocate = does;
                 }
             }
             Step::Restart(damaged) => {

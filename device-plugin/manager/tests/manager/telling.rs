@@ -10,13 +10,13 @@ use coracle_device_api::podresources::{
 use coracle_device_api::tonic::Code;
 use coracle_device_api::{call, connect};
 
-use super::plugin::{Script, device};
 use super::*;
+use coracle_scripted_plugin::device;
 
 #[tokio::test]
 async fn podresources_tells_of_active_pods_and_of_healthy_devices() {
     let mut node = Node::new().await;
-    let plugin = node.plugin(Script::default(), &["1"]).await;
+    let plugin = node.plugin(usual(), &["1"]).await;
     let topology = Some(TopologyInfo { nodes: vec![NumaNode { id: 1 }] });
     let near = coracle_device_api::deviceplugin::Device { topology, ..device("1", "Healthy") };
     plugin.devices.send_replace(Some(vec![near, device("2", "Healthy"), device("3", "Unhealthy")]));

@@ -6,8 +6,8 @@ use coracle_device_api::deviceplugin::{Device, DevicePluginOptions};
 use coracle_device_api::tonic::Code;
 use coracle_device_manager::AllocateError;
 
-use super::plugin::{Does, Plugin, Script, healthy, register};
 use super::*;
+use coracle_scripted_plugin::{Does, Plugin, Script, healthy, register};
 
 #[tokio::test]
 async fn who_registers_what_cannot_be_is_refused() {
@@ -38,17 +38,17 @@ async fn who_registers_what_cannot_be_is_refused() {
 #[tokio::test]
 async fn one_that_fails_to_allocate_leaves_the_devices_free() {
     let mut node = Node::with(|options| options.deadlines.allocate = Duration::from_millis(200)).await;
-    let plugin = node.plugin(Script::default(), &["1", "2"]).await;
+    let plugin = node.plugin(usual(), &["1", "2"]).await;
     for (does, said) in
         [(Does::Fail, "the device is on fire"), (Does::Hang, "no answer within"), (Does::Lie, "permissions")]
     {
-        plugin.script.lock().unwrap().allocate = does;
+        plugin.script().allocate = does;
         let failed = node.manager.allocate(&pod("a", 2)).await.unwrap_err();
         assert!(matches!(failed, AllocateError::Plugin { .. }), "{failed}");
         assert!(failed.to_string().contains(said), "{failed}");
         assert!(node.manager.holders(&resource()).is_empty());
     }
-    plugin.script.lock().unwrap().allocate = Does::Answer;
+    plugin.script().allocate = Does::Answer;
     assert_eq!(node.allocate(&pod("b", 2)).await.unwrap(), "1,2");
 }
 
@@ -56,15 +56,10 @@ async fn one_that_fails_to_allocate_leaves_the_devices_free() {
 async fn one_that_hangs_holds_up_no_pod_of_another() {
     let mut node = Node::new().await;
     let options = DevicePluginOptions { get_preferred_allocation_available: true, pre_start_required: true };
-    let script = Script {
-        options,
-        prefer: Does::Hang,
-        allocate: Does::Hang,
-        pre_start: Does::Hang,
-        ..Script::default()
-    };
+    let script =
+        Script { options, prefer: Does::Hang, allocate: Does::Hang, pre_start: Does::Hang, ..usual() };
     let hangs = node.plugin(script, &["1", "2"]).await;
-    let other = Plugin::start(node.plugins().join("y.sock"), Script::default(), &["1"]);
+    let other = Plugin::start(node.plugins().join("y.sock"), usual(), healthy(&["1"]));
     other.register(&node.plugins(), "example.com/y").await.unwrap();
     let y = ExtendedResource::new("example.com/y").unwrap();
     node.until(|manager| manager.inventory().get(&y).is_some_and(|has| has.allocatable == 1)).await;
@@ -82,8 +77,8 @@ async fn one_that_hangs_holds_up_no_pod_of_another() {
 #[tokio::test]
 async fn a_pod_that_is_released_or_given_up_while_its_plugin_hangs_has_nothing() {
     let mut node = Node::new().await;
-    let plugin = node.plugin(Script { allocate: Does::Hang, ..Script::default() }, &["1"]).await;
-    let asks = |plugin: &Plugin| plugin.script.lock().unwrap().allocated.len();
+    let plugin = node.plugin(Script { allocate: Does::Hang, ..usual() }, &["1"]).await;
+    let asks = |plugin: &Plugin| plugin.script().allocated.len();
     let one = pod("a", 1);
     for round in 1..=2 {
         let mut waiting = Box::pin(node.manager.allocate(&one));
@@ -108,7 +103,7 @@ async fn a_pod_that_is_released_or_given_up_while_its_plugin_hangs_has_nothing()
 #[tokio::test]
 async fn one_that_goes_leaves_its_devices_unhealthy_and_then_forgotten() {
     let mut node = Node::with(|options| options.deadlines.grace = Duration::from_millis(300)).await;
-    let plugin = node.plugin(Script::default(), &["1", "2"]).await;
+    let plugin = node.plugin(usual(), &["1", "2"]).await;
     assert_eq!(node.allocate(&pod("a", 1)).await.unwrap(), "1");
     drop(plugin);
     node.has(2, 0).await;
@@ -116,31 +111,31 @@ async fn one_that_goes_leaves_its_devices_unhealthy_and_then_forgotten() {
     assert!(matches!(missing, AllocateError::Missing { .. }), "{missing}");
     node.until(|manager| manager.inventory().is_empty()).await;
     assert_eq!(text(&node.manager.given(&"a".parse().unwrap()).unwrap()), "1", "what a has is not forgotten");
-    let _back = node.plugin(Script::default(), &["1", "2"]).await;
+    let _back = node.plugin(usual(), &["1", "2"]).await;
     assert_eq!(node.allocate(&pod("b", 1)).await.unwrap(), "2");
 }
 
 #[tokio::test]
 async fn one_that_comes_back_within_its_grace_is_as_before() {
     let mut node = Node::new().await;
-    drop(node.plugin(Script::default(), &["1", "2"]).await);
+    drop(node.plugin(usual(), &["1", "2"]).await);
     node.has(2, 0).await;
-    let _back = node.plugin(Script::default(), &["1", "2"]).await;
+    let _back = node.plugin(usual(), &["1", "2"]).await;
     assert_eq!(node.allocate(&pod("a", 2)).await.unwrap(), "1,2");
 }
 
 #[tokio::test]
 async fn one_that_registers_again_takes_the_place_of_the_one_before() {
     let mut node = Node::new().await;
-    let old = node.plugin(Script::default(), &["1", "2"]).await;
-    let new = Plugin::start(node.plugins().join("new.sock"), Script::default(), &["3"]);
+    let old = node.plugin(usual(), &["1", "2"]).await;
+    let new = Plugin::start(node.plugins().join("new.sock"), usual(), healthy(&["3"]));
     new.register(&node.plugins(), RESOURCE).await.unwrap();
     node.has(1, 1).await;
     old.name(&["1", "2", "4"]);
     assert_eq!(node.allocate(&pod("a", 1)).await.unwrap(), "3");
     drop(old);
     node.until(|manager| manager.inventory()[&resource()].allocatable == 1).await;
-    assert_eq!(new.script.lock().unwrap().allocated, [["3"]]);
+    assert_eq!(new.script().allocated, [["3"]]);
 }
 
 #[tokio::test]
@@ -150,7 +145,7 @@ async fn one_that_listens_only_after_it_has_registered_is_waited_for() {
     register(&node.plugins(), "v1beta1", "x.sock", RESOURCE, options).await.unwrap();
     let missing = node.manager.allocate(&pod("a", 1)).await.unwrap_err().to_string();
     assert!(missing.contains("has registered, and not named its devices yet"), "{missing}");
-    let _plugin = Plugin::start(node.plugins().join("x.sock"), Script::default(), &["1"]);
+    let _plugin = Plugin::start(node.plugins().join("x.sock"), usual(), healthy(&["1"]));
     node.has(1, 1).await;
 }
 
@@ -168,8 +163,8 @@ async fn one_that_nobody_can_reach_is_gone_when_its_time_is_over() {
 #[tokio::test]
 async fn one_that_registers_and_names_nothing_is_not_believed_for_long() {
     let mut node = Node::with(|options| options.deadlines.list = Duration::from_millis(200)).await;
-    let old = node.plugin(Script::default(), &["1", "2"]).await;
-    let new = Plugin::start(node.plugins().join("new.sock"), Script::default(), &[]);
+    let old = node.plugin(usual(), &["1", "2"]).await;
+    let new = Plugin::start(node.plugins().join("new.sock"), usual(), healthy(&[]));
     new.devices.send_replace(None);
     new.register(&node.plugins(), RESOURCE).await.unwrap();
     node.has(2, 0).await;
@@ -182,7 +177,7 @@ async fn one_that_registers_and_names_nothing_is_not_believed_for_long() {
 #[tokio::test]
 async fn one_that_names_too_many_devices_is_gone_and_one_that_names_some_twice_is_not() {
     let mut node = Node::new().await;
-    let plugin = node.plugin(Script::default(), &["1"]).await;
+    let plugin = node.plugin(usual(), &["1"]).await;
     plugin.name(&["1", "1", "2", ""]);
     node.has(2, 2).await;
     let many: Vec<Device> = (0..20_000).flat_map(|id| healthy(&[&id.to_string()])).collect();
@@ -195,7 +190,7 @@ async fn one_that_names_too_many_devices_is_gone_and_one_that_names_some_twice_i
 #[tokio::test]
 async fn one_that_floods_is_heard_to_the_last_word_and_wakes_nobody_often() {
     let mut node = Node::new().await;
-    let plugin = node.plugin(Script::default(), &["1"]).await;
+    let plugin = node.plugin(usual(), &["1"]).await;
     let changes = node.manager.watch();
     let counted = tokio::spawn(async move {
         let mut changes = changes;

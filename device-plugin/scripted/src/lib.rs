@@ -1,8 +1,11 @@
-//! A device plugin that does what it is told to, over real sockets.
+//! A device plugin that does what it is told to, over real sockets: what tests and benchmarks have a node speak with.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what fails here has failed the test")]
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use coracle_device_api::deviceplugin::device_plugin_server::{DevicePlugin, DevicePluginServer};
 use coracle_device_api::deviceplugin::registration_client::RegistrationClient;
@@ -13,31 +16,52 @@ use coracle_device_api::{Listener, call, connect, serve};
 use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 
-use super::LONG;
+/// Longer than anything takes in a test.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What devices bring into a container.
+pub type Brings = dyn Fn(&[String]) -> ContainerAllocateResponse + Send + Sync;
 
 /// What it does when it is asked something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Does {
+pub enum Does {
+    /// It answers.
     #[default]
     Answer,
+    /// It answers that it failed.
     Fail,
+    /// It does not answer.
     Hang,
     /// Answers what cannot be.
     Lie,
+    /// Answers in few octets what takes much memory.
+    Flood,
 }
+
+/// How many elements the answer of a plugin that floods has.
+const FLOOD: usize = 200_000;
 
 /// What the test says, and what the plugin was asked.
 #[derive(Default)]
-pub(crate) struct Script {
-    pub(crate) options: DevicePluginOptions,
-    pub(crate) allocate: Does,
-    pub(crate) prefer: Does,
-    pub(crate) pre_start: Does,
+pub struct Script {
+    /// What it wants to be asked.
+    pub options: DevicePluginOptions,
+    /// What it does when it is to allocate.
+    pub allocate: Does,
+    /// What it does when it is asked what it would rather give.
+    pub prefer: Does,
+    /// What it does before a container starts.
+    pub pre_start: Does,
+    /// What its devices bring; where nothing is said, they bring nothing.
+    pub brings: Option<Arc<Brings>>,
     /// What it would rather give.
-    pub(crate) favourites: Vec<String>,
-    pub(crate) allocated: Vec<Vec<String>>,
-    pub(crate) started: Vec<Vec<String>>,
-    pub(crate) questions: Vec<ContainerPreferredAllocationRequest>,
+    pub favourites: Vec<String>,
+    /// For which devices it was to allocate.
+    pub allocated: Vec<Vec<String>>,
+    /// Which devices were in containers that started.
+    pub started: Vec<Vec<String>>,
+    /// What it was asked about what it would rather give.
+    pub questions: Vec<ContainerPreferredAllocationRequest>,
 }
 
 #[derive(Clone)]
@@ -47,18 +71,20 @@ struct Service {
 }
 
 /// A plugin that serves, until it is dropped.
-pub(crate) struct Plugin {
-    pub(crate) script: Arc<Mutex<Script>>,
+pub struct Plugin {
+    script: Arc<Mutex<Script>>,
     /// Its devices; none yet, and it names none.
-    pub(crate) devices: watch::Sender<Option<Vec<Device>>>,
-    pub(crate) socket: PathBuf,
+    pub devices: watch::Sender<Option<Vec<Device>>>,
+    /// Where it listens.
+    pub socket: PathBuf,
     /// Ends it.
     _end: watch::Sender<()>,
 }
 
 impl Plugin {
-    pub(crate) fn start(socket: PathBuf, script: Script, ids: &[&str]) -> Self {
-        let (devices, listening) = watch::channel(Some(healthy(ids)));
+    /// Listens at `socket`, with these devices.
+    pub fn start(socket: PathBuf, script: Script, devices: Vec<Device>) -> Self {
+        let (devices, listening) = watch::channel(Some(devices));
         let script = Arc::new(Mutex::new(script));
         let service = Service { script: script.clone(), devices: listening };
         let listener = Listener::bind(&socket).unwrap();
@@ -68,8 +94,17 @@ impl Plugin {
         Self { script, devices, socket, _end: end }
     }
 
-    pub(crate) async fn register(&self, plugin_dir: &Path, resource: &str) -> Result<(), Status> {
-        let options = self.script.lock().unwrap().options;
+    /// What it does, and was asked.
+    pub fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    /// Tells the node that listens in `plugin_dir` that it is there.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn register(&self, plugin_dir: &Path, resource: &str) -> Result<(), Status> {
+        let options = self.script().options;
         register(
             plugin_dir,
             "v1beta1",
@@ -80,19 +115,25 @@ impl Plugin {
         .await
     }
 
-    pub(crate) fn name(&self, ids: &[&str]) {
+    /// Names devices, all of them healthy.
+    pub fn name(&self, ids: &[&str]) {
         self.devices.send_replace(Some(healthy(ids)));
     }
 }
 
-pub(crate) async fn register(
+/// Registers with the node that listens in `plugin_dir`.
+///
+/// # Errors
+/// The node's, and that nobody is there.
+pub async fn register(
     plugin_dir: &Path,
     version: &str,
     endpoint: &str,
     resource: &str,
     options: Option<DevicePluginOptions>,
 ) -> Result<(), Status> {
-    let channel = connect(&plugin_dir.join(KUBELET_SOCKET), LONG).await.unwrap();
+    let channel = connect(&plugin_dir.join(KUBELET_SOCKET), LONG).await;
+    let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
     let mut client = RegistrationClient::new(channel);
     let request = RegisterRequest {
         version: version.to_owned(),
@@ -103,18 +144,20 @@ pub(crate) async fn register(
     call(LONG, request, |request| client.register(request)).await.map(|_| ())
 }
 
-pub(crate) fn healthy(ids: &[&str]) -> Vec<Device> {
+/// Devices that work.
+pub fn healthy(ids: &[&str]) -> Vec<Device> {
     ids.iter().map(|id| device(id, HEALTHY)).collect()
 }
 
-pub(crate) fn device(id: &str, health: &str) -> Device {
+/// A device of no topology.
+pub fn device(id: &str, health: &str) -> Device {
     Device { id: id.to_owned(), health: health.to_owned(), topology: None }
 }
 
 /// What comes of a call that fails or hangs.
 async fn otherwise(does: Does) -> Result<(), Status> {
     match does {
-        Does::Answer | Does::Lie => Ok(()),
+        Does::Answer | Does::Lie | Does::Flood => Ok(()),
         Does::Fail => Err(Status::internal("the device is on fire")),
         Does::Hang => std::future::pending().await,
     }
@@ -157,7 +200,11 @@ impl DevicePlugin for Service {
             (script.prefer, script.favourites.clone())
         };
         otherwise(does).await?;
-        let device_i_ds = if does == Does::Lie { vec!["none".to_owned(); 3] } else { favourites };
+        let device_i_ds = match does {
+            Does::Lie => vec!["none".to_owned(); 3],
+            Does::Flood => vec![String::new(); FLOOD],
+            _ => favourites,
+        };
         let container_responses = vec![ContainerPreferredAllocationResponse { device_i_ds }];
         Ok(Response::new(PreferredAllocationResponse { container_responses }))
     }
@@ -167,18 +214,23 @@ impl DevicePlugin for Service {
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
         let requests = request.into_inner().container_requests;
-        let does = {
+        let (does, brings) = {
             let mut script = self.script.lock().unwrap();
             script.allocated.extend(requests.iter().map(|one| one.devices_ids.clone()));
-            script.allocate
+            (script.allocate, script.brings.clone())
         };
         otherwise(does).await?;
         let answer = |request: &ContainerAllocateRequest| {
-            let mut one = ContainerAllocateResponse::default();
-            one.envs.insert("DEVICES".to_owned(), request.devices_ids.join(","));
-            let permissions = if does == Does::Lie { "rwx" } else { "rw" }.to_owned();
-            let (host_path, container_path) = ("/dev/null".to_owned(), "/dev/x".to_owned());
-            one.devices.push(DeviceSpec { container_path, host_path, permissions });
+            let mut one = brings.as_ref().map(|brings| brings(&request.devices_ids)).unwrap_or_default();
+            match does {
+                Does::Lie => one.devices.push(DeviceSpec {
+                    container_path: "/dev/x".to_owned(),
+                    host_path: "/dev/null".to_owned(),
+                    permissions: "rwx".to_owned(),
+                }),
+                Does::Flood => one.devices.resize(FLOOD, DeviceSpec::default()),
+                Does::Answer | Does::Fail | Does::Hang => {}
+            }
             one
         };
         Ok(Response::new(AllocateResponse { container_responses: requests.iter().map(answer).collect() }))
