@@ -76,6 +76,8 @@ bench: ## Take the figures of docs/benchmarks.md (release build; minutes)
 	@echo && scripts/as-root $(CARGO_TARGET_DIR)/release/examples/network-cost
 	@echo && $(CARGO_TARGET_DIR)/release/examples/device-cost
 	@echo && scripts/as-root env CORACLE_BIN=$(CARGO_TARGET_DIR)/release/coracle \
+		$(CARGO_TARGET_DIR)/release/coracle-bench devices $(CARGO_TARGET_DIR)/release/examples/device-cost
+	@echo && scripts/as-root env CORACLE_BIN=$(CARGO_TARGET_DIR)/release/coracle \
 		$(CARGO_TARGET_DIR)/release/coracle-bench images
 
 .PHONY: deny

@@ -4,6 +4,7 @@
 //!        coracle-bench network    only what pods get their addresses in
 //!        coracle-bench images [large | many | files]...     only what pulling images costs, of these or of all
 //!        coracle-bench adoption   only how long an agent takes to be ready
+//!        coracle-bench devices PLUGIN     only what devices add to a start; PLUGIN: the example `device-cost`
 
 #![allow(
     clippy::expect_used,
@@ -14,6 +15,7 @@
 
 mod adoption;
 mod crun;
+mod devices;
 mod images;
 mod network;
 mod turns;
@@ -49,7 +51,10 @@ fn main() {
     }
     let (floor, rest) = match arguments.as_slice() {
         [floor, rest @ ..] if rest.is_empty() || floor == "images" => (floor, rest),
-        _ => panic!("usage: coracle-bench FLOOR | network | images [large | many | files]... | adoption"),
+        [devices, plugin] if devices == "devices" => (devices, std::slice::from_ref(plugin)),
+        _ => panic!(
+            "usage: coracle-bench FLOOR | network | images [large | many | files]... | adoption | devices PLUGIN"
+        ),
     };
     assert!(
         rustix::process::geteuid().is_root(),
@@ -69,6 +74,11 @@ fn main() {
     }
     let node = Node::start();
     let signal = Signal::new(&node);
+    if let ("devices", [plugin]) = (floor.to_str().unwrap_or_default(), rest) {
+        devices::run(&node, &signal, plugin);
+        node.finish();
+        return;
+    }
     if floor == "network" {
         network::addresses_at_once(&node, &signal);
         node.finish();
