@@ -10,6 +10,7 @@
 //! flock, which every removal asks for.
 
 mod commit;
+mod flush;
 mod held;
 mod make;
 
@@ -22,8 +23,9 @@ use crate::store::{Layer, Temporary};
 use crate::unpack::{Fault, Limits, Lowers, unpack_stream};
 use crate::{Digest, ImageDocument, ImageError, Store};
 
+pub(crate) use flush::Disk;
 use held::Acquired;
-pub(crate) use held::{HeldLayer, is_at, may_be_taken_up, open_locked};
+pub(crate) use held::{HeldLayer, is_at, is_flushed, may_be_taken_up, open_locked};
 pub(crate) use make::{LayerFailure, explain, write_layer};
 
 /// overlayfs stacks this many lower directories (`OVL_MAX_STACK`).
@@ -40,6 +42,7 @@ const LOOK_AT_OTHERS: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Incoming {
     store: Store,
+    disk: Disk,
     id: Digest,
     config: Vec<u8>,
     manifest: Option<Vec<u8>>,
@@ -91,7 +94,7 @@ impl Store {
     /// [`ImageError::Document`] for a configuration that cannot be used, [`ImageError::Platform`] for one of another
     /// machine, [`ImageError::Store`].
     pub fn incoming(&self, manifest: &[u8], config: &[u8], limits: Limits) -> Result<Incoming, ImageError> {
-        Incoming::begin(self, Some(manifest), config, limits, true)
+        Incoming::begin(self, Disk::of(self)?, Some(manifest), config, limits, true)
     }
 }
 
@@ -100,6 +103,7 @@ impl Store {
 impl Incoming {
     pub(crate) fn begin(
         store: &Store,
+        disk: Disk,
         manifest: Option<&[u8]>,
         config: &[u8],
         limits: Limits,
@@ -133,6 +137,7 @@ impl Incoming {
         }
         Ok(Self {
             store: store.clone(),
+            disk,
             id,
             config: config.to_vec(),
             manifest: manifest.map(<[u8]>::to_vec),
@@ -150,15 +155,16 @@ impl Incoming {
         })
     }
 
-    /// An image of one layer, which was made in `work` before anybody knew its DiffID.
+    /// An image of one layer, which was made in `work`, after `disk` was opened, before anybody knew its DiffID.
     pub(crate) fn of_layer(
         store: &Store,
+        disk: Disk,
         config: &[u8],
         work: Temporary,
         diff_id: Digest,
         size: u64,
     ) -> Result<Self, ImageError> {
-        let incoming = Self::begin(store, None, config, Limits::default(), false)?;
+        let incoming = Self::begin(store, disk, None, config, Limits::default(), false)?;
         if let [slot @ (Slot::Missing | Slot::Failed)] = incoming.state().slots.as_mut_slice() {
             *slot = Slot::Have(HeldLayer::made_in(work, Layer { chain_id: diff_id, diff_id, size })?);
         }
@@ -323,6 +329,12 @@ impl Drop for Incoming {
                 // The next one that comes finds and removes it.
                 tracing::debug!(path = %held.path.display(), %error, "an unfinished image's layer stays");
             }
+        }
+        // Nobody may be told again of what could not be written: so others' layers that wait to be gone on with go too.
+        if state.doubtful
+            && let Err(error) = self.store.sweep(|path| !is_flushed(path))
+        {
+            tracing::warn!(%error, "layers that may not be on the disk stay");
         }
     }
 }

@@ -98,8 +98,11 @@ impl Parts {
             if name.digest().is_some() || store.resolve(&name)?.is_some_and(|named| named.id == image.id) {
                 return Ok(Some(image));
             }
-            store.tag(&image.id.to_string(), &name)?;
-            store.resolve(&name)
+            match store.tag(&image.id.to_string(), &name) {
+                // Removed meanwhile: then it is pulled.
+                Err(ImageError::NotFound(_)) => Ok(None),
+                tagged => tagged.and_then(|_| store.resolve(&name)),
+            }
         })
         .await
     }
@@ -136,12 +139,7 @@ impl Parts {
         if by_digest != names[0] {
             names.push(by_digest);
         }
-        let store = self.store.clone();
-        self.on_store(name, move || {
-            let imported = incoming.commit(&names, None)?;
-            store.get(&imported.id)?.ok_or_else(|| ImageError::NotFound(imported.id.to_string()))
-        })
-        .await
+        self.on_store(name, move || Ok(incoming.commit(&names, None)?.image)).await
     }
 
     /// Does what waits for the disk.

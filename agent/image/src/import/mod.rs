@@ -10,7 +10,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use crate::unpack::{Limits, Peeked, TarReader};
-use crate::{Digest, ImageError, ImageName, Pin, Store};
+use crate::{Image, ImageError, ImageName, Pin, Store};
 
 use archive::Archive;
 
@@ -45,8 +45,8 @@ pub struct RootfsConfig {
 /// One image that came into the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
-    /// The digest of its configuration.
-    pub id: Digest,
+    /// The image as it came to be in the store, whatever others do to it afterwards.
+    pub image: Image,
     /// The names it has been given.
     pub names: Vec<ImageName>,
     /// Layers that were unpacked.

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::archive::Archive;
 use super::{ImportOptions, Imported, architecture};
-use crate::incoming::Incoming;
+use crate::incoming::{Disk, Incoming};
 use crate::{Digest, ImageDocument, ImageError, ImageName, Store};
 
 /// Indexes within indexes.
@@ -165,7 +165,8 @@ fn import_one(
         names.extend(candidate.names.iter().map(|name| name.with_digest(Digest::of(manifest))));
     }
     let manifest = candidate.manifest.as_deref();
-    let incoming = Incoming::begin(store, manifest, &candidate.config, options.limits, false)?;
+    let incoming =
+        Incoming::begin(store, Disk::of(store)?, manifest, &candidate.config, options.limits, false)?;
     for (index, layer) in layers.iter().enumerate() {
         incoming.unpack_from(index, &layer.member, layer.blob, || {
             let (reader, size) = archive.open(&layer.member)?;

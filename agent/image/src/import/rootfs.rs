@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{ImportOptions, Imported, RootfsConfig, architecture};
-use crate::incoming::{Incoming, LayerFailure, write_layer};
+use crate::incoming::{Disk, Incoming, LayerFailure, write_layer};
 use crate::store::open_directory;
 use crate::unpack::{Lowers, Sink, copy_directory, unpack_stream};
 use crate::{Digest, ImageConfig, ImageDocument, ImageError, ImageName, RootFs, Store};
@@ -50,6 +50,7 @@ fn import(
     let metadata = fs::metadata(store.root()).map_err(ImageError::store("look at", store.root()))?;
     // What the source must not contain: the store itself.
     let skip = (metadata.dev(), metadata.ino());
+    let disk = Disk::of(store)?;
     let work = store.temporary()?;
     let layer = path.display().to_string();
     let (diff_id, size) =
@@ -63,7 +64,7 @@ fn import(
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
     };
     let json = serde_json::to_vec(&document).map_err(|error| ImageError::invalid(path, error.to_string()))?;
-    Incoming::of_layer(store, &json, work, diff_id, size)?.commit(&[name], options.pin.clone())
+    Incoming::of_layer(store, disk, &json, work, diff_id, size)?.commit(&[name], options.pin.clone())
 }
 
 /// A name for something that has no manifest.

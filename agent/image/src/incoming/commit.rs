@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 
-use super::make::flush;
 use super::{Incoming, Slot, State};
 use crate::import::Imported;
 use crate::store::{ImageRecord, Pin, Temporary, read_record, sync_directory};
@@ -15,13 +14,18 @@ use crate::{Digest, ImageError, ImageName};
 
 impl Incoming {
     /// Makes the image visible, under these names and with this pin, all at once. Everything it refers to is on disk
-    /// before. A name moves to the latest image that is given it.
+    /// before. A name moves to the latest image that is given it. The image in the answer is as nobody else can have changed it
+    /// yet: it may be removed the moment after.
     ///
     /// # Errors
     ///
     /// [`ImageError::Incomplete`] when a layer is missing, [`ImageError::Store`]. What was finished stays finished.
     pub fn commit(&self, names: &[ImageName], pin: Option<Pin>) -> Result<Imported, ImageError> {
         let mut state = self.state();
+        if state.doubtful {
+            let source = io::Error::other("what was written before could not be brought to the disk");
+            return Err(ImageError::store("flush", self.store.root())(source));
+        }
         let layers = state
             .slots
             .iter()
@@ -37,7 +41,7 @@ impl Incoming {
         let blobs = self.write_blobs(&work)?;
         let is_new = |slot: &Slot| matches!(slot, Slot::Have(held) if !held.stored);
         if state.slots.iter().any(is_new) || !record_path.exists() {
-            flush(store).inspect_err(|_| state.doubtful = true)?;
+            self.disk.flush().inspect_err(|_| state.doubtful = true)?;
         }
 
         let lock = store.lock(FlockOperation::LockExclusive)?;
@@ -65,9 +69,10 @@ impl Incoming {
             // A manifest names one configuration, so no other image came with it.
             store.unlink(&store.blob_path(&before))?;
         }
+        let image = store.get(&self.id)?.ok_or_else(|| ImageError::NotFound(self.id.to_string()))?;
         drop(lock);
         work.remove()?;
-        Ok(Imported { id: self.id, names: names.to_vec(), new_layers, known_layers })
+        Ok(Imported { image, names: names.to_vec(), new_layers, known_layers })
     }
 
     /// Configuration and manifest, where nobody sees them yet.

@@ -174,6 +174,11 @@ pub(crate) fn may_be_taken_up(path: &Path) -> bool {
     !is_stale && (flushed || boot_id().is_ok_and(|now| now == boot))
 }
 
+/// Whether a finished layer in `tmp` is known to be on the disk.
+pub(crate) fn is_flushed(path: &Path) -> bool {
+    finished_record(path).is_some_and(|finished| finished.flushed)
+}
+
 /// After a loss of power it may be anything: what cannot be read was not finished.
 fn finished_record(path: &Path) -> Option<Finished> {
     read_record(&path.join("layer.json")).ok().flatten()

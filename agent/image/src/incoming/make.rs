@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_linux::{PowerLoss, replace_file};
-use rustix::fs::{Mode, fchmod, syncfs};
+use rustix::fs::{Mode, fchmod};
 
 use super::held::{Finished, HeldLayer, remove};
 use super::{Incoming, Slot};
 use crate::store::{Layer, boot_id, open_directory};
 use crate::unpack::{Budget, Failure, Fault, LayerWriter, Limits, Lowers, Sink, SplitWriter, disinherit};
-use crate::{Digest, ImageError, Store};
+use crate::{Digest, ImageError};
 
 /// So much is flushed while other layers come, and not left for the end, when everybody waits for it. A layer that has as
 /// much by itself is noted to survive a loss of power; smaller ones are quicker made again than noted one by one.
@@ -85,7 +85,7 @@ impl Incoming {
             state.flushing = true;
             large
         };
-        let flushed = flush(&self.store);
+        let flushed = self.disk.flush();
         {
             let mut state = self.state();
             state.flushing = false;
@@ -134,12 +134,6 @@ pub(crate) fn write_layer(
     let split = SplitWriter::create(disk.as_fd(), Budget::new(disk.as_fd(), limits));
     let split = split.map_err(|fault| fail(fault.into()))?;
     unpack(Sink { writer, split, max_archive }).map_err(fail)
-}
-
-/// One flush for however many files.
-pub(super) fn flush(store: &Store) -> Result<(), ImageError> {
-    let root = open_directory(store.root())?;
-    syncfs(&root).map_err(|error| ImageError::store("flush", store.root())(error.into()))
 }
 
 fn write_finished(path: &Path, finished: &Finished) -> Result<(), ImageError> {

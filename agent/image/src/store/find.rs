@@ -30,7 +30,7 @@ impl Store {
 
     fn get_among(&self, id: &Digest, names: &Names) -> Result<Option<Image>, ImageError> {
         match read_record::<ImageRecord>(&self.image_path(id))? {
-            Some(record) => self.load(*id, record, names).map(Some),
+            Some(record) => self.load(*id, record, names),
             None => Ok(None),
         }
     }
@@ -68,7 +68,7 @@ impl Store {
         for id in self.ids()? {
             // Another process may have removed it since.
             if let Some(record) = read_record::<ImageRecord>(&self.image_path(&id))? {
-                images.push(self.load(id, record, &names)?);
+                images.extend(self.load(id, record, &names)?);
             }
         }
         images.sort_by(|a, b| b.imported.cmp(&a.imported).then(a.id.cmp(&b.id)));
@@ -83,11 +83,15 @@ impl Store {
             .collect())
     }
 
-    fn load(&self, id: Digest, record: ImageRecord, names: &Names) -> Result<Image, ImageError> {
-        let blob = self.blob_path(&id);
-        let document = read_record::<ImageDocument>(&blob)?
-            .ok_or_else(|| ImageError::Record { path: blob, problem: "it is missing".to_owned() })?;
-        let path = self.image_path(&id);
+    /// The image of a record that was read; `None` when it was removed since.
+    fn load(&self, id: Digest, record: ImageRecord, names: &Names) -> Result<Option<Image>, ImageError> {
+        let (blob, path) = (self.blob_path(&id), self.image_path(&id));
+        let document = match read_record::<ImageDocument>(&blob)? {
+            Some(document) => document,
+            // The record goes first.
+            None if !path.exists() => return Ok(None),
+            None => return Err(ImageError::Record { path: blob, problem: "it is missing".to_owned() }),
+        };
         let used = fs::metadata(&path).and_then(|data| data.modified());
         // Removed since its record was read: then nobody asks for the time either.
         let last_used = used.ok().and_then(|time| time.try_into().ok()).unwrap_or(record.imported);
@@ -96,7 +100,7 @@ impl Store {
             .filter(|(_, image)| **image == id)
             .map(|(name, _)| name.clone())
             .partition(|name| name.digest().is_some());
-        Ok(Image {
+        Ok(Some(Image {
             id,
             repo_tags,
             repo_digests,
@@ -114,6 +118,6 @@ impl Store {
             manifest: record.manifest,
             last_used,
             pins: record.pins.into_iter().collect(),
-        })
+        }))
     }
 }

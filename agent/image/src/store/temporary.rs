@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// As [`Store::remove_abandoned`]; which finished layers are to go, `is_stale` says.
-    pub(super) fn sweep(&self, is_stale: impl Fn(&Path) -> bool) -> Result<Deleted, ImageError> {
+    pub(crate) fn sweep(&self, is_stale: impl Fn(&Path) -> bool) -> Result<Deleted, ImageError> {
         let parent = &self.root.join("tmp");
         let at = open_directory(parent)?;
         // Nobody makes a directory, or writes a record, between its creation and its lock meanwhile. If

@@ -129,7 +129,7 @@ fn a_layout_as_directory_and_as_archives() {
         let error = f.store.import(&f.path("archive"), &ImportOptions::default()).unwrap_err().to_string();
         assert!(error.contains("has no name"), "a bare tag is no name: {error}");
         let imported = f.import(&f.path("archive"), name).unwrap();
-        assert_eq!((imported[0].id, imported[0].new_layers), (image.id, 0), "{name}");
+        assert_eq!((imported[0].image.id, imported[0].new_layers), (image.id, 0), "{name}");
     }
     f.assert_sound();
 }

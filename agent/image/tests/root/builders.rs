@@ -50,7 +50,7 @@ fn images_of_buildah() {
             let imported = f.store.import(&f.path(path), &ImportOptions::default()).unwrap();
             // For Docker's archive it writes the configuration in Docker's way.
             assert!(
-                path == "docker.tar" || imported[0].id.to_string() == id,
+                path == "docker.tar" || imported[0].image.id.to_string() == id,
                 "{path}: {imported:?} is not {id}"
             );
             let m = f.mount(name);

@@ -131,7 +131,7 @@ fn archives_hold_several_images_and_come_in_again() {
         let other = Store::open(f.path("other")).unwrap();
         let imported = other.import(&f.path("a.tar"), &ImportOptions::default()).unwrap();
         assert_eq!(
-            imported.iter().map(|i| (i.id, i.names.len())).collect::<Vec<_>>(),
+            imported.iter().map(|i| (i.image.id, i.names.len())).collect::<Vec<_>>(),
             [(ids[0], 2), (ids[1], 1)]
         );
         assert_eq!(other.verify_whole().unwrap(), Vec::<String>::new());
@@ -172,7 +172,7 @@ fn a_plain_root_file_system_can_be_exported() {
     f.store.export_file(&["plain".into(), "tar".into()], Compression::None, &f.path("a.tar")).unwrap();
     let other = Store::open(f.path("other")).unwrap();
     let imported = other.import(&f.path("a.tar"), &ImportOptions::default()).unwrap();
-    assert_eq!((imported[0].id, imported[1].id), (f.image("plain").id, f.image("tar").id));
+    assert_eq!((imported[0].image.id, imported[1].image.id), (f.image("plain").id, f.image("tar").id));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn skopeo_and_umoci_read_it() {
                 if is_docker { "docker-archive:copy.tar:copied:1" } else { "oci-archive:copy.tar:copied" };
             run("skopeo", &["copy", "-q", source, to]).unwrap();
             let copied = f.import(&f.path("copy.tar"), "copied").unwrap();
-            assert_eq!((copied[0].id.to_string(), copied[0].new_layers), (id.clone(), 0), "{source}");
+            assert_eq!((copied[0].image.id.to_string(), copied[0].new_layers), (id.clone(), 0), "{source}");
             fs::remove_file(f.path("copy.tar")).unwrap();
         }
         let manifest = run("skopeo", &["inspect", "--raw", "oci:l:1"]).unwrap();

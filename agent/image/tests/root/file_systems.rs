@@ -192,3 +192,73 @@ fn a_full_disk_takes_nothing_and_the_next_attempt_completes() {
         });
     }
 }
+
+/// Whether files of `at` can be brought to the disk, asked as another program would.
+fn flush(at: &Path) -> rustix::io::Result<()> {
+    rustix::fs::syncfs(fs::File::open(at).unwrap())
+}
+
+/// A disk that takes no more in the middle of what is written back, as one that breaks does or a thin one: writing has
+/// succeeded before, and the kernel keeps for good what only seemed to be written.
+#[test]
+fn what_cannot_be_flushed_is_no_image_whoever_was_told_of_it_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (thin, at) = (dir.path().join("thin"), dir.path().join("mounted"));
+    fs::create_dir(&thin).unwrap();
+    fs::create_dir(&at).unwrap();
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| {
+            coracle_linux::unshare_mount_namespace().unwrap();
+            run("mount", &["--make-rprivate", "/"]).unwrap();
+            let (under, mounted) = (thin.to_str().unwrap(), at.to_str().unwrap());
+            run("mount", &["-t", "tmpfs", "-o", "size=44m", "tmpfs", under]).unwrap();
+            let disk = thin.join("disk");
+            // What the file system keeps of itself lies in its first part, for which there is room from the beginning.
+            let file = fs::File::create(&disk).unwrap();
+            file.set_len(192 << 20).unwrap();
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 40 << 20).unwrap();
+            let disk = disk.to_str().unwrap();
+            let options = "nodiscard,lazy_itable_init=0";
+            run(
+                "mkfs.ext4",
+                &["-q", "-F", "-O", "^has_journal", "-g", "8192", "-m", "0", "-E", options, disk],
+            )
+            .unwrap();
+            let mount = || run("mount", &["-t", "ext4", "-o", "loop", disk, mounted]);
+            mount().unwrap();
+
+            let f = Fixture::within(&at);
+            let header = |name: &str| Tar::header(tar::EntryType::Regular, name, 4 * MIB, 0o644);
+            let layer = |number: usize| {
+                let files = (0..6).map(|file| header(&format!("{number}-{file}")));
+                files.fold(Tar::new(), |tar, header| tar.raw(&header, &noise(4))).build()
+            };
+            let remote = Remote::new(&[layer(0), layer(1)]);
+            let incoming = remote.begin(&f.store);
+            (0..2).for_each(|index| remote.unpack(&incoming, index).unwrap());
+            flush(&at).unwrap_err();
+            run("mount", &["-o", "remount,size=400m", under]).unwrap();
+            flush(&at).expect("it is told once");
+            let error = incoming.commit(&["app".parse().unwrap()], None).unwrap_err().to_string();
+            assert!(error.starts_with("flush "), "{error}");
+            // It is told once here, too.
+            incoming.commit(&["app".parse().unwrap()], None).unwrap_err();
+            drop(incoming);
+            assert!(f.store.list().unwrap().is_empty());
+            f.assert_sound();
+
+            remote.pull(&f.store, "app");
+            f.assert_sound();
+            // What memory has of it is not asked.
+            let kept = f.dir.keep();
+            run("umount", &[mounted]).unwrap();
+            mount().unwrap();
+            let store = Store::open(kept.join("images")).unwrap();
+            assert_eq!(store.verify_whole().unwrap(), Vec::<String>::new());
+            assert_eq!(store.list().unwrap().len(), 1);
+            run("umount", &["-l", mounted]).unwrap();
+            run("umount", &["-l", under]).unwrap();
+        });
+        done.join().unwrap();
+    });
+}

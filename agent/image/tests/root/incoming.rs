@@ -3,10 +3,10 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
-use coracle_image::{Digest, ImageError, Incoming, Limits, Store};
+use coracle_image::{CollectPolicy, Digest, ImageError, Incoming, Limits, Store};
 use serde_json::json;
 
 use crate::support::{Fixture, Tar, gzip, names};
@@ -290,4 +290,32 @@ fn what_is_damaged_can_be_removed_or_comes_again() {
         f.assert_sound();
         remote.pull(&f.store, "app");
     }
+}
+
+#[test]
+fn an_image_that_is_removed_the_moment_it_is_there_has_come_all_the_same() {
+    let f = Fixture::new();
+    let remote = three();
+    let (end, ended) = channel::<()>();
+    thread::scope(|scope| {
+        let store = f.store.clone();
+        let collector = scope.spawn(move || {
+            let all = CollectPolicy { wanted: u64::MAX, ..CollectPolicy::default() };
+            let mut removed = 0;
+            while matches!(ended.try_recv(), Err(TryRecvError::Empty)) {
+                removed += store.collect(&all, |_| None).unwrap().images.len();
+            }
+            removed
+        });
+        for _ in 0..50 {
+            let incoming = remote.begin(&f.store);
+            (0..3).for_each(|index| remote.unpack(&incoming, index).unwrap());
+            let image = incoming.commit(&["app".parse().unwrap()], None).unwrap().image;
+            assert_eq!((image.repo_tags.len(), image.layers.len()), (1, 3));
+            // Whoever lists the images meanwhile finds none damaged.
+            f.store.list().unwrap();
+        }
+        drop(end);
+        assert!(collector.join().unwrap() > 0);
+    });
 }

@@ -81,7 +81,7 @@ fn a_directory_is_copied_with_all_it_has() {
     assert_eq!(value[..size], capability);
 
     let again = f.store.import(&root, &options).unwrap();
-    assert_eq!(again[0].id, imported[0].id, "the same tree is the same image");
+    assert_eq!(again[0].image.id, imported[0].image.id, "the same tree is the same image");
     assert_eq!(f.store.list().unwrap().len(), 1);
     f.assert_sound();
 }
@@ -129,9 +129,9 @@ fn a_read_only_root_has_no_layer_to_write_to() {
 #[test]
 fn names_move_and_images_go_by_identifier() {
     let f = Fixture::new();
-    let one = f.import_tar(&Tar::new().file("f", "1").build(), "app:v").unwrap()[0].id;
+    let one = f.import_tar(&Tar::new().file("f", "1").build(), "app:v").unwrap()[0].image.id;
     f.import_tar(&Tar::new().file("f", "1").build(), "other").unwrap();
-    let two = f.import_tar(&gzip(&Tar::new().file("f", "2").build()), "app:v").unwrap()[0].id;
+    let two = f.import_tar(&gzip(&Tar::new().file("f", "2").build()), "app:v").unwrap()[0].image.id;
     assert_ne!(one, two);
     assert_eq!(f.image("app:v").id, two);
     assert_eq!(f.image("docker.io/library/other:latest").id, one);

@@ -160,8 +160,8 @@ impl Archive {
         let images = store.import(path, &options)?;
         for image in &images {
             let names: Vec<_> = image.names.iter().map(ToString::to_string).collect();
-            tracing::info!(archive = %path.display(), image = %image.id, names = names.join(" "), "imported an image");
+            tracing::info!(archive = %path.display(), image = %image.image.id, names = names.join(" "), "imported an image");
         }
-        Ok(Self { images: images.into_iter().map(|image| image.id).collect(), ..self })
+        Ok(Self { images: images.into_iter().map(|image| image.image.id).collect(), ..self })
     }
 }

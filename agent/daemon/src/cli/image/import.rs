@@ -61,10 +61,10 @@ impl Import {
         let mut out = io::stdout();
         for image in store.import(&self.path, &options)? {
             for name in &image.names {
-                writeln!(out, "imported {} ({})", name.familiar(), short(&image.id))?;
+                writeln!(out, "imported {} ({})", name.familiar(), short(&image.image.id))?;
             }
             if image.names.is_empty() {
-                writeln!(out, "imported {}", short(&image.id))?;
+                writeln!(out, "imported {}", short(&image.image.id))?;
             }
         }
         Ok(ExitCode::SUCCESS)
