@@ -141,5 +141,6 @@ fn what_is_no_terminal_is_given_plain_lines() {
     assert!(lines.iter().all(|line| line.starts_with(&image)), "{lines:#?}");
     let told = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
     assert_eq!((told(": asking its registry"), told(": complete"), told(": writing to the disk")), (1, 2, 1));
+    assert!(lines.last().is_some_and(|line| line.ends_with(": writing to the disk")), "{lines:#?}");
     assert!(String::from_utf8(output.stdout).unwrap().starts_with(&format!("pulled {image}")));
 }

@@ -182,9 +182,8 @@ impl Lines {
     /// What is to be told that was not.
     fn news(&mut self, name: &str, progress: &Progress) -> Vec<String> {
         let mut news = Vec::new();
-        if self.stage != Some(progress.stage) && progress.stage != Stage::Waiting {
-            news.push(format!("{name}: {}", words(progress.stage)));
-        }
+        let is_new = self.stage != Some(progress.stage) && progress.stage != Stage::Waiting;
+        let stage = is_new.then(|| format!("{name}: {}", words(progress.stage)));
         self.stage = Some(progress.stage);
         if progress.layers.len() != self.layers.len() {
             // A state that nobody was told of yet.
@@ -200,6 +199,12 @@ impl Lines {
             };
             *told = layer.state;
             news.push(format!("{name}: {}: {text}", short(&layer.digest)));
+        }
+        match stage {
+            // Of what is brought to the disk it is told first that it has come.
+            Some(stage) if progress.stage == Stage::Committing => news.push(stage),
+            Some(stage) => news.insert(0, stage),
+            None => {}
         }
         news
     }
@@ -271,6 +276,6 @@ mod tests {
         assert!(lines.news("x", &now).is_empty());
         now.layers[1].state = LayerState::Complete;
         now.stage = Stage::Committing;
-        assert_eq!(lines.news("x", &now), ["x: writing to the disk", "x: 4bf5122f3445: complete"]);
+        assert_eq!(lines.news("x", &now), ["x: 4bf5122f3445: complete", "x: writing to the disk"]);
     }
 }
