@@ -152,7 +152,7 @@ impl Error {
         match self {
             Self::Lookup { .. } | Self::Connect { .. } | Self::Slow { .. } | Self::Timeout(_) => true,
             Self::Tls { .. } => self.certificate().is_none(),
-            Self::Http(error) => !error.is_parse() && !error.is_user(),
+            Self::Http(error) => !error.is_parse() && !error.is_user() && !self.wants_certificate(),
             Self::ProxyRefused { status, .. } | Self::Status { status, .. } => status.is_server_error(),
             _ => false,
         }
@@ -175,19 +175,66 @@ impl Error {
         }
     }
 
+    /// Whether who was asked wants a certificate of whoever asks, or does not believe the one it was shown. With TLS 1.3 that
+    /// is told only in the place of an answer.
+    pub fn wants_certificate(&self) -> bool {
+        use rustls::AlertDescription::{
+            AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked,
+            CertificateUnknown, UnknownCA, UnsupportedCertificate,
+        };
+        let alert = match self {
+            Self::Http(error) => alert_beneath(error),
+            _ => match self.tls() {
+                Some(rustls::Error::AlertReceived(alert)) => Some(*alert),
+                _ => None,
+            },
+        };
+        alert.is_some_and(|alert| {
+            [
+                AccessDenied,
+                BadCertificate,
+                CertificateExpired,
+                CertificateRequired,
+                CertificateRevoked,
+                CertificateUnknown,
+                UnknownCA,
+                UnsupportedCertificate,
+            ]
+            .contains(&alert)
+        })
+    }
+
     /// Whether who was asked for TLS has answered with something else, or not at all.
     pub fn is_without_tls(&self) -> bool {
         let Self::Tls { source, .. } = self else { return false };
-        match self.tls() {
-            Some(error) => matches!(error, rustls::Error::InvalidMessage(_)),
-            None => matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
-        }
+        let has_gone = matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
+        self.has_answered_without_tls() || (self.tls().is_none() && has_gone)
+    }
+
+    /// Whether who was asked for TLS has answered with something else.
+    pub fn has_answered_without_tls(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidMessage(_)))
     }
 
     fn tls(&self) -> Option<&rustls::Error> {
         let Self::Tls { source, .. } = self else { return None };
         source.get_ref()?.downcast_ref()
     }
+}
+
+/// The alert of TLS that an error of HTTP comes from.
+fn alert_beneath(error: &hyper::Error) -> Option<rustls::AlertDescription> {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && let Some(rustls::Error::AlertReceived(alert)) =
+                error.get_ref().and_then(|error| error.downcast_ref())
+        {
+            return Some(*alert);
+        }
+        next = error.source();
+    }
+    None
 }
 
 // === impl Chain ===

@@ -260,7 +260,7 @@ fn word_for(status: StatusCode) -> &'static str {
     if status == StatusCode::FORBIDDEN { "denied" } else { "unauthorized" }
 }
 
-/// What to do where a certificate is not believed.
+/// What to do where TLS cannot be agreed on.
 fn advice(error: &FetchError) -> &'static str {
     use tokio_rustls::rustls::CertificateError;
     match error.certificate() {
@@ -270,6 +270,14 @@ fn advice(error: &FetchError) -> &'static str {
         }
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             " (the certificate has expired, or this machine's clock is wrong)"
+        }
+        _ if error.wants_certificate() => {
+            " (it wants to be shown another certificate: name one that it believes, and its key, as `client` in the \
+             hosts.toml of this registry)"
+        }
+        _ if error.has_answered_without_tls() => {
+            " (it seems to speak no TLS: if it may be asked without, name it with http:// in the hosts.toml of this \
+             registry)"
         }
         _ => "",
     }

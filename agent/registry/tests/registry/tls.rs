@@ -78,6 +78,8 @@ async fn dockers_layout_is_read_where_there_is_no_hosts_toml() {
     private.authority.write(&private.file("root.crt"));
     let error = private.pull().await.unwrap_err();
     assert!(error.contains("CertificateRequired") || error.contains("certificate required"), "{error}");
+    assert!(error.contains("name one that it believes, and its key, as `client`"), "{error}");
+    assert_eq!(private.registry.connections(), 1, "not asked again");
     let directory = private.file("");
     private.authority.certificate(&[]).write(&directory, "client");
     private.pull().await.unwrap();
@@ -117,6 +119,22 @@ async fn verification_is_skipped_only_where_it_says_so() {
     assert!(error.contains("not valid for name \"127.0.0.1\""), "{error}");
     private.hosts("skip_verify = true");
     private.pull().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_where_it_is_said_to_is_not_asked_without() {
+    let plain = Registry::with(Content::default());
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join(plain.host());
+    fs::create_dir(&at).unwrap();
+    fs::write(at.join("hosts.toml"), format!("server = \"https://{}\"", plain.host())).unwrap();
+    let client = with(Some(directory.path()), LIMITS);
+    let error = pull(&client, &format!("{}/app", plain.host()), ANYBODY).await.unwrap_err().to_string();
+    assert!(
+        error.contains("it seems to speak no TLS: if it may be asked without, name it with http://"),
+        "{error}"
+    );
+    assert_eq!(plain.asked().len(), 0);
 }
 
 #[tokio::test]
