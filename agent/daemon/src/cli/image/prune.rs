@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use coracle_image::{CollectPolicy, ImageName, Store};
+use coracle_image::{CollectPolicy, HeldImage, Hold, ImageName, Store};
 use coracle_server::client::Client;
 use jiff::SignedDuration;
 
@@ -49,11 +49,16 @@ impl Prune {
         let collected = store.collect(&policy, |id| users.of(id))?;
         let mut out = io::stdout();
         for image in &collected.images {
-            let names: Vec<_> = image.names.iter().map(ImageName::familiar).collect();
-            let names = if names.is_empty() { String::new() } else { format!(" {}", names.join(" ")) };
-            writeln!(out, "deleted {}{names} ({} freed)", short(&image.id), size(image.freed))?;
+            let (id, names) = (short(&image.id), words(&image.names));
+            writeln!(out, "deleted {id}{names} ({} freed)", size(image.freed))?;
         }
         writeln!(out, "{} freed", size(collected.freed))?;
+        if collected.freed == 0 {
+            for image in collected.held.iter().filter(|image| self.all || is_untagged(image)) {
+                let (id, names) = (short(&image.id), words(&image.names));
+                writeln!(out, "kept {id}{names} ({}), {}", size(image.size), why(&image.why))?;
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
 
@@ -69,6 +74,23 @@ impl Prune {
         let mut answer = String::new();
         stdin.read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}
+
+/// Each with a space before it.
+fn words(names: &[ImageName]) -> String {
+    names.iter().map(|name| format!(" {}", name.familiar())).collect()
+}
+
+fn is_untagged(image: &HeldImage) -> bool {
+    image.names.iter().all(|name| name.digest().is_some())
+}
+
+fn why(hold: &Hold) -> String {
+    match hold {
+        Hold::InUse(user) => format!("used by {user}"),
+        Hold::Pinned(pins) => pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Hold::TooYoung => "younger than --filter says".to_owned(),
     }
 }
 
