@@ -8,7 +8,9 @@ use coracle_tests::machine::Machine;
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status};
+use coracle_tests::processes::{is_alive, signal};
 use coracle_tests::wait::{SOON, wait_for, wait_until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// The node's events of a reason, as (message, how often).
@@ -201,5 +203,84 @@ fn the_service_manager_is_told_of_a_reload() {
         assert!(at.parse::<u64>().unwrap() > 0);
         until("READY=1");
     }
+    node.finish();
+}
+
+#[test]
+fn a_reload_asked_of_an_agent_that_starts_does_not_make_it_ready() {
+    needs_root!();
+    let machine = Machine::new();
+    let path = machine.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let environment = vec![("NOTIFY_SOCKET".to_owned(), path.display().to_string())];
+    let mut node = Node::start_on(machine, "", environment);
+    let ready = || {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = manager.recv(&mut buffer).unwrap();
+            if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == "READY=1") {
+                break;
+            }
+        }
+    };
+    ready();
+    node.run(&pod("kept", vec![idle("c")]));
+    let pause = node.pause_pid(&node.wait_running("kept"));
+    node.stop_agent();
+
+    // The agent waits two seconds for a pause that does not answer, and then reads what takes longer than to reload.
+    signal(pause, Signal::STOP);
+    let many: String = (0..20_000).map(|number| format!("- unknown{number}: {number}\n")).collect();
+    node.write_manifest_text("many.yaml", format!("apiVersion: v1\nkind: List\nitems:\n{many}").as_bytes());
+    node.launch_agent();
+    let status = format!("/proc/{}/status", node.agent_pid());
+    wait_until("the agent to catch SIGHUP", SOON, || {
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        caught.is_some_and(|set| u64::from_str_radix(set.trim(), 16).unwrap_or(0) & 1 != 0)
+    });
+    node.reload_agent("podPidsLimit: 9\n");
+    ready();
+    let problems = node.http_get("/coracle/v1/problems").unwrap();
+    assert!(problems.contains("many.yaml"), "it is ready once the manifests were read: {problems}");
+    wait_event(&node, "ConfigurationReloaded", "podPidsLimit");
+    assert_eq!(configz(&node)["podPidsLimit"], 9);
+
+    signal(pause, Signal::CONT);
+    fs::remove_file(node.path("manifests/many.yaml")).unwrap();
+    node.remove("kept");
+    node.finish();
+}
+
+#[test]
+fn images_go_by_the_rules_there_are_now() {
+    needs_root!();
+    let node = Node::start_with("imageMinimumGCAge: 1ms\n");
+    let images = || node.coracle_ok(&["image", "ls"]);
+    assert!(images().contains("busybox"), "{}", images());
+    // Five minutes would pass before it is looked again at what is there.
+    node.reload_agent("imageMinimumGCAge: 1ms\nimageMaximumGCAge: 2ms\n");
+    wait_event(&node, "ConfigurationReloaded", "from now on: imageMaximumGCAge");
+    wait_until("the unused image to go", SOON, || !images().contains("busybox"));
+    node.finish();
+}
+
+#[test]
+fn what_becomes_of_pods_that_an_agent_leaves_is_what_is_configured_then() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("web", vec![idle("c")]));
+    node.wait_running("web");
+    node.reload_agent("podsOnStop: end\nshutdownGracePeriod: 40s\nshutdownGracePeriodCriticalPods: 10s\n");
+    let changed = "from now on: podsOnStop, shutdownGracePeriod, shutdownGracePeriodCriticalPods";
+    wait_event(&node, "ConfigurationReloaded", changed);
+    node.stop_agent();
+    let left = node.machine().processes().into_iter().filter(|pid| is_alive(*pid)).count();
+    assert_eq!(left, 0, "nothing of the pods runs");
+    node.start_agent();
+    assert_eq!(container_status(&node.wait_running("web"), "c")["restartCount"], 1);
+    node.remove("web");
+    node.wait_gone("web");
     node.finish();
 }

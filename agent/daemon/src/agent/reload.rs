@@ -66,7 +66,7 @@ impl Reload {
                 words::whole(&error)
             )),
         }
-        self.notifier.ready();
+        self.notifier.reloaded();
     }
 
     /// The configuration, and what it names. Blocks on the disk.

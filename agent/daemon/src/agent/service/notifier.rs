@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Notifier {
     socket: Option<Arc<UnixDatagram>>,
+    /// Whether it was told that the agent is ready.
+    told_ready: Arc<AtomicBool>,
 }
 
 // === impl Notifier ===
@@ -31,7 +34,7 @@ impl Notifier {
                 None
             }
         });
-        Self { socket }
+        Self { socket, told_ready: Arc::default() }
     }
 
     /// Whether somebody listens.
@@ -41,15 +44,26 @@ impl Notifier {
 
     /// The agent has taken over the pods there were, and has read the manifests.
     pub(crate) fn ready(&self) {
+        self.told_ready.store(true, Ordering::Release);
         self.send("READY=1");
     }
 
-    /// It reads its configuration again, until it is ready the next time.
+    /// It reads its configuration again. An agent that starts still does nothing else, as far as anybody is told.
     pub(crate) fn reloading(&self) {
+        if !self.told_ready.load(Ordering::Acquire) {
+            return;
+        }
         // Without the time systemd takes the reload for one that was asked for before (sd_notify(3)).
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+    }
+
+    /// It has read its configuration, and is as ready as it was before: one that starts still is not.
+    pub(crate) fn reloaded(&self) {
+        if self.told_ready.load(Ordering::Acquire) {
+            self.send("READY=1");
+        }
     }
 
     /// What it does, for `systemctl status`.
@@ -105,7 +119,10 @@ mod tests {
         for (manager, address) in [(by_path, path.into_os_string()), (by_name, format!("@{name}").into())] {
             let notifier = Notifier::new(Some(address));
             assert!(notifier.is_heard());
+            notifier.reloading();
+            notifier.reloaded();
             notifier.ready();
+            notifier.clone().reloaded();
             notifier.stopping("ends");
             notifier.needs_longer(Duration::from_secs(3));
             let heard = || {
@@ -113,6 +130,7 @@ mod tests {
                 let length = manager.recv(&mut buffer).unwrap();
                 String::from_utf8_lossy(&buffer[..length]).into_owned()
             };
+            assert_eq!(heard(), "READY=1", "a reload before is none of its business");
             assert_eq!(heard(), "READY=1");
             assert_eq!(heard(), "STOPPING=1\nSTATUS=ends");
             assert_eq!(heard(), "EXTEND_TIMEOUT_USEC=3000000");
