@@ -57,7 +57,7 @@ pub fn pod_limits(spec: &PodSpec, pids: Option<u64>) -> Limits {
     };
     let limit = |amount: &dyn Fn(&ResourceList) -> u64| {
         (class == QosClass::Guaranteed || all_have(amount))
-            .then(|| effective(spec, |c| amount(&c.resources.limits)))
+            .then(|| spec.effective(|c| amount(&c.resources.limits)))
             .filter(|total| *total > 0)
     };
     Limits {
@@ -68,15 +68,9 @@ pub fn pod_limits(spec: &PodSpec, pids: Option<u64>) -> Limits {
     }
 }
 
-/// The pod's effective CPU request in thousandths of a CPU: the sum over its containers, or one init
-/// container's request where that is larger.
+/// The CPU request of a pod as a whole ([`PodSpec::effective`]), in thousandths of a CPU.
 pub fn pod_cpu_request(spec: &PodSpec) -> u64 {
-    effective(spec, |c| c.resources.requests.cpu.or(c.resources.limits.cpu).map_or(0, Quantity::milli))
-}
-
-fn effective(spec: &PodSpec, amount: impl Fn(&Container) -> u64) -> u64 {
-    let together = spec.containers.iter().map(&amount).fold(0, u64::saturating_add);
-    spec.init_containers.iter().map(&amount).fold(together, u64::max)
+    spec.effective(|c| c.resources.requests.cpu.or(c.resources.limits.cpu).map_or(0, Quantity::milli))
 }
 
 /// `cpu.shares` for a request in thousandths of a CPU: 1024 for one CPU, within the kernel's bounds.

@@ -160,26 +160,29 @@ impl PodSpec {
         all.any(|container| container.resources.extended.contains_key(resource))
     }
 
-    /// How many devices of each extended resource the pod as a whole takes: those of its app containers and sidecars,
-    /// or, where that is more, what one init container needs beside the sidecars that were started before it. What init
-    /// containers had is used again.
+    /// How much of something the pod as a whole takes: its app containers and sidecars together or, where that is more,
+    /// what one init container needs beside the sidecars that were started before it. What init containers had is used
+    /// again.
+    pub fn effective(&self, amount: impl Fn(&Container) -> u64) -> u64 {
+        let (mut sidecars, mut initializing) = (0_u64, 0_u64);
+        for init in &self.init_containers {
+            initializing = initializing.max(sidecars.saturating_add(amount(init)));
+            if init.is_sidecar() {
+                sidecars = sidecars.saturating_add(amount(init));
+            }
+        }
+        let apps = self.containers.iter().map(amount);
+        apps.fold(sidecars, u64::saturating_add).max(initializing)
+    }
+
+    /// How many devices of each extended resource the pod as a whole takes: [`PodSpec::effective`].
     pub fn extended_resources(&self) -> BTreeMap<&ExtendedResource, u64> {
         let asked = |container: &Container, resource| {
             container.resources.extended.get(resource).copied().unwrap_or_default()
         };
         let all = self.init_containers.iter().chain(&self.containers);
         let resources: BTreeSet<_> = all.flat_map(|container| container.resources.extended.keys()).collect();
-        let total = |resource| {
-            let (mut sidecars, mut initializing) = (0_u64, 0_u64);
-            for init in &self.init_containers {
-                initializing = initializing.max(sidecars.saturating_add(asked(init, resource)));
-                if init.is_sidecar() {
-                    sidecars = sidecars.saturating_add(asked(init, resource));
-                }
-            }
-            let apps = self.containers.iter().map(|app| asked(app, resource));
-            apps.fold(sidecars, u64::saturating_add).max(initializing)
-        };
+        let total = |resource| self.effective(|container| asked(container, resource));
         resources.into_iter().map(|resource| (resource, total(resource))).collect()
     }
 }

@@ -1,4 +1,4 @@
-use coracle_model::{Name, Resources};
+use coracle_model::{Name, Resources, RestartPolicy};
 
 use super::*;
 
@@ -103,6 +103,25 @@ fn a_large_init_container_widens_the_pod() {
             pids: None
         }
     );
+}
+
+#[test]
+fn sidecars_have_their_share_beside_the_app_containers() {
+    let of = |amount: [&str; 2]| container(amount, amount);
+    let sidecar = Container { restart_policy: Some(RestartPolicy::Always), ..of(["250m", "20Mi"]) };
+    let limits = |init| pod_limits(&spec(init, vec![of(["500m", "10Mi"])]), None);
+    let together = Limits {
+        cpu_shares: Some(768),
+        cpu_quota_us: Some(75_000),
+        memory: Some(30 * 1024 * 1024),
+        pids: None,
+    };
+    assert_eq!(limits(vec![sidecar.clone()]), together);
+    // An init container after the sidecar runs beside it, one before it does not.
+    let init = of(["500m", "15Mi"]);
+    let widened = Limits { memory: Some(35 * 1024 * 1024), ..together };
+    assert_eq!(limits(vec![sidecar.clone(), init.clone()]), widened);
+    assert_eq!(limits(vec![init, sidecar]), together);
 }
 
 fn list([cpu, memory]: [&str; 2]) -> ResourceList {
