@@ -10,6 +10,7 @@ use coracle_model::{PodUid, QosClass};
 use coracle_systemd::{Systemd, UnitName};
 use tokio::sync::OnceCell;
 
+use crate::burstable::Requests;
 use crate::group::Role;
 use crate::layout::{Driver, Layout};
 use crate::limits::{MIN_CPU_SHARES, cpu_shares};
@@ -20,7 +21,7 @@ const CLASSES: [QosClass; 3] = [QosClass::Guaranteed, QosClass::Burstable, QosCl
 /// The subtree of all pods of the node, made by the agent or by systemd: [`Driver`].
 ///
 /// Guaranteed pods lie directly in it, the others in `burstable` and `besteffort`, whose shares bound
-/// what such pods get together while the CPUs are contended.
+/// what such pods get together while the CPUs are contended: [`Kubepods::weigh`].
 #[derive(Clone, Debug)]
 pub struct Kubepods {
     host: Arc<Host>,
@@ -32,6 +33,7 @@ pub struct Kubepods {
     agent: Arc<OnceCell<Option<UnitName>>>,
     /// In thousandths of a CPU, as the subtree was made with.
     allocatable_cpu: Arc<AtomicU64>,
+    requests: Arc<Requests>,
 }
 
 impl Kubepods {
@@ -66,11 +68,12 @@ impl Kubepods {
         };
         // A parent that is no slice has no pods of systemd's in it.
         let other = other.and_then(|driver| Layout::new(driver, parent).ok());
-        Ok(Self { host, layout, other, systemd, agent: Arc::default(), allocatable_cpu: Arc::default() })
+        let (agent, allocatable_cpu, requests) = Default::default();
+        Ok(Self { host, layout, other, systemd, agent, allocatable_cpu, requests })
     }
 
-    /// Makes the subtree and sets its shares. `allocatable_cpu` is what pods may use of the node, in
-    /// thousandths of a CPU.
+    /// Makes the subtree and sets its shares, but those of burstable pods. `allocatable_cpu` is what pods may use of
+    /// the node, in thousandths of a CPU.
     ///
     /// # Errors
     /// On the first step that fails; [`Error::NoSystemd`] when there is none and it is to make cgroups.
@@ -151,6 +154,19 @@ impl Kubepods {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Whether a pod lies where this driver makes them.
+    pub(crate) fn is_own(&self, pod: &PodCgroup) -> bool {
+        pod.cgroup().relative().starts_with(self.layout.path())
     }
 
     /// Relative to the mounts.

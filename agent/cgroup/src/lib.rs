@@ -22,6 +22,7 @@
 //! for [`Cgroup::wait_empty`]. What systemd may have to be asked for is asynchronous.
 
 mod attach;
+mod burstable;
 mod capacity;
 mod device;
 mod error;

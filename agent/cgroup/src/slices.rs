@@ -21,9 +21,14 @@ impl Kubepods {
         if let Err(error) = self.systemd().version().await {
             return Err(if error.is_absent() { Error::NoSystemd(error) } else { error.into() });
         }
+        // Where it is there it keeps what it has, until it is known which pods there are.
+        let burstable = match self.group(&slice.of(QosClass::Burstable).path()).exists() {
+            true => Limits::default(),
+            false => Limits { cpu_shares: Some(self.requests().shares()), ..Limits::default() },
+        };
         for (class, limits, description) in [
             (QosClass::Guaranteed, all, "Pods"),
-            (QosClass::Burstable, &Limits::default(), "Burstable pods"),
+            (QosClass::Burstable, &burstable, "Burstable pods"),
             (QosClass::BestEffort, least, "Best-effort pods"),
         ] {
             self.ensure_slice(&slice.of(class), limits, description).await?;
@@ -31,7 +36,12 @@ impl Kubepods {
         Ok(())
     }
 
-    async fn ensure_slice(&self, slice: &Slice, wanted: &Limits, description: &str) -> Result<(), Error> {
+    pub(crate) async fn ensure_slice(
+        &self,
+        slice: &Slice,
+        wanted: &Limits,
+        description: &str,
+    ) -> Result<(), Error> {
         if self.is_as_wanted(slice, wanted) {
             return Ok(());
         }

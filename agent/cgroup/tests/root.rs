@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod root {
     mod capacity;
+    mod classes;
     mod cost;
     mod exec;
     mod kill;

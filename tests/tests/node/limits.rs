@@ -8,6 +8,7 @@ use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_status, uid};
 use coracle_tests::processes::ticks;
 use coracle_tests::wait::{SOON, holds_for, wait_until};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
 
 #[test]
@@ -104,20 +105,69 @@ fn a_busy_loop_gets_its_cpu_limit() {
 #[test]
 fn requests_become_weights() {
     needs_root!();
-    let node = Node::start();
-    let asks = with(idle("c"), "resources", json!({"requests": {"cpu": "500m", "memory": "8Mi"}}));
-    node.run(&pod("asks", vec![asks]));
-    let seen = node.wait_running("asks");
+    let mut node = Node::start();
+    let asks = |name: &str, cpu: &str| {
+        let container = with(idle("c"), "resources", json!({"requests": {"cpu": cpu, "memory": "8Mi"}}));
+        node.run(&pod(name, vec![container]));
+        node.wait_running(name)
+    };
+    let seen = asks("asks", "500m");
     assert_eq!(seen["status"]["qosClass"], "Burstable");
     let cgroups = node.machine().cgroups();
-    let id = coracle_tests::node::container_id(&seen, "c");
-    let file = if cgroups.is_unified() { "cpu.weight" } else { "cpu.shares" };
-    let path = cgroups.file(&id, file).expect("the container has a cpu cgroup");
-    let value: u64 = fs::read_to_string(path).unwrap().trim().parse().unwrap();
-    if cgroups.is_unified() {
+    let (file, unified) = match cgroups.is_unified() {
+        true => ("cpu.weight", true),
+        false => ("cpu.shares", false),
+    };
+    let weight = |node: &Node, name: &str| {
+        let path = node.machine().cgroups().file(name, file).expect("it has a cpu cgroup");
+        fs::read_to_string(path).unwrap().trim().parse::<u64>().unwrap()
+    };
+    let value = weight(&node, &coracle_tests::node::container_id(&seen, "c"));
+    if unified {
         assert!((1..100).contains(&value), "half a core weighs less than the default: {value}");
     } else {
         assert_eq!(value, 512);
     }
+
+    // The class of burstable pods weighs what they ask for together: by cgroup v2 what 1,024 shares are.
+    asks("more", "500m");
+    node.run(&pod("free", vec![idle("c")]));
+    node.wait_running("free");
+    let one_cpu = if unified { 100 } else { 1024 };
+    assert_eq!(weight(&node, "burstable"), one_cpu);
+    assert_eq!(weight(&node, "besteffort"), if unified { 1 } else { 2 });
+    node.kill_agent();
+    node.start_agent();
+    assert_eq!(weight(&node, "burstable"), one_cpu, "the next agent knows what they ask for");
+    node.remove("more");
+    node.wait_gone("more");
+    wait_until("the class to weigh less", SOON, || weight(&node, "burstable") == value);
+    node.remove("asks");
+    node.wait_gone("asks");
+    let least = if unified { 1 } else { 2 };
+    wait_until("no pod to weigh anything", SOON, || weight(&node, "burstable") == least);
+    node.finish();
+}
+
+#[test]
+fn the_limit_of_open_files_is_that_of_services_and_not_the_agents() {
+    needs_root!();
+    let node = Node::start();
+    // The soft limit alone: what root has lowered it cannot raise on every host.
+    let agent = Pid::from_raw(node.agent_pid());
+    let most = getrlimit(Resource::Nofile).maximum;
+    prlimit(agent, Resource::Nofile, Rlimit { current: Some(512), maximum: most })
+        .expect("the agent is there");
+    // One that asks for more gets it.
+    let script = "ulimit -S -n; ulimit -H -n";
+    let raises = format!("{script}; ulimit -S -n $(ulimit -H -n) && echo raised; exec sleep 1000");
+    node.run(&pod("files", vec![shell("c", &raises)]));
+    let told = node.wait_log("files", "c", "raised");
+    let limits: Vec<&str> = told.lines().collect();
+    // A host that withholds CAP_SYS_RESOURCE grants no more than the agent has.
+    let granted = most.filter(|most| *most < 524_288).unwrap_or(524_288).to_string();
+    assert_eq!(limits[0], "1024");
+    assert!(limits[1] == "524288" || limits[1] == granted, "{told}");
+    assert_eq!(node.coracle_ok(&["exec", "files", "--", "sh", "-c", script]), limits[..2].join("\n") + "\n");
     node.finish();
 }

@@ -130,6 +130,7 @@ impl Agent {
         let (probes_tell, found) = mpsc::unbounded_channel();
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
         let adopted = adopt(&runtime, &network, &ports, known).await;
+        runtime.all_are_adopted().await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
 
         let sandboxes = adopted.iter().map(|found| &found.record.pod.uid);

@@ -65,6 +65,7 @@ impl Runtime {
             data.attempt = attempt;
             data.unanswered = true;
         }
+        self.inner.kubepods.count(&pod.uid, &pod.spec);
         let (inner, pod, adopted) = (Arc::clone(&self.inner), Arc::clone(pod), Arc::clone(&state));
         let (done, completed) = oneshot::channel();
         tokio::spawn(async move {
@@ -76,6 +77,11 @@ impl Runtime {
             Ok(_) => Ok(Adoption::Complete),
             Err(_) => Ok(Adoption::Pending),
         }
+    }
+
+    /// All pods that are to be adopted are: what counts for all of them together is put in force.
+    pub async fn all_are_adopted(&self) {
+        self.inner.weigh().await;
     }
 
     /// Every pod that has a directory, known or not. What is not known is a leak. Cgroups are not asked:

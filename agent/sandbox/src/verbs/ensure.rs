@@ -99,11 +99,12 @@ impl Inner {
             grace: pod.spec.termination_grace_period,
         };
         cgroup.ensure(&settings, placeholder.as_ref().and_then(Placeholder::process)).await?;
+        self.kubepods.count(&pod.uid, &pod.spec);
         let procs = cgroup.pause().procs()?;
         let procs: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
         let shared = pod.spec.host;
         let directory = host::open_dir(&state.dir)?;
-        let launched = pause::launch(&Launch {
+        let launch = Launch {
             program: self.programs.pause(),
             directory: directory.as_fd(),
             cgroups: &procs,
@@ -113,13 +114,21 @@ impl Inner {
             host_name: (!shared.network).then_some(names.kernel.as_str()),
             shared_pid: pod.spec.share_process_namespace,
             timeout: LAUNCH_LIMIT,
-        })
-        .await?;
+        };
+        let (launched, ()) = tokio::join!(pause::launch(&launch), self.weigh());
+        let launched = launched?;
         drop(placeholder);
         // Given up meanwhile, as when its pod is removed at once, pause goes with `launched`.
         let connected = self.connect(state, cgroup).await?;
         launched.take_over();
         Ok(connected)
+    }
+
+    /// Has the class of burstable pods weigh what its pods ask for. Where it does not, they run nevertheless.
+    pub(crate) async fn weigh(&self) {
+        if let Err(error) = self.kubepods.weigh().await {
+            tracing::warn!(%error, "burstable pods do not have the share of the CPUs that they ask for");
+        }
     }
 
     /// Connects to the pod's pause.

@@ -133,6 +133,9 @@ impl Inner {
             blocking(move || end_processes(&cgroup, KILL_LIMIT, what)).await?;
             pod.remove().await?;
         }
+        if self.kubepods.discount(&state.uid) {
+            self.weigh().await;
+        }
         let dir = state.dir.clone();
         blocking(move || {
             shm::remove(&dir)?;
