@@ -15,7 +15,8 @@ use coracle_model::{
 };
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNetDevice,
-    LinuxNetDeviceBuilder, Mount, MountBuilder, Process, RootBuilder, Spec, User, UserBuilder,
+    LinuxNetDeviceBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+    RootBuilder, Spec, User, UserBuilder,
 };
 
 pub(crate) use capabilities::{CapabilitySet, Granted, granted};
@@ -26,6 +27,11 @@ use crate::request::{ContainerRequest, ExecUser};
 
 /// The runtime specification that is kept to.
 const OCI_VERSION: &str = "1.3.0";
+/// How many files a process may have open, softly and hard: as systemd has it for services and, since containerd 2,
+/// containerd for containers. More than the soft limit a program asks for itself, as far as the hard one (Go and Java do);
+/// programs that use select(2), or close whatever number a descriptor may have, cannot live with a soft limit of a million.
+/// It is not the agent's, which needs more, and is whatever it was started with.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
 /// What of the host a specification depends on.
 #[derive(Clone, Debug, Default)]
@@ -173,13 +179,19 @@ pub(crate) fn process(request: ProcessRequest<'_>) -> Result<Process, Error> {
         .set_env(Some(env))
         .set_cwd(request.cwd.into())
         .set_capabilities(Some(linux_capabilities(&request.granted.set)?))
-        .set_rlimits(None)
+        .set_rlimits(Some(vec![open_files()?]))
         .set_no_new_privileges(Some(request.security.allow_privilege_escalation == Some(false)))
         .set_apparmor_profile(None)
         .set_selinux_label(None)
         .set_io_priority(None)
         .set_scheduler(None);
     Ok(process)
+}
+
+fn open_files() -> Result<PosixRlimit, Error> {
+    let (soft, hard) = OPEN_FILES;
+    let limit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(hard);
+    limit.build().map_err(Error::Spec)
 }
 
 /// The profile a container is to be filtered by; `None` for none.
