@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
+use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList, SetElementMessage,
 };
 
 use crate::entry::{bytes, family, fields};
-use crate::owner::{Owner, comment, comment_in};
+use crate::owner::{Owner, comment};
 use crate::schema::{Field, Set, TABLE};
 use crate::transaction::length;
 
@@ -147,44 +147,4 @@ fn list(set: Set, elements: Vec<ListAttribute<SetElementAttribute>>) -> SetEleme
 /// Asks for all of a set.
 pub(crate) fn get_all(set: Set) -> NfTablesMessage {
     NfTablesMessage::GetSetElement(list(set, Vec::new()))
-}
-
-/// The elements that a message is about, if they are of a set of the table.
-pub(crate) fn present(message: &SetElementMessage) -> Vec<Present> {
-    let set = message.attributes.iter().find_map(|attribute| match attribute {
-        SetElementList::Set(name) => Set::by_name(name),
-        _ => None,
-    });
-    let Some(set) = set else { return Vec::new() };
-    let lists = message.attributes.iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    lists.flatten().filter_map(|one| parse(set, one)).collect()
-}
-
-fn parse(set: Set, element: &ListAttribute<SetElementAttribute>) -> Option<Present> {
-    let ListAttribute::Element(attributes) = element else { return None };
-    let mut present = Present { element: Element::new(set, Vec::new()), comment: None };
-    for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(key)) => present.element.key.clone_from(key),
-            SetElementAttribute::Data(DataAttribute::Value(data)) => {
-                present.element.data = Some(data.clone())
-            }
-            SetElementAttribute::KeyEnd(end) => present.element.key_end = end.first().map(value),
-            SetElementAttribute::UserData(data) => present.comment = comment_in(data).map(str::to_owned),
-            _ => {}
-        }
-    }
-    present.element.shared = present.comment.is_none();
-    (!present.element.key.is_empty()).then_some(present)
-}
-
-fn value(attribute: &DefaultNla) -> Vec<u8> {
-    use netlink_packet_core::Nla;
-    debug_assert_eq!(attribute.kind() & !NLA_F_NESTED, DATA_VALUE);
-    let mut bytes = vec![0; attribute.value_len()];
-    attribute.emit_value(&mut bytes);
-    bytes
 }

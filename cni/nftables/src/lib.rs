@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod expression;
 mod forward;
+mod listed;
 mod owner;
 mod schema;
 mod socket;

@@ -12,11 +12,12 @@ use netlink_packet_netfilter::nftables::{GenAttribute, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use rustix::io::Errno;
 
-use crate::element::{Element, Present, get_all, present};
+use crate::element::{Element, Present, get_all};
+use crate::listed::present;
 use crate::schema::{Family, Set};
 use crate::socket::Kept;
 use crate::transaction::{Transaction, get_generation, in_family};
-use crate::watch::note_own;
+use crate::watch::{NEW_ELEMENT, note_own};
 use crate::{Entry, Error, Owner, Part, PortMap};
 
 /// How often something is tried that others keep changing.
@@ -354,10 +355,10 @@ impl Nftables {
         let mut outcome = self.socket.attempt(batch)?;
         outcome.failures.retain(|failure| failure.errno != Errno::NOENT);
         for message in outcome.into_result()? {
-            if let Some(NfTablesMessage::NewSetElement(list)) = parse(what, &message)?
+            if message.kind == NEW_ELEMENT
                 && let Some(place) = there.get_mut(message.index)
             {
-                *place = present(&list).into_iter().next();
+                *place = listed(what, &message)?.into_iter().next();
             }
         }
         Ok(there)
@@ -379,8 +380,8 @@ impl Nftables {
         };
         let mut all = Vec::new();
         for message in messages {
-            if let Some(NfTablesMessage::NewSetElement(list)) = parse(what.clone(), &message)? {
-                all.extend(present(&list));
+            if message.kind == NEW_ELEMENT {
+                all.extend(listed(what.clone(), &message)?);
             }
         }
         Ok(all)
@@ -441,6 +442,11 @@ fn elements(entries: &[Entry]) -> Result<Vec<(Element, &Entry)>, Error> {
         }
     }
     Ok(all)
+}
+
+/// The elements that a message is about.
+fn listed(what: impl Into<Cow<'static, str>>, message: &Message) -> Result<Vec<Present>, Error> {
+    present(&message.payload).map_err(|source| Error::Malformed { what: what.into(), source })
 }
 
 /// What a message says, if it is of nftables.

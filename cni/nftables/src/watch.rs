@@ -8,7 +8,7 @@ use coracle_netlink::{Message, Notice, Protocol, Subscription};
 use netlink_packet_core::NlasIterator;
 use netlink_packet_netfilter::nftables::{GenAttribute, NfTablesMessage};
 
-use crate::element::present;
+use crate::listed::present;
 use crate::schema::{Set, TABLE};
 use crate::table::{parse, turn};
 use crate::{Error, Nftables, Owner};
@@ -22,7 +22,7 @@ const NEW_TABLE: u16 = SUBSYSTEM;
 const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const DELETE_SET: u16 = SUBSYSTEM | 11;
-const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
+pub(crate) const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
 const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
 const NEW_GENERATION: u16 = SUBSYSTEM | 15;
 /// `NFPROTO_INET`.
@@ -105,7 +105,7 @@ impl Watch {
                     continue;
                 };
                 if kind != NEW_GENERATION {
-                    self.seen.note(kind, payload);
+                    self.seen.note(kind, &payload);
                     continue;
                 }
                 let seen = std::mem::take(&mut self.seen);
@@ -133,21 +133,15 @@ impl AsFd for Watch {
 // === impl Seen ===
 
 impl Seen {
-    fn note(&mut self, kind: u16, payload: Vec<u8>) {
-        if !is_of_table(&payload) {
+    fn note(&mut self, kind: u16, payload: &[u8]) {
+        if !is_of_table(payload) {
             return;
         }
         match kind {
             NEW_ELEMENT | DELETE_ELEMENT => {
-                let message = Message { index: 0, kind, payload };
-                let list = match parse("listen to the kernel", &message) {
-                    Ok(Some(
-                        NfTablesMessage::NewSetElement(list) | NfTablesMessage::DeleteSetElement(list),
-                    )) => list,
-                    // Of whatever it is, it is of the table.
-                    _ => return self.broken = true,
-                };
-                for one in present(&list) {
+                // Of whatever it is, it is of the table.
+                let Ok(elements) = present(payload) else { return self.broken = true };
+                for one in elements {
                     let owner = one.owner();
                     let element = (one.element.set, one.element.key);
                     if kind == NEW_ELEMENT {
