@@ -10,7 +10,7 @@ use std::{fs, io};
 
 use coracle_linux::list_directory;
 use coracle_model::ManifestSource;
-use futures_util::FutureExt;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -22,6 +22,8 @@ use crate::{ControllerError, Decode, Found, Manifests};
 const QUIET: Duration = Duration::from_millis(10);
 /// A burst is handled after this long even if it goes on.
 const LONGEST: Duration = Duration::from_millis(200);
+/// How many files are read at a time: a hostile one takes much memory.
+const AT_A_TIME: usize = 2;
 
 /// Watches a directory of manifests.
 ///
@@ -170,11 +172,14 @@ impl<D: Decode> DirectorySource<D> {
         self.manifests.with(|catalog| catalog.set_place_problem(&place, message, Timestamp::now()));
     }
 
-    /// Reads files, one after another and away from the runtime's threads.
+    /// Reads files, some at a time and away from the runtime's threads, and takes them in one after another.
     async fn read(&mut self, files: Vec<Arc<Path>>) {
-        for path in files {
+        let reading = files.into_iter().map(|path| {
             let (decode, file) = (Arc::clone(&self.decode), Arc::clone(&path));
-            let read = spawn_blocking(move || read(&*decode, &file)).await;
+            async move { (path, spawn_blocking(move || read(&*decode, &file)).await) }
+        });
+        let mut reading = stream::iter(reading).buffered(AT_A_TIME);
+        while let Some((path, read)) = reading.next().await {
             let found = read.unwrap_or_else(|error| Some(Err(format!("{}: {error}", path.display()))));
             let source = ManifestSource::File(path);
             self.manifests.with(|catalog| catalog.update_file(&source, found));

@@ -48,6 +48,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
             listener: None,
         };
         let mut agent = Agent::start_with(&place.config, particulars).await?;
+        agent.look_around()();
         let pods = agent.pods.clone();
         let client = Client::new(place.config.socket());
         let (finish, finished) = oneshot::channel::<()>();

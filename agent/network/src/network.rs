@@ -192,6 +192,12 @@ impl Network {
         self.of(&AttachmentId { uid: uid.clone(), attempt })?.attached()
     }
 
+    /// Whether it is on record what a sandbox was attached to, and with what: then there is nothing to be read back
+    /// ([`Network::adopt`]). Answers from memory.
+    pub fn knows(&self, uid: &PodUid, attempt: u32) -> bool {
+        self.of(&AttachmentId { uid: uid.clone(), attempt }).is_some_and(|known| known.list.is_some())
+    }
+
     /// Whether an attachment is as ADD has left it.
     ///
     /// # Errors

@@ -53,10 +53,12 @@ pub(crate) fn run(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         let (events, node) = (Arc::clone(&agent.node_events), config.node_name.clone());
         let ready = {
             let (notifier, manifests) = (notifier.clone(), config.manifest_dir.clone());
+            let look_around = agent.look_around();
             move || {
                 tracing::info!(node = %node, manifests = %manifests.display(), "the node is ready");
                 events.ready();
                 notifier.ready();
+                look_around();
             }
         };
         let follow = follow(manifests.desired(), &agent, ready);

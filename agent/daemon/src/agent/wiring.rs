@@ -69,6 +69,7 @@ pub(crate) struct Agent {
     node: Arc<AgentNode>,
     kubepods: Kubepods,
     socket: Option<Socket>,
+    store: Arc<Store>,
     /// Held as long as the agent lives: two must not run the same pods.
     _lock: File,
 }
@@ -99,9 +100,6 @@ impl Agent {
         }
         let kubepods = kubepods(host, config)?;
         let store = Arc::new(Store::open(images.join("images"))?);
-        let checked = Arc::clone(&store);
-        // Whoever reads the log learns of it before a pod does; nobody waits for it.
-        drop(tokio::task::spawn_blocking(move || report_damage(&checked)));
         let records = record_dir(config)?;
         let known = records.load()?;
         let node_events = Arc::new(NodeEvents::new(events.clone(), config));
@@ -151,12 +149,11 @@ impl Agent {
         tokio::spawn(forward(changes, pods.clone()));
         tokio::spawn(forward(found, pods.clone()));
         tokio::spawn(follow_host(addresses, network.clone(), pods.clone()));
-        tokio::spawn(tell_who_drops(config.network.clone()));
         tokio::spawn(follow_arrivals(Arc::clone(&store), pods.clone()));
         if tends_images {
             tokio::spawn(import_archives(config, Arc::clone(&store), Arc::clone(&node_events), imported));
             let collector = Collector {
-                store,
+                store: Arc::clone(&store),
                 config: Mutex::new(config.images.collection),
                 events: Arc::clone(&node_events),
                 access,
@@ -201,6 +198,7 @@ impl Agent {
             node,
             kubepods,
             socket,
+            store,
             _lock: lock,
         })
     }
@@ -212,6 +210,16 @@ impl Agent {
         coracle_server::serve(socket, Arc::clone(&self.node) as _, shutdown)
             .await
             .with_context(|| format!("cannot serve on {}", path.display()))
+    }
+
+    /// Looks at what only the log tells of, which nobody who waits for the node has to wait for: to be called once it is
+    /// ready.
+    pub(crate) fn look_around(&self) -> impl FnOnce() + use<> {
+        let (store, network) = (Arc::clone(&self.store), self.node.config.borrow().network.clone());
+        move || {
+            drop(tokio::task::spawn_blocking(move || report_damage(&store)));
+            tokio::spawn(tell_who_drops(network));
+        }
     }
 
     /// The container runtime.

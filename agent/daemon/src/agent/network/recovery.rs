@@ -33,8 +33,11 @@ impl PodNetwork {
         }
         // Without one there is nothing to be asked: what is on record counts.
         let Ok(netns) = runtime.network_namespace(&pod.uid) else { return };
-        let (network, owned, attempt) =
-            (self.clone(), pod.clone(), runtime.observe(&pod.uid).sandbox_attempt);
+        let attempt = runtime.observe(&pod.uid).sandbox_attempt;
+        if self.inner.driver.knows(&pod.uid, attempt) {
+            return;
+        }
+        let (network, owned) = (self.clone(), pod.clone());
         let adopted = on_own_thread("network", move || {
             let attach = Attach::of_pod(&owned, attempt, &netns)?;
             network.inner.driver.adopt(&attach)
