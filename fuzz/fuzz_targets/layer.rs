@@ -25,7 +25,7 @@ static DIR: LazyLock<(PathBuf, Digest)> = LazyLock::new(|| {
     fs::write(dir.join("canary"), "untouched").unwrap();
     let store = Store::open(dir.join("images")).unwrap();
     let options = ImportOptions { name: Some("base".parse().unwrap()), ..Default::default() };
-    let image = store.import(&base, &options).unwrap().remove(0).id;
+    let image = store.import(&base, &options).unwrap().remove(0).image.id;
     let diff_id = store.get(&image).unwrap().unwrap().layers[0].diff_id;
     (dir, diff_id)
 });
