@@ -30,8 +30,8 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(store.verify_whole().unwrap(), Vec::<String>::new());
         for image in imported {
             // Two of them may be one image.
-            if store.get(&image.id).unwrap().is_some() {
-                store.remove(&image.id.to_string(), |_| None).unwrap();
+            if store.get(&image.image.id).unwrap().is_some() {
+                store.remove(&image.image.id.to_string(), |_| None).unwrap();
             }
         }
     }
