@@ -10,7 +10,7 @@ use coracle_tests::processes;
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::{Value, json};
 
-use crate::configuration::{mounted, sh};
+use crate::configuration::{mounted, read, sh};
 
 /// No text that is anywhere by chance, plain and as a manifest may have it.
 const VALUE: &str = "hunter2-correct-horse";
@@ -153,7 +153,7 @@ fn volumes_outlive_the_agent_and_are_brought_up_to_date() {
     node.kill_agent();
     node.write_manifest("login.yaml", &secret("two"));
     node.start_agent();
-    wait_until("what changed meanwhile", SOON, || sh(&node, "user", "cat /v/password") == "two");
+    wait_until("what changed meanwhile", SOON, || read(&node, "user", "/v/password") == "two");
     assert_eq!(
         sh(&node, "user", "echo $PASSWORD"),
         "one\n",
