@@ -274,7 +274,10 @@ fn images_are_pulled_told_of_and_exported_by_hand() {
     assert_eq!(node.coracle_ok(&["image", "verify", "--quick"]), "all images are whole\n");
     node.coracle_ok(&["image", "rm", &name]);
     assert_eq!(node.coracle_ok(&["image", "rm", "localhost/mine:2"]).matches("deleted").count(), 1);
-    node.coracle_ok(&["image", "import", &file]);
+    let imported = with_input(&mut node.command(&["image", "import", "-"]), fs::read(&file).unwrap());
+    assert_eq!(imported.code, 0, "{}", imported.stderr);
+    let junk = with_input(&mut node.command(&["image", "import", "-"]), "no archive");
+    assert!(junk.stderr.starts_with("error: standard input: "), "{}", junk.stderr);
     let inspected = node.coracle_ok(&["image", "inspect", "localhost/mine:2"]);
     assert!(inspected.contains(&id));
     node.start_agent();
@@ -282,11 +285,11 @@ fn images_are_pulled_told_of_and_exported_by_hand() {
     node.finish();
 }
 
-fn with_input(command: &mut Command, input: &str) -> coracle_tests::node::Answer {
+fn with_input(command: &mut Command, input: impl AsRef<[u8]>) -> coracle_tests::node::Answer {
     use std::io::Write;
     use std::process::Stdio;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
     child.wait_with_output().unwrap().into()
 }

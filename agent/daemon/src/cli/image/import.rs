@@ -1,11 +1,15 @@
 //! `coracle image import`.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
 use clap::Args;
 use coracle_image::{ImageName, ImportOptions, RootfsConfig, Store};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::short;
 
@@ -17,10 +21,11 @@ use super::short;
 #[command(after_help = "Examples:
   docker save nginx:1.27 | gzip > nginx.tar.gz
   coracle image import nginx.tar.gz
+  podman save nginx:1.27 | coracle image import -
   coracle image import layout/ --name localhost/web:1
   coracle image import rootfs/ --name localhost/shell:1 --cmd sh --cmd -l --env PATH=/bin --user 1000")]
 pub(super) struct Import {
-    /// File or directory
+    /// File or directory; - is standard input
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// The image's name, as pods use it; an archive that names its images needs none
@@ -59,7 +64,14 @@ impl Import {
             ..ImportOptions::default()
         };
         let mut out = io::stdout();
-        for image in store.import(&self.path, &options)? {
+        let images = if self.path == Path::new("-") {
+            let archive = from_standard_input(store)?;
+            let path = format!("/proc/self/fd/{}", archive.as_raw_fd());
+            store.import(Path::new(&path), &options).context("standard input")?
+        } else {
+            store.import(&self.path, &options)?
+        };
+        for image in images {
             for name in &image.names {
                 writeln!(out, "imported {} ({})", name.familiar(), short(&image.image.id))?;
             }
@@ -69,6 +81,20 @@ impl Import {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What comes on standard input, in a file without a name: an archive is read more than once.
+fn from_standard_input(store: &Store) -> anyhow::Result<File> {
+    let mut stdin = io::stdin().lock();
+    if stdin.is_terminal() {
+        bail!("standard input is a terminal: give a file, or the archive on standard input");
+    }
+    let place = store.root().display();
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = openat(CWD, store.root(), flags, Mode::from_raw_mode(0o600));
+    let mut file = File::from(file.with_context(|| format!("cannot make a file in {place}"))?);
+    io::copy(&mut stdin, &mut file).with_context(|| format!("cannot keep standard input in {place}"))?;
+    Ok(file)
 }
 
 fn variable(text: &str) -> Result<String, String> {
