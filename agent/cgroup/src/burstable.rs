@@ -36,14 +36,16 @@ impl Requests {
 }
 
 impl Kubepods {
-    /// Counts a pod whose cgroup is there, or is about to be made, for its class. It changes nothing before
-    /// [`Kubepods::weigh`].
-    pub fn count(&self, uid: &PodUid, spec: &PodSpec) {
+    /// Counts a pod whose cgroup is there, or is about to be made, for its class. Whether that has any to weigh, which
+    /// changes nothing before [`Kubepods::weigh`].
+    pub fn count(&self, uid: &PodUid, spec: &PodSpec) -> bool {
         let class = qos_class(spec);
         // Pods that the other driver has made lie in that one's tree.
-        if class == QosClass::Burstable && self.is_own(&self.pod(class, uid)) {
+        let counts = class == QosClass::Burstable && self.is_own(&self.pod(class, uid));
+        if counts {
             self.requests().of_pods().insert(uid.clone(), pod_cpu_request(spec));
         }
+        counts
     }
 
     /// Counts a pod whose cgroup is gone no more. Whether it was counted.

@@ -99,7 +99,7 @@ impl Inner {
             grace: pod.spec.termination_grace_period,
         };
         cgroup.ensure(&settings, placeholder.as_ref().and_then(Placeholder::process)).await?;
-        self.kubepods.count(&pod.uid, &pod.spec);
+        let counts = self.kubepods.count(&pod.uid, &pod.spec);
         let procs = cgroup.pause().procs()?;
         let procs: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
         let shared = pod.spec.host;
@@ -115,7 +115,12 @@ impl Inner {
             shared_pid: pod.spec.share_process_namespace,
             timeout: LAUNCH_LIMIT,
         };
-        let (launched, ()) = tokio::join!(pause::launch(&launch), self.weigh());
+        let weigh = async {
+            if counts {
+                self.weigh().await;
+            }
+        };
+        let (launched, ()) = tokio::join!(pause::launch(&launch), weigh);
         let launched = launched?;
         drop(placeholder);
         // Given up meanwhile, as when its pod is removed at once, pause goes with `launched`.
