@@ -66,7 +66,8 @@ impl DevicesConfig {
 
     /// Where the node's own plugin describes its devices.
     pub(crate) fn own_cdi_dir(&self) -> &Path {
-        self.cdi_spec_dirs.last().map_or_else(|| Path::new("/var/run/cdi"), PathBuf::as_path)
+        let [.., default] = DEFAULT_DIRECTORIES;
+        self.cdi_spec_dirs.last().map_or(Path::new(default), PathBuf::as_path)
     }
 
     /// Where plugins wait to be found.
