@@ -28,8 +28,8 @@ pub enum Does {
     /// It answers.
     #[default]
     Answer,
-    /// It answers that it failed.
-    Fail,
+    /// It answers that it failed, and why.
+    Fail(&'static str),
     /// It does not answer.
     Hang,
     /// Answers what cannot be.
@@ -72,13 +72,13 @@ struct Service {
 
 /// A plugin that serves, until it is dropped.
 pub struct Plugin {
-    script: Arc<Mutex<Script>>,
+    service: Service,
     /// Its devices; none yet, and it names none.
     pub devices: watch::Sender<Option<Vec<Device>>>,
     /// Where it listens.
     pub socket: PathBuf,
     /// Ends it.
-    _end: watch::Sender<()>,
+    end: watch::Sender<()>,
 }
 
 impl Plugin {
@@ -86,17 +86,23 @@ impl Plugin {
     pub fn start(socket: PathBuf, script: Script, devices: Vec<Device>) -> Self {
         let (devices, listening) = watch::channel(Some(devices));
         let script = Arc::new(Mutex::new(script));
-        let service = Service { script: script.clone(), devices: listening };
-        let listener = Listener::bind(&socket).unwrap();
-        let (end, mut ended) = watch::channel(());
-        let end_of = async move { drop(ended.changed().await) };
-        tokio::spawn(serve(listener, Routes::new(DevicePluginServer::new(service)), end_of));
-        Self { script, devices, socket, _end: end }
+        let (end, _) = watch::channel(());
+        let plugin = Self { service: Service { script, devices: listening }, devices, socket, end };
+        plugin.listen();
+        plugin
+    }
+
+    /// Listens, also again, where a node that started has removed its socket.
+    pub fn listen(&self) {
+        let listener = Listener::bind(&self.socket).unwrap();
+        let mut ended = self.end.subscribe();
+        let end = async move { drop(ended.changed().await) };
+        tokio::spawn(serve(listener, Routes::new(DevicePluginServer::new(self.service.clone())), end));
     }
 
     /// What it does, and was asked.
     pub fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().unwrap()
+        self.service.script.lock().unwrap()
     }
 
     /// Tells the node that listens in `plugin_dir` that it is there.
@@ -158,7 +164,7 @@ pub fn device(id: &str, health: &str) -> Device {
 async fn otherwise(does: Does) -> Result<(), Status> {
     match does {
         Does::Answer | Does::Lie | Does::Flood => Ok(()),
-        Does::Fail => Err(Status::internal("the device is on fire")),
+        Does::Fail(why) => Err(Status::internal(why)),
         Does::Hang => std::future::pending().await,
     }
 }
@@ -196,6 +202,9 @@ impl DevicePlugin for Service {
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
         let (does, favourites) = {
             let mut script = self.script.lock().unwrap();
+            if !script.options.get_preferred_allocation_available {
+                return Err(Status::unimplemented("it has said that it has no preference"));
+            }
             script.questions.extend(request.into_inner().container_requests);
             (script.prefer, script.favourites.clone())
         };
@@ -229,7 +238,7 @@ impl DevicePlugin for Service {
                     permissions: "rwx".to_owned(),
                 }),
                 Does::Flood => one.devices.resize(FLOOD, DeviceSpec::default()),
-                Does::Answer | Does::Fail | Does::Hang => {}
+                Does::Answer | Does::Fail(_) | Does::Hang => {}
             }
             one
         };
@@ -242,6 +251,9 @@ impl DevicePlugin for Service {
     ) -> Result<Response<PreStartContainerResponse>, Status> {
         let does = {
             let mut script = self.script.lock().unwrap();
+            if !script.options.pre_start_required {
+                return Err(Status::unimplemented("it has said that it prepares nothing"));
+            }
             script.started.push(request.into_inner().devices_ids);
             script.pre_start
         };

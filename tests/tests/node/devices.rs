@@ -128,7 +128,7 @@ fn running_pods_keep_their_devices_over_agents_that_are_killed_and_nothing_is_gi
     }
     node.run(&asking("two"));
     node.wait_pod("two", "to wait for the plugin", |pod| pod["status"]["phase"] == "Pending");
-    plugin.come_back(&all);
+    plugin.come_back();
     node.wait_running("two");
     let other = given(&node, "two");
     assert_ne!(own, other);

@@ -94,7 +94,7 @@ async fn a_plugin_says_which_devices_it_would_rather_give() {
     assert_eq!(asked, [(3, String::new(), 1), (3, "3".to_owned(), 2)]);
     node.manager.release(&wants.uid).await.unwrap();
     // Advice that does not come, or is none, keeps nobody from his devices.
-    for does in [Does::Fail, Does::Lie, Does::Flood] {
+    for does in [Does::Fail("the device is on fire"), Does::Lie, Does::Flood] {
         plugin.script().prefer = does;
         assert_eq!(node.allocate(&pod("b", 1)).await.unwrap(), "1", "{does:?}");
         node.manager.release(&"b".parse().unwrap()).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_plugin_that_wants_to_is_told_before_each_start() {
         node.manager.prepare(&pod, &name("c")).await.unwrap();
     }
     assert_eq!(plugin.script().started, [["1"], ["1"]]);
-    plugin.script().pre_start = Does::Fail;
+    plugin.script().pre_start = Does::Fail("the device is on fire");
     let failed = node.manager.prepare(&pod, &name("c")).await.unwrap_err().to_string();
     assert!(failed.contains("the device is on fire"), "{failed}");
     drop(plugin);

@@ -33,7 +33,12 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let does = prop_oneof![Just(Does::Answer), Just(Does::Fail), Just(Does::Lie), Just(Does::Hang)];
+    let does = prop_oneof![
+        Just(Does::Answer),
+        Just(Does::Fail("the device is on fire")),
+        Just(Does::Lie),
+        Just(Does::Hang)
+    ];
     prop_oneof![
         6 => (0..PODS, 0..4_u64, 0..3_u64).prop_map(|(pod, count, init)| Step::Allocate(pod, count, init)),
         1 => (0..PODS, 1..4_u64).prop_map(|(pod, count)| Step::GiveUp(pod, count)),

@@ -39,9 +39,11 @@ async fn who_registers_what_cannot_be_is_refused() {
 async fn one_that_fails_to_allocate_leaves_the_devices_free() {
     let mut node = Node::with(|options| options.deadlines.allocate = Duration::from_millis(200)).await;
     let plugin = node.plugin(usual(), &["1", "2"]).await;
-    for (does, said) in
-        [(Does::Fail, "the device is on fire"), (Does::Hang, "no answer within"), (Does::Lie, "permissions")]
-    {
+    for (does, said) in [
+        (Does::Fail("the device is on fire"), "the device is on fire"),
+        (Does::Hang, "no answer within"),
+        (Does::Lie, "permissions"),
+    ] {
         plugin.script().allocate = does;
         let failed = node.manager.allocate(&pod("a", 2)).await.unwrap_err();
         assert!(matches!(failed, AllocateError::Plugin { .. }), "{failed}");

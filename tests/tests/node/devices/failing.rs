@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use coracle_device_api::deviceplugin::DevicePluginOptions;
+use coracle_scripted_plugin::{Does, Script};
 use coracle_tests::machine::Machine;
 use coracle_tests::manifests::{idle, pod, with};
 use coracle_tests::needs_root;
@@ -12,7 +14,7 @@ use coracle_tests::wait::{SOON, wait_until};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
 
-use super::plugin::{Plugin, Preparing, RESOURCE, Script, pod_resources};
+use super::plugin::{Extras, Plugin, RESOURCE, pod_resources};
 use super::{amounts, asking, given};
 
 /// As many device nodes as there are ids, all of /dev/null.
@@ -27,8 +29,8 @@ fn make_node(node: &Node, id: &str) -> PathBuf {
 }
 
 /// A plugin of these devices that is known to the node.
-fn serve(node: &Node, nodes: &[(&str, PathBuf)], script: Script) -> Plugin {
-    let plugin = Plugin::start_with(&node.path("kubelet/device-plugins"), nodes, script);
+fn serve(node: &Node, nodes: &[(&str, PathBuf)], extras: Extras, script: Script) -> Plugin {
+    let plugin = Plugin::start_with(&node.path("kubelet/device-plugins"), nodes, extras, script);
     plugin.register();
     let all = json!(nodes.len().to_string());
     wait_until("the devices to be known", SOON, || amounts(node, RESOURCE).1 == all);
@@ -53,8 +55,9 @@ fn asking_for(name: &str, count: u32) -> Value {
 fn a_device_that_cannot_be_prepared_is_told_and_tried_again_and_stays_the_pods() {
     needs_root!();
     let node = Node::start();
-    let script = Script { preparing: Preparing::Fails("no firmware"), ..Script::default() };
-    let plugin = serve(&node, &nodes(&node, &["x"]), script);
+    let options = DevicePluginOptions { pre_start_required: true, ..Default::default() };
+    let script = Script { options, pre_start: Does::Fail("no firmware"), ..Script::default() };
+    let plugin = serve(&node, &nodes(&node, &["x"]), Extras::default(), script);
     node.run(&asking("one"));
     let why = waits(&node, "one", "CreateContainerConfigError");
     assert!(why.contains("no firmware") && why.contains(RESOURCE), "{why}");
@@ -64,20 +67,20 @@ fn a_device_that_cannot_be_prepared_is_told_and_tried_again_and_stays_the_pods()
     assert_eq!(pod_resources(&node)["one"], ["x"]);
     node.run(&asking("other"));
     assert_eq!(node.wait_phase("other", "Failed")["status"]["reason"], format!("OutOf{RESOURCE}"));
-    plugin.change(|script| script.preparing = Preparing::Succeeds);
+    plugin.script().pre_start = Does::Answer;
     node.wait_running("one");
     node.remove("one");
     node.wait_gone("one");
 
     // One that says nothing holds nobody up but its own pod, which ends while it waits.
-    plugin.change(|script| script.preparing = Preparing::Hangs);
+    plugin.script().pre_start = Does::Hang;
     node.run(&asking("waiting"));
     node.wait_pod("waiting", "to have its device", |_| pod_resources(&node).contains_key("waiting"));
     node.run(&pod("plain", vec![idle("a")]));
     node.wait_running("plain");
     node.remove("waiting");
     node.wait_gone("waiting");
-    plugin.change(|script| script.preparing = Preparing::Succeeds);
+    plugin.script().pre_start = Does::Answer;
     node.run(&asking("next"));
     node.wait_running("next");
     assert_eq!(given(&node, "next"), "x");
@@ -94,12 +97,12 @@ fn what_a_device_brings_and_is_not_there_is_told_until_it_comes() {
     let node = Node::start();
     let all = nodes(&node, &["named", "mount", "vanished"]);
     let missing = node.path("missing");
-    let script = Script {
+    let extras = Extras {
         cdi: BTreeMap::from([("named".to_owned(), "example.com/device=late".to_owned())]),
         mounts: BTreeMap::from([("mount".to_owned(), missing.clone())]),
-        ..Script::default()
+        ..Extras::default()
     };
-    let plugin = serve(&node, &all, script);
+    let plugin = serve(&node, &all, extras, Script::default());
     fs::remove_file(node.path("vanished")).unwrap();
     let pods = ["one", "two", "three"];
     for name in pods {
@@ -137,15 +140,15 @@ fn what_a_device_brings_and_is_not_there_is_told_until_it_comes() {
 fn a_pod_whose_plugin_refuses_fails_and_its_device_is_another_pods() {
     needs_root!();
     let node = Node::start();
-    let script = Script { refusal: Some("it is too warm"), ..Script::default() };
-    let plugin = serve(&node, &nodes(&node, &["x"]), script);
+    let script = Script { allocate: Does::Fail("it is too warm"), ..Script::default() };
+    let plugin = serve(&node, &nodes(&node, &["x"]), Extras::default(), script);
     node.run(&asking("refused"));
     let refused = node.wait_phase("refused", "Failed");
     assert_eq!(refused["status"]["reason"], "UnexpectedAdmissionError");
     let why = refused["status"]["message"].as_str().unwrap_or_default();
     assert!(why.contains("it is too warm"), "{why}");
     assert!(pod_resources(&node).values().all(Vec::is_empty), "{:?}", pod_resources(&node));
-    plugin.change(|script| script.refusal = None);
+    plugin.script().allocate = Does::Answer;
     node.run(&asking("next"));
     node.wait_running("next");
     // One that failed stays so.
@@ -184,8 +187,8 @@ fn devices_far_from_each_other_are_refused_as_the_policy_says() {
         let Some(machine) = with_two_numa_nodes() else { return };
         let node = Node::start_on(machine, &format!("topologyManagerPolicy: {policy}\n"), Vec::new());
         let numa = [("a", 0), ("b", 0), ("c", 1)].map(|(id, node)| (id.to_owned(), node));
-        let script = Script { numa: BTreeMap::from(numa), ..Script::default() };
-        let plugin = serve(&node, &nodes(&node, &["a", "b", "c"]), script);
+        let extras = Extras { numa: BTreeMap::from(numa), ..Extras::default() };
+        let plugin = serve(&node, &nodes(&node, &["a", "b", "c"]), extras, Script::default());
         node.run(&asking_for("near", 2));
         node.wait_running("near");
         assert_eq!(given(&node, "near"), "a,b", "{policy}");

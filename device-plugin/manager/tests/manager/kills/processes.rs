@@ -192,7 +192,7 @@ async fn a_plugin() {
         return;
     };
     let allocate = match std::env::var(KIND).as_deref() {
-        Ok("fails") => Does::Fail,
+        Ok("fails") => Does::Fail("the device is on fire"),
         Ok("hangs") => Does::Hang,
         _ => Does::Answer,
     };
