@@ -319,12 +319,16 @@ impl Soak {
 
     /// Settles with all containers of all pods running, so that what is held can be compared.
     pub(crate) fn settle_running(&mut self) {
-        for index in 0..self.pods.len() {
-            if self.pods[index].members.iter().any(|member| member.over) {
-                self.replace(index);
+        loop {
+            self.settle();
+            // A probe that was failing may just now have ended what is not started again.
+            let is_over = |pod: &Pod| pod.members.iter().any(|member| member.over);
+            let over: Vec<_> = (0..self.pods.len()).filter(|index| is_over(&self.pods[*index])).collect();
+            if over.is_empty() {
+                break;
             }
+            over.into_iter().for_each(|index| self.replace(index));
         }
-        self.settle();
         self.images.settle(&self.node);
     }
 
