@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet as Bits, capabilities};
 
 use crate::error::{Error, file, system};
@@ -17,13 +18,17 @@ pub(crate) fn facts(cgroups: &coracle_cgroup::Host) -> Result<HostFacts, Error> 
     let capabilities = own.iter_names().map(|(name, _)| name.to_owned()).collect::<CapabilitySet>();
     let info = rustix::system::sysinfo();
     let memory_capacity = u64::from(info.mem_unit) * info.totalram;
-    if !own.contains(Bits::SYS_RESOURCE) {
+    let may_raise = own.contains(Bits::SYS_RESOURCE);
+    let most_open_files = if may_raise { None } else { getrlimit(Resource::Nofile).maximum };
+    if !may_raise {
         tracing::warn!(
+            most_open_files,
             "this host withholds CAP_SYS_RESOURCE: containers cannot be protected from the OOM killer \
-             (negative oom_score_adj is refused) and cannot raise hard resource limits"
+             (negative oom_score_adj is refused) and cannot raise hard resource limits, that of open files among them"
         );
     }
-    Ok(HostFacts { capabilities, memory_capacity, cgroup_mounts: cgroups.hierarchy_mounts() })
+    let cgroup_mounts = cgroups.hierarchy_mounts();
+    Ok(HostFacts { capabilities, memory_capacity, most_open_files, cgroup_mounts })
 }
 
 /// The host's CPUs in thousandths.

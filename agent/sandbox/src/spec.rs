@@ -40,6 +40,8 @@ pub(crate) struct HostFacts {
     pub(crate) capabilities: CapabilitySet,
     /// The host's memory in bytes.
     pub(crate) memory_capacity: u64,
+    /// The most files a process may be allowed to have open, where the agent may not raise that limit.
+    pub(crate) most_open_files: Option<u64>,
     /// What /sys/fs/cgroup is made of.
     pub(crate) cgroup_mounts: Vec<HierarchyMount>,
 }
@@ -98,6 +100,7 @@ pub(crate) fn build(request: &ContainerRequest, edits: &Prepared, host: &HostFac
         tty: container.tty,
         security,
         granted: &granted,
+        host,
     })?;
     process.set_oom_score_adj(Some(oom_score_adj(pod, container, host)));
     let root = RootBuilder::default()
@@ -165,6 +168,7 @@ pub(crate) struct ProcessRequest<'a> {
     pub(crate) tty: bool,
     pub(crate) security: &'a ContainerSecurity,
     pub(crate) granted: &'a Granted,
+    pub(crate) host: &'a HostFacts,
 }
 
 /// A process of a container: its first, or an exec'd one.
@@ -179,7 +183,7 @@ pub(crate) fn process(request: ProcessRequest<'_>) -> Result<Process, Error> {
         .set_env(Some(env))
         .set_cwd(request.cwd.into())
         .set_capabilities(Some(linux_capabilities(&request.granted.set)?))
-        .set_rlimits(Some(vec![open_files()?]))
+        .set_rlimits(Some(vec![open_files(request.host)?]))
         .set_no_new_privileges(Some(request.security.allow_privilege_escalation == Some(false)))
         .set_apparmor_profile(None)
         .set_selinux_label(None)
@@ -188,8 +192,9 @@ pub(crate) fn process(request: ProcessRequest<'_>) -> Result<Process, Error> {
     Ok(process)
 }
 
-fn open_files() -> Result<PosixRlimit, Error> {
-    let (soft, hard) = OPEN_FILES;
+fn open_files(host: &HostFacts) -> Result<PosixRlimit, Error> {
+    let ceiling = host.most_open_files.unwrap_or(u64::MAX);
+    let (soft, hard) = (OPEN_FILES.0.min(ceiling), OPEN_FILES.1.min(ceiling));
     let limit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(hard);
     limit.build().map_err(Error::Spec)
 }

@@ -169,5 +169,7 @@ fn the_limit_of_open_files_is_that_of_services_and_not_the_agents() {
     assert_eq!(limits[0], "1024");
     assert!(limits[1] == "524288" || limits[1] == granted, "{told}");
     assert_eq!(node.coracle_ok(&["exec", "files", "--", "sh", "-c", script]), limits[..2].join("\n") + "\n");
+    // Told once, when the agent started, and not for each container.
+    assert!(!node.agent_log().contains("resource limit Nofile"), "{}", node.agent_log());
     node.finish();
 }

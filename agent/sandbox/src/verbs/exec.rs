@@ -100,6 +100,7 @@ impl Runtime {
             tty: request.tty,
             security: &specified.security,
             granted: &granted,
+            host: &self.inner.facts,
         })?;
         process.set_oom_score_adj(Some(spec::oom_score_adj(pod, specified, &self.inner.facts)));
         let attachment = cgroup.unwrap_or(&container.cgroup).attachment()?;
