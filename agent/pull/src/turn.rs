@@ -26,9 +26,10 @@ pub struct Rate {
 /// What pulls wait for before they begin. First come, first served.
 pub(crate) struct Turns(watch::Sender<Arc<Limits>>);
 
+/// Each limit as it was set, and what is given out by it.
 struct Limits {
-    at_once: Option<Arc<Semaphore>>,
-    rate: Option<Bucket>,
+    at_once: (Option<NonZeroUsize>, Option<Arc<Semaphore>>),
+    rate: (Option<Rate>, Option<Arc<Bucket>>),
 }
 
 /// A pull's turn, as long as it is held. While it waits for a registry's first answers it may lend it to others.
@@ -53,9 +54,24 @@ impl Turns {
         Self(watch::Sender::new(Arc::new(Limits::new(at_once, rate))))
     }
 
-    /// From now on it is these. Who has a turn keeps it, beside those that are given from now on.
+    /// From now on it is these. Who has a turn keeps it, beside those that are given from now on; a limit that is what it
+    /// was goes on counting.
     pub(crate) fn change(&self, at_once: Option<NonZeroUsize>, rate: Option<Rate>) {
-        self.0.send_replace(Arc::new(Limits::new(at_once, rate)));
+        self.0.send_if_modified(|limits| {
+            let (same_count, same_rate) = (limits.at_once.0 == at_once, limits.rate.0 == rate);
+            if same_count && same_rate {
+                return false;
+            }
+            let mut changed = Limits::new(at_once, rate);
+            if same_count {
+                changed.at_once = limits.at_once.clone();
+            }
+            if same_rate {
+                changed.rate = limits.rate.clone();
+            }
+            *limits = Arc::new(changed);
+            true
+        });
     }
 
     /// Waits for a turn.
@@ -76,21 +92,19 @@ impl Turns {
 
 impl Limits {
     fn new(at_once: Option<NonZeroUsize>, rate: Option<Rate>) -> Self {
-        let at_once = at_once.map(|count| count.get().min(Semaphore::MAX_PERMITS));
-        Self {
-            at_once: at_once.map(|count| Arc::new(Semaphore::new(count))),
-            rate: rate.map(|rate| {
-                let interval = Duration::from_secs(1) / rate.per_second.max(1);
-                let ahead = interval.saturating_mul(rate.burst.max(1) - 1);
-                Bucket { interval, ahead, full_at: Mutex::new(Instant::now()) }
-            }),
-        }
+        let turns = at_once.map(|count| Arc::new(Semaphore::new(count.get().min(Semaphore::MAX_PERMITS))));
+        let bucket = rate.map(|rate| {
+            let interval = Duration::from_secs(1) / rate.per_second.max(1);
+            let ahead = interval.saturating_mul(rate.burst.max(1) - 1);
+            Arc::new(Bucket { interval, ahead, full_at: Mutex::new(Instant::now()) })
+        });
+        Self { at_once: (at_once, turns), rate: (rate, bucket) }
     }
 
     async fn take(&self) -> Turn {
-        let turn = Turn { at_once: self.at_once.clone(), permit: SyncMutex::new(None) };
+        let turn = Turn { at_once: self.at_once.1.clone(), permit: SyncMutex::new(None) };
         turn.take_back().await;
-        if let Some(bucket) = &self.rate {
+        if let Some(bucket) = &self.rate.1 {
             bucket.take().await;
         }
         turn
@@ -226,6 +240,25 @@ mod tests {
         let began = begin_all(&turns, 3, Duration::ZERO).await;
         assert_eq!(began.iter().map(Duration::as_secs).collect::<Vec<_>>(), [0, 1, 2]);
         drop(first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_stays_goes_on_counting() {
+        let rate = Some(Rate { per_second: 1, burst: 2 });
+        let turns = Arc::new(Turns::new(NonZeroUsize::new(1), rate));
+        let first = turns.take().await;
+        turns.change(NonZeroUsize::new(1), rate);
+        turns.change(NonZeroUsize::new(1), None);
+        assert!(timeout(Duration::from_secs(60), turns.take()).await.is_err(), "one at a time");
+        turns.change(NonZeroUsize::new(1), rate);
+        drop(first);
+        // The burst is had once, however often the number of turns changes.
+        let from = Instant::now();
+        for count in 2..5 {
+            turns.change(NonZeroUsize::new(count), rate);
+            drop(turns.take().await);
+        }
+        assert_eq!(from.elapsed().as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]

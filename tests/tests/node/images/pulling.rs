@@ -10,7 +10,7 @@ use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_status};
 use coracle_tests::processes;
 use coracle_tests::registry::{Content, Registry};
-use coracle_tests::wait::{SOON, wait_until};
+use coracle_tests::wait::{SOON, holds_for, wait_until};
 use serde_json::{Value, json};
 
 use super::{REGISTRY, blobs, busybox, content, events, serve, wait_event, waiting};
@@ -274,6 +274,40 @@ fn pulls_that_are_serialized_wait_for_each_other_and_say_so() {
     node.wait_gone("slow");
     node.wait_running("fast");
     drop(closed);
+    node.finish();
+}
+
+#[test]
+fn how_many_are_pulled_at_once_follows_the_configuration() {
+    needs_root!();
+    let node = Node::start_with("serializeImagePulls: true\n");
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let registry = of_two_speeds(&node, &gate, false);
+    node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
+    wait_until("the slow pull to be at its layers", SOON, || blobs(&registry) > 1);
+    let image = format!("{REGISTRY}/fast/app:1");
+    node.run(&of("fast", &image, "IfNotPresent"));
+    let waits = format!("Image \"{image}\" waits for its turn to be pulled");
+    wait_event(&node, "pod/fast", "Pulling", &waits);
+
+    // What says nothing new of pulls lets none begin that would not have.
+    node.reload_agent("serializeImagePulls: true\npodPidsLimit: 99\n");
+    let reloaded = |fields: &str| {
+        let message = format!("The configuration was read again, and counts from now on: {fields}");
+        wait_event(&node, "node/node", "ConfigurationReloaded", &message);
+    };
+    reloaded("podPidsLimit");
+    let begun = || registry.lines().iter().any(|line| line.contains("/fast/"));
+    holds_for("the second pull waits", Duration::from_millis(300), || !begun());
+
+    // And who waits has its turn as soon as there may be more, while the first still pulls.
+    node.reload_agent("maxParallelImagePulls: 2\npodPidsLimit: 99\n");
+    reloaded("serializeImagePulls, maxParallelImagePulls");
+    wait_until("the second pull to begin", SOON, begun);
+    drop(closed);
+    node.wait_running("slow");
+    node.wait_running("fast");
     node.finish();
 }
 
