@@ -9,7 +9,7 @@ use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
 use coracle_tests::processes::is_alive;
-use coracle_tests::wait::{SOON, wait_until};
+use coracle_tests::wait::{SOON, holds_for, wait_until};
 use serde_json::{Value, json};
 
 /// Twice what a test may take: no time is over before all pods of its group have ended.
@@ -141,6 +141,43 @@ fn what_runs_when_its_time_is_over_is_killed_and_a_shutdown_that_is_called_off_b
     let events = node.coracle_ok(&["get", "events"]);
     assert!(events.contains("Shutdown manager detected shutdown cancellation"), "{events}");
     fs::write(out.join("go"), "").unwrap();
+    node.finish();
+}
+
+#[test]
+fn the_time_that_pods_have_follows_the_configuration() {
+    needs_root!();
+    let machine = Machine::new();
+    let login1 = Login1::start(&machine);
+    let node = Node::start_on(machine, "", login1.environment());
+    let out = node.path("out");
+    node.run(&slow("kept", 0, &out));
+    let before = node.wait_running("kept");
+    node.wait_log("kept", "c", "run");
+    node.reload_agent(LONG);
+    wait_until("logind to wait for long enough", SOON, || login1.delay() == Duration::from_secs(100));
+    login1.wait_locked();
+    node.reload_agent("shutdownGracePeriod: 200s\nshutdownGracePeriodCriticalPods: 50s\n");
+    wait_until("logind to wait for longer", SOON, || login1.delay() == Duration::from_secs(200));
+    login1.wait_locked();
+    assert_eq!(container_id(&node.wait_running("kept"), "c"), container_id(&before, "c"));
+
+    login1.prepare_for_shutdown(true);
+    login1.wait_unlocked();
+    let ended = node.wait_phase("kept", "Failed");
+    assert_eq!(container_status(&ended, "c")["state"]["terminated"]["exitCode"], 0, "it had its time");
+    login1.prepare_for_shutdown(false);
+    login1.wait_locked();
+    node.wait_running("kept");
+
+    // Nobody waits for pods that have no time any more.
+    node.reload_agent("");
+    login1.wait_unlocked();
+    login1.prepare_for_shutdown(true);
+    holds_for("the pod is left alone", Duration::from_millis(300), || {
+        fs::read_to_string(out.join("order")).unwrap() == "kept asked\nkept ended\n"
+    });
+    node.wait_running("kept");
     node.finish();
 }
 

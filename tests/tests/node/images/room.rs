@@ -72,6 +72,12 @@ fn names(node: &Node) -> Vec<String> {
     names.lines().filter_map(|line| line.strip_prefix(&format!("{REGISTRY}/"))).map(str::to_owned).collect()
 }
 
+fn sorted_names(node: &Node) -> Vec<String> {
+    let mut names = names(node);
+    names.sort();
+    names
+}
+
 /// What there is of images, in bytes.
 pub(super) fn df(node: &Node) -> Value {
     serde_json::from_str(&node.coracle_ok(&["image", "df", "--output", "json"])).unwrap()
@@ -151,6 +157,49 @@ fn images_go_least_recently_used_first_once_the_disk_is_as_full_as_is_configured
     for pod in ["stays", "uses-3", "uses-4", "uses-5"] {
         node.wait_running(pod);
     }
+    drop(registry);
+    node.finish();
+}
+
+#[test]
+fn thresholds_that_change_count_for_the_images_that_are_there() {
+    needs_root!();
+    let never = "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\nimageMinimumGCAge: 1ms\n";
+    let node = Node::start_on(machine(200 * MIB), never, Vec::new());
+    let images: Vec<_> = (0..4).map(|number| large(number + 1, &[30 * MIB])).collect();
+    let registry = registry(&node, &images);
+    node.run(&of("stays", &name(0), "IfNotPresent"));
+    node.wait_running("stays");
+    for number in 1..4 {
+        run_and_remove(&node, number);
+    }
+    assert_eq!(names(&node).len(), 4);
+    // Nothing is pulled or used from here on, and it would be five minutes until it is looked again.
+    node.reload_agent(
+        "imageGCHighThresholdPercent: 60\nimageGCLowThresholdPercent: 50\nimageMinimumGCAge: 1ms\n",
+    );
+    wait_event(
+        &node,
+        "node/node",
+        "ConfigurationReloaded",
+        "The configuration was read again, and counts from now on: imageGCHighThresholdPercent, \
+         imageGCLowThresholdPercent",
+    );
+    wait_until("the least recently used to go", SOON, || sorted_names(&node) == ["app:0", "app:3"]);
+    node.wait_running("stays");
+
+    // Where the old ones are younger than they may have to be, they stay.
+    run_and_remove(&node, 1);
+    node.reload_agent(
+        "imageGCHighThresholdPercent: 20\nimageGCLowThresholdPercent: 10\nimageMinimumGCAge: 1h\n",
+    );
+    wait_event(
+        &node,
+        "node/node",
+        "FreeDiskSpaceFailed",
+        "Failed to garbage collect required amount of images.",
+    );
+    assert_eq!(sorted_names(&node), ["app:0", "app:1", "app:3"]);
     drop(registry);
     node.finish();
 }
