@@ -56,11 +56,11 @@ check: ## Formatting and lints
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: test-vm
-test-vm: ## Test in VMs with systemd and cgroup v2 alone (FILTER=part of names of root tests, SUITE=bookworm, TESTS=part of names)
+test-vm: ## Test in VMs with systemd and cgroup v2 alone (TESTS=part of names, SUITE=bookworm; of root tests FILTER=parts of names, PROGRAMS=parts of names of theirs)
 	@scripts/install-missing build package vm
 	tests/vm/payload $(CARGO_TARGET_DIR)/vm
 	CORACLE_CACHE=$(CACHE) CORACLE_VM_PAYLOAD=$(CARGO_TARGET_DIR)/vm CORACLE_VM_FILTER='$(FILTER)' \
-		CORACLE_VM_SUITE=$(SUITE) scripts/test --vm $(TESTS)
+		CORACLE_VM_PROGRAMS='$(PROGRAMS)' CORACLE_VM_SUITE=$(SUITE) scripts/test --vm $(TESTS)
 
 .PHONY: bench
 bench: ## Take the figures of docs/benchmarks.md (release build; minutes)

@@ -1,6 +1,6 @@
 //! The root tests of crates and node, on the host that Coracle is meant for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_tests::vm::Vm;
 
@@ -16,12 +16,18 @@ const REPEATED: [(&str, &str); 4] = [
     ("CORACLE_TEST_STARTS", "6"),
 ];
 
-/// `CORACLE_VM_FILTER`: parts of names of tests; without, all of them. `CORACLE_TEST_CGROUP_DRIVER`: who makes the cgroups.
+/// `CORACLE_VM_PROGRAMS`: parts of names of test programs (`sandbox-root`); `CORACLE_VM_FILTER`: parts of names of tests;
+/// without, all of them. `CORACLE_TEST_CGROUP_DRIVER`: who makes the cgroups of `cgroup-root` and `tests-node`; the others
+/// make none, or their own.
 #[test]
 #[ignore = "needs a VM: make test-vm"]
 fn the_root_tests_pass() {
-    let driver = std::env::var("CORACLE_TEST_CGROUP_DRIVER").unwrap_or_default();
-    passes(&driver, "", &std::env::var("CORACLE_VM_FILTER").unwrap_or_default());
+    let chosen = |name| std::env::var(name).unwrap_or_default();
+    passes(
+        &chosen("CORACLE_TEST_CGROUP_DRIVER"),
+        &chosen("CORACLE_VM_PROGRAMS"),
+        &chosen("CORACLE_VM_FILTER"),
+    );
 }
 
 /// What depends most on who makes the cgroups. All of it: `CORACLE_TEST_CGROUP_DRIVER=systemd`.
@@ -35,28 +41,35 @@ fn pods_have_limits_in_cgroups_of_systemd() {
     );
 }
 
-/// Runs the tests of these binaries that have these parts of names.
-fn passes(driver: &str, binaries: &str, filter: &str) {
+/// Runs the tests of these programs that have these parts of names.
+fn passes(driver: &str, programs: &str, filter: &str) {
     let mut vm = Vm::restore();
     let repeated = REPEATED.map(|(name, few)| {
         let value = std::env::var(name).unwrap_or_else(|_| few.to_owned());
         format!("{name}={value}")
     });
     let repeated = repeated.join(" ");
-    vm.ok("at=$(< /payload/built-at) && mkdir -p \"$at\" && ln -s /payload/programs/* \"$at\"");
+    vm.ok(
+        "at=$(< /payload/built-at) && mkdir -p \"$at\" \"${at%/*}/tmp\" && ln -s /payload/programs/* \"$at\"",
+    );
     let mut failed = Vec::new();
-    for binary in vm.ok("ls /payload/tests").lines().filter(|name| name.starts_with(binaries)) {
+    let is_chosen =
+        |name: &str| programs.is_empty() || programs.split_whitespace().any(|part| name.contains(part));
+    for program in vm.ok("ls /payload/tests").lines().filter(|name| is_chosen(name)) {
         // An emulated machine takes its time.
         let command = format!(
             "export CORACLE_BIN=/payload/coracle CORACLE_IMAGES_BUILD=/payload/images\n\
              export CORACLE_TEST_PROJECT=/payload/project CORACLE_TEST_PATIENCE=8 RUST_BACKTRACE=1 TMPDIR=/var/tmp\n\
+             export INSTA_WORKSPACE_ROOT=/payload/project INSTA_UPDATE=no\n\
              export CORACLE_TEST_CGROUP_DRIVER={driver} {repeated}\n\
-             /payload/tests/{binary} --test-threads=1 {filter}"
+             /payload/tests/{program} --test-threads=1 --show-output {filter}"
         );
-        println!("{binary}");
+        println!("{program}");
+        let started = Instant::now();
         if vm.run_shown(LIMIT, &command) != 0 {
-            failed.push(binary.to_owned());
+            failed.push(program.to_owned());
         }
+        println!("{program}: {:.0} s", started.elapsed().as_secs_f64());
     }
     assert!(failed.is_empty(), "tests failed in {failed:?}");
 }

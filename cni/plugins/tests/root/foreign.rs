@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use coracle_cni_plugins::PLUGINS;
@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use super::harness::{Node, Pod, eventually, on_a_node, reaches};
 
+/// The runtime, in Python.
+const DRIVER: &str = include_str!("driver.py");
 /// The program of our plugins.
 const OURS: &str = env!("CARGO_BIN_EXE_coracle-cni");
 /// Where Debian's package installs plugins.
@@ -46,10 +48,10 @@ impl Runtime {
     }
 
     fn run(&self, verb: &str, more: Value) -> Outcome {
-        let driver = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/root/driver.py");
         let mut request = json!({"list": self.list, "path": [self.bin.path()]});
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let output = Command::new("python3").arg(driver).arg(verb).arg(request.to_string()).output().unwrap();
+        let mut python = Command::new("python3");
+        let output = python.args(["-c", DRIVER, verb, &request.to_string()]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{verb}: {stderr}");
         let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
