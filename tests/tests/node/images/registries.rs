@@ -14,7 +14,7 @@ use coracle_tests::registry::Authority;
 use serde_json::{Value, json};
 
 use super::pulling::of;
-use super::{REGISTRY, wait_event, waiting};
+use super::{REGISTRY, busybox, content, serve, wait_event, waiting};
 
 /// Copies an image with skopeo, on the machine.
 #[track_caller]
@@ -168,6 +168,27 @@ fn a_mirror_serves_names_of_docker_hub() {
     for host in ["127.0.0.1:5001: ", "127.0.0.1:5000: ", "registry-1.docker.io: "] {
         assert!(message.contains(host), "{host} in {message}");
     }
+    drop(registry);
+    node.finish();
+}
+
+#[test]
+fn the_next_attempt_goes_by_the_registries_that_are_configured_then() {
+    needs_root!();
+    let machine = Machine::new();
+    let none = format!("registryConfigDirs: [{}]\n", machine.path("none").display());
+    let node = Node::start_on(machine, &none, Vec::new());
+    let content = content(&busybox("one"));
+    let registry = serve(&node, move |request| content.answer(request));
+    let toml = format!("[host.\"http://{REGISTRY}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+    hosts_toml(node.machine(), "registry.example", &toml);
+    node.run(&of("web", "registry.example/team/app:1", "IfNotPresent"));
+    node.wait_pod("web", "to back off", |pod| waiting(pod).0 == "ImagePullBackOff");
+    assert_eq!(registry.lines(), [""; 0], "nobody has said that it has images of others");
+    node.reload_agent(&configuration(node.machine()));
+    let seen = node.wait_running("web");
+    let shown = container_status(&seen, "c")["imageID"].as_str().unwrap();
+    assert!(shown.starts_with("registry.example/team/app@sha256:"), "{shown}");
     drop(registry);
     node.finish();
 }
