@@ -108,8 +108,8 @@ pub(crate) async fn refusal(response: Response, credential: &Credential) -> Erro
 fn who_may(credential: &Credential) -> &'static str {
     match credential {
         Credential::Anonymous => {
-            "it was asked without credentials: create a Secret of type kubernetes.io/dockerconfigjson for this registry \
-             and name it in imagePullSecrets, or log the node in"
+            "it was asked without credentials: name a Secret of type kubernetes.io/dockerconfigjson for this registry in \
+             the pod's imagePullSecrets, or log in to it as root on the node, as with `docker login`"
         }
         _ => "the credentials it was shown do not suffice: check user, password and rights",
     }

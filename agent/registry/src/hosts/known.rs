@@ -54,11 +54,16 @@ impl Hosts {
                 tracing::warn!("{text}");
             }
         }
-        let host = |configured: Configured| {
+        let mut hosts: Vec<Arc<Host>> = Vec::new();
+        for configured in file.hosts {
             let (tls, elsewhere) = self.pair(&configured.trust);
-            Arc::new(Host::configured(configured, registry, tls, elsewhere))
-        };
-        Ok(file.hosts.into_iter().map(host).collect())
+            let host = Host::configured(configured, registry, tls, elsewhere);
+            // Most files name the registry itself as a host, with its CA, and again as `server`, without.
+            if !hosts.iter().any(|before| before.stands_for(&host)) {
+                hosts.push(Arc::new(host));
+            }
+        }
+        Ok(hosts)
     }
 
     fn pair(&self, trust: &Trust) -> (Arc<Tls>, Arc<Tls>) {

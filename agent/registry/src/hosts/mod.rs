@@ -99,6 +99,14 @@ impl Host {
         }
     }
 
+    /// Whether `other`, behind this one, would be the same host asked for what this one was asked for.
+    fn stands_for(&self, other: &Self) -> bool {
+        let is_same =
+            (self.scheme, &self.authority, &self.path) == (other.scheme, &other.authority, &other.path);
+        let (own, its) = (self.capabilities, other.capabilities);
+        is_same && own.pull >= its.pull && own.resolve >= its.resolve
+    }
+
     /// Host, and port if one was given.
     pub(crate) fn authority(&self) -> &str {
         &self.authority

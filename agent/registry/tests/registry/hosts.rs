@@ -92,6 +92,23 @@ async fn only_who_may_do_better_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_also_the_server_is_asked_once() {
+    let empty = Registry::with(Content::default());
+    let both = format!("server = \"{0}\"\n[host.\"{0}/\"]\n", empty.url());
+    let directory = configured("example.org", &both);
+    let client = with(Some(directory.path()), LIMITS);
+    let error = pull(&client, "example.org/app", ANYBODY).await.unwrap_err().to_string();
+    assert_eq!(empty.asked().len(), 1);
+    assert_eq!(error.matches(&empty.host()).count(), 1, "{error}");
+
+    // As the server it may what as a host it may not.
+    let server = Registry::with(content());
+    let hosts = format!("{}capabilities = [\"pull\"]\n", both.replace(&empty.url(), &server.url()));
+    configure(directory.path(), "example.org", &hosts);
+    pull(&client, "example.org/library/nginx", ANYBODY).await.unwrap();
+}
+
+#[tokio::test]
 async fn capabilities_are_heeded() {
     let (mirror, server) = (Registry::with(content()), Registry::with(content()));
     let hosts =
