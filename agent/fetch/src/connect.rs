@@ -41,7 +41,11 @@ pub(crate) async fn connect(address: &Address, proxies: &Proxies, tls: &Tls) -> 
         let stream = encrypted(Box::new(tcp(address).await?), address, tls).await?;
         return Ok(Connected { stream, by_proxy: None });
     };
-    let to_proxy = encrypted(Box::new(tcp(&proxy.address).await?), &proxy.address, tls).await?;
+    let to_proxy = async { encrypted(Box::new(tcp(&proxy.address).await?), &proxy.address, tls).await };
+    let to_proxy = to_proxy.await.map_err(|source| {
+        let source = Box::new(source);
+        Error::ProxyUnreached { proxy: proxy.address.authority(), source }
+    })?;
     if !address.is_https() {
         return Ok(Connected { stream: to_proxy, by_proxy: Some(proxy.credentials) });
     }

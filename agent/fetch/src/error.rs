@@ -49,6 +49,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The proxy itself could not be reached.
+    #[error("the proxy {proxy}, which the environment names: {source}")]
+    ProxyUnreached {
+        /// The proxy.
+        proxy: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The proxy does not connect to the host.
     #[error("the proxy {proxy} does not connect to {host}: {status}")]
     ProxyRefused {
@@ -152,6 +160,7 @@ impl Error {
         match self {
             Self::Lookup { .. } | Self::Connect { .. } | Self::Slow { .. } | Self::Timeout(_) => true,
             Self::Tls { .. } => self.certificate().is_none(),
+            Self::ProxyUnreached { source, .. } => source.is_passing(),
             Self::Http(error) => !error.is_parse() && !error.is_user() && !self.wants_certificate(),
             Self::ProxyRefused { status, .. } | Self::Status { status, .. } => status.is_server_error(),
             _ => false,
@@ -161,7 +170,8 @@ impl Error {
     /// Whether not even a connection was made: who is asked may be down, or not be reached.
     pub fn is_unconnected(&self) -> bool {
         match self {
-            Self::Lookup { .. } | Self::Connect { .. } | Self::ProxyRefused { .. } | Self::Tls { .. } => true,
+            Self::Lookup { .. } | Self::Connect { .. } | Self::Tls { .. } => true,
+            Self::ProxyUnreached { .. } | Self::ProxyRefused { .. } => true,
             Self::Slow { what, .. } => *what == CONNECTING,
             _ => false,
         }

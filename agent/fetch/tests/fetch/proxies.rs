@@ -45,3 +45,17 @@ async fn a_proxy_that_refuses_is_named() {
     );
     assert_eq!(error, expected);
 }
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_named() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for url in ["http://one.test/x", "https://one.test/x"] {
+        let by = Proxies::from_variables(|name| (name == "ALL_PROXY").then(|| format!("http://{nobody}")));
+        let mut fetcher = with(url, &[], by.unwrap(), LIMITS);
+        let error = first(&mut fetcher).await.unwrap_err();
+        let expected =
+            format!("the proxy {nobody}, which the environment names: cannot connect to {nobody}: ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert!(error.is_passing() && error.is_unconnected());
+    }
+}
