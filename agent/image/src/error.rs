@@ -135,13 +135,13 @@ pub enum ImageError {
     },
     /// Unpacking would fill the file system of the store.
     #[error(
-        "layer {layer}: unpacking needs at least {needed} bytes, but of the {available} bytes free on the file \
+        "{what}: unpacking needs at least {needed} bytes, but of the {available} bytes free on the file \
          system of {path}, {reserve} are kept free; make room and try again"
     )]
     DiskFull {
-        /// Its digest or file name.
-        layer: String,
-        /// The layer's directory.
+        /// A layer, with its digest or file name, or several of an image.
+        what: String,
+        /// Where it was to go.
         path: PathBuf,
         /// Bytes still to write.
         needed: u64,
@@ -189,7 +189,7 @@ pub enum ImageError {
         path: PathBuf,
     },
     /// The image is to stay.
-    #[error("image {image} is {}; take the pin away first", list_pins(pins))]
+    #[error("image {image} is {}: what is pinned is not removed", list_pins(pins))]
     Pinned {
         /// The image.
         image: String,

@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::{Layer, Temporary};
-use crate::unpack::{Fault, Limits, Lowers, unpack_stream};
+use crate::unpack::{Budget, Fault, Limits, Lowers, unpack_stream};
 use crate::{Digest, ImageDocument, ImageError, Store};
 
 pub(crate) use flush::Disk;
@@ -179,6 +179,29 @@ impl Incoming {
     /// Its layers, lowest first, as they were when it began to come.
     pub fn layers(&self) -> &[IncomingLayer] {
         &self.layers
+    }
+
+    /// Fails where the layers that are missing cannot fit, by the sizes of their blobs, lowest first; 0 for what says
+    /// nothing. A compressed layer takes no less of the disk than its blob has: what there is no room for need not come,
+    /// again with each attempt, before that is found.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::DiskFull`], [`ImageError::Store`].
+    pub fn check_room(&self, blobs: impl Iterator<Item = u64>) -> Result<(), ImageError> {
+        let missing = blobs.zip(&self.layers).filter(|(_, layer)| !layer.have);
+        let needed = missing.map(|(size, _)| size).fold(0, u64::saturating_add);
+        if needed == 0 {
+            return Ok(());
+        }
+        let mut budget = Budget::new(self.disk.as_fd(), self.limits);
+        budget.bytes(needed).map_err(|fault| match fault {
+            Fault::DiskFull { needed, available, reserve } => {
+                let (what, path) = ("the layers that are missing".to_owned(), self.store.root().to_owned());
+                ImageError::DiskFull { what, path, needed, available, reserve }
+            }
+            fault => explain("of the image", self.store.root(), fault),
+        })
     }
 
     /// Verifies, decompresses and unpacks a layer as it streams: tar, plain or compressed with gzip or zstd, told by its

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_credentials::Found;
 use coracle_image::{Image, ImageError, Incoming, Limits, Store};
 use coracle_model::{Digest, ImageName};
-use coracle_registry::{Client, Credential, Manifest};
+use coracle_registry::{Client, Credential, Descriptor, Manifest};
 use tokio::sync::watch;
 
 use crate::error::{Attempt, PullError};
@@ -117,7 +117,12 @@ impl Parts {
     ) -> Result<Image, Fault> {
         let config = self.client.document(name, &manifest.config, credential).await?;
         let (store, bytes) = (self.store.clone(), manifest.bytes.clone());
-        let begin = move || store.incoming(&bytes, &config, Limits::default());
+        let sizes: Vec<_> = manifest.layers.iter().map(least).collect();
+        let begin = move || {
+            let incoming = store.incoming(&bytes, &config, Limits::default())?;
+            incoming.check_room(sizes.into_iter())?;
+            Ok(incoming)
+        };
         let incoming = Arc::new(self.on_store(name, begin).await?);
         if incoming.layers().len() != manifest.layers.len() {
             return Err(Fault::Other(PullError::Layers {
@@ -158,14 +163,19 @@ impl Parts {
     }
 }
 
+/// What a layer takes of the disk at least. One that is not compressed may be made of headers.
+fn least(layer: &Descriptor) -> u64 {
+    let is_compressed = ["gzip", "zstd"].iter().any(|end| layer.media_type.ends_with(end));
+    if is_compressed { layer.size } else { 0 }
+}
+
 fn layers(incoming: &Incoming, manifest: &Manifest) -> Vec<LayerProgress> {
-    let layer =
-        |(known, layer): (&coracle_image::IncomingLayer, &coracle_registry::Descriptor)| LayerProgress {
-            digest: layer.digest,
-            size: layer.size,
-            done: 0,
-            state: if known.have { LayerState::Exists } else { LayerState::Waiting },
-        };
+    let layer = |(known, layer): (&coracle_image::IncomingLayer, &Descriptor)| LayerProgress {
+        digest: layer.digest,
+        size: layer.size,
+        done: 0,
+        state: if known.have { LayerState::Exists } else { LayerState::Waiting },
+    };
     incoming.layers().iter().zip(&manifest.layers).map(layer).collect()
 }
 

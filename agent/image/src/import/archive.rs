@@ -178,7 +178,7 @@ fn spool(store: &Store, path: &Path, file: File, limits: Limits) -> Result<File,
     let mut budget = Budget::new(disk.as_fd(), limits);
     let full = |fault: Fault| match fault {
         Fault::DiskFull { needed, available, reserve } => ImageError::DiskFull {
-            layer: path.display().to_string(),
+            what: path.display().to_string(),
             path: directory.clone(),
             needed,
             available,

@@ -1,6 +1,6 @@
 //! Bringing what was made to the disk.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::syncfs;
@@ -23,6 +23,10 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn of(store: &Store) -> Result<Self, ImageError> {
         Ok(Self { root: open_directory(store.root())?, path: store.root().to_owned() })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// One flush for however many files.

@@ -190,7 +190,8 @@ pub(crate) fn explain(layer: &str, path: &Path, fault: Fault) -> ImageError {
         Fault::Write { step, entry, source } => ImageError::Unpack { layer, step, entry, source },
         Fault::Aborted => ImageError::Aborted,
         Fault::DiskFull { needed, available, reserve } => {
-            ImageError::DiskFull { layer, path: path.to_owned(), needed, available, reserve }
+            let what = format!("layer {layer}");
+            ImageError::DiskFull { what, path: path.to_owned(), needed, available, reserve }
         }
     }
 }

@@ -132,6 +132,17 @@ fn layers_are_made_at_once_and_wait_for_those_below() {
 }
 
 #[test]
+fn room_is_wanted_for_the_layers_that_are_missing() {
+    let f = Fixture::new();
+    let remote = three();
+    remote.unpack(&remote.begin(&f.store), 0).unwrap();
+    let incoming = remote.begin(&f.store);
+    incoming.check_room([u64::MAX, 0, 1 << 10].into_iter()).unwrap();
+    let error = incoming.check_room([0, 1, u64::MAX].into_iter()).unwrap_err();
+    assert!(matches!(error, ImageError::DiskFull { needed: u64::MAX, .. }), "{error}");
+}
+
+#[test]
 fn what_was_finished_is_not_fetched_again() {
     let f = Fixture::new();
     let remote = three();

@@ -76,3 +76,18 @@ async fn bombs() {
 fn zstd_frames(bytes: &[u8], count: usize) -> Vec<u8> {
     zstd::bulk::compress(bytes, 1).unwrap().repeat(count)
 }
+
+#[tokio::test]
+async fn what_there_can_be_no_room_for_does_not_come() {
+    needs_root!();
+    let (mut image, mut content) = of_layers(&[tar_of(&[("a", b"a")]), tar_of(&[("b", b"b")])]);
+    // More than any disk has.
+    image.manifest["layers"][1]["size"] = serde_json::json!(1_u64 << 60);
+    let descriptor = content.image(&image);
+    content.tag("app", "latest", &descriptor);
+    let registry = Registry::with(content);
+    let error = Place::new().error_of(&app(&registry)).await;
+    assert!(error.contains("the layers that are missing: unpacking needs at least 11529"), "{error}");
+    let blobs: Vec<_> = registry.lines().into_iter().filter(|line| line.contains("/blobs/")).collect();
+    assert_eq!(blobs.len(), 1, "the configuration alone: {blobs:?}");
+}
