@@ -42,6 +42,7 @@ pub(crate) fn import(
         }
         candidates.push(Candidate {
             names: image.repo_tags.unwrap_or_default(),
+            tag: None,
             config,
             manifest: None,
             layers: image.layers.into_iter().map(|member| LayerFile { member, blob: None }).collect(),

@@ -58,6 +58,8 @@ struct Document {
 /// An image of an archive, before its layers are read.
 pub(crate) struct Candidate {
     pub(crate) names: Vec<ImageName>,
+    /// Where a tag is all it is called.
+    pub(crate) tag: Option<String>,
     pub(crate) config: Vec<u8>,
     pub(crate) manifest: Option<Vec<u8>>,
     pub(crate) layers: Vec<LayerFile>,
@@ -82,20 +84,19 @@ pub(crate) fn import(
         descriptors.into_iter().partition(|descriptor| reference(descriptor).is_some());
     let mut candidates = Vec::new();
     for descriptor in named {
-        let names = reference(&descriptor)
-            .map(|text| match text.parse::<ImageName>() {
-                // A bare tag is no name: `skopeo copy ... oci:dir:tag` writes it.
-                Ok(name) if text.contains(['/', ':']) => vec![name],
-                _ => vec![],
-            })
-            .unwrap_or_default();
+        let reference = reference(&descriptor).cloned().unwrap_or_default();
+        let (names, tag) = match reference.parse::<ImageName>() {
+            Ok(name) if reference.contains(['/', ':']) => (vec![name], None),
+            // A bare tag is no name: `skopeo copy ... oci:dir:tag` writes it.
+            _ => (vec![], Some(reference)),
+        };
         let manifest = choose(archive, vec![descriptor], MAX_DEPTH)?;
-        candidates.push(candidate(archive, &manifest, names)?);
+        candidates.push(Candidate { names, tag, ..candidate(archive, &manifest)? });
     }
     // Several without a name are one image for several platforms.
     if !unnamed.is_empty() {
         let manifest = choose(archive, unnamed, MAX_DEPTH)?;
-        candidates.push(candidate(archive, &manifest, vec![])?);
+        candidates.push(candidate(archive, &manifest)?);
     }
     import_candidates(store, archive, candidates, options)
 }
@@ -116,15 +117,7 @@ pub(crate) fn import_candidates(
     match (candidates.as_mut_slice(), &options.name) {
         ([], _) => return Err(archive.invalid("it holds no image")),
         ([only], Some(name)) => only.names = vec![name.clone()],
-        (several, Some(_)) => {
-            let names: Vec<_> =
-                several.iter().flat_map(|image| &image.names).map(ImageName::familiar).collect();
-            return Err(archive.invalid(format!(
-                "it holds {} images ({}), which one name cannot stand for: import it without a name",
-                several.len(),
-                names.join(", ")
-            )));
-        }
+        (several, Some(name)) => name_each(several, name).map_err(|problem| archive.invalid(problem))?,
         (_, None) => {}
     }
     if let Some(name) = candidates.iter().flat_map(|image| &image.names).find(|name| name.digest().is_some())
@@ -132,9 +125,42 @@ pub(crate) fn import_candidates(
         return Err(archive.invalid(format!("its name {name} cannot have a digest: give a tag")));
     }
     if candidates.iter().any(|image| image.names.is_empty()) {
-        return Err(archive.invalid("an image in it has no name: give one"));
+        let tags: Vec<_> = candidates.iter().filter_map(|image| image.tag.as_deref()).collect();
+        return Err(archive.invalid(match tags.as_slice() {
+            [] => "an image in it has no name: give one with --name, or have it in the archive".to_owned(),
+            tags => format!(
+                "it has no name for an image, but tags alone ({}): give the repository with --name, or have whole \
+                 names in the archive",
+                tags.join(", ")
+            ),
+        }));
     }
     candidates.iter().map(|candidate| import_one(store, archive, candidate, options)).collect()
+}
+
+/// Names several images by one repository: each has its own tag in it, as with `ctr images import --base-name`.
+fn name_each(candidates: &mut [Candidate], repository: &ImageName) -> Result<(), String> {
+    if candidates.iter().any(|image| image.tag.is_none()) {
+        let names: Vec<_> =
+            candidates.iter().flat_map(|image| &image.names).map(ImageName::familiar).collect();
+        return Err(format!(
+            "it holds {} images ({}), which one name cannot stand for: import it without a name",
+            candidates.len(),
+            names.join(", ")
+        ));
+    }
+    if repository.tag() != Some("latest") {
+        return Err(format!(
+            "each image in it has a tag of its own: give {} without one",
+            repository.familiar()
+        ));
+    }
+    for image in candidates {
+        let tag = image.tag.as_deref().unwrap_or_default();
+        let name = format!("{}:{tag}", repository.repository()).parse::<ImageName>();
+        image.names = vec![name.map_err(|error| error.to_string())?];
+    }
+    Ok(())
 }
 
 fn import_one(
@@ -213,7 +239,7 @@ fn choose(archive: &Archive, descriptors: Vec<Descriptor>, depth: usize) -> Resu
     }
 }
 
-fn candidate(archive: &Archive, manifest: &[u8], names: Vec<ImageName>) -> Result<Candidate, ImageError> {
+fn candidate(archive: &Archive, manifest: &[u8]) -> Result<Candidate, ImageError> {
     let document: Document = parse(archive, "manifest", manifest)?;
     if document.schema_version != Some(2) {
         return Err(archive.invalid("its manifest is not of schema version 2"));
@@ -243,7 +269,8 @@ fn candidate(archive: &Archive, manifest: &[u8], names: Vec<ImageName>) -> Resul
         }
     }
     Ok(Candidate {
-        names,
+        names: vec![],
+        tag: None,
         config: blob(archive, &config)?,
         manifest: Some(manifest.to_vec()),
         layers: layers

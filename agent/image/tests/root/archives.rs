@@ -135,6 +135,30 @@ fn a_layout_as_directory_and_as_archives() {
 }
 
 #[test]
+fn images_with_tags_alone_are_named_by_a_repository() {
+    let f = Fixture::new();
+    let (mut layout, mut index) = layers().named("1").index();
+    let (other, others) = Layout::new().layer(&Tar::new().file("b", "").build()).named("2").index();
+    layout.blobs.extend(other.blobs);
+    index["manifests"].as_array_mut().unwrap().push(others["manifests"][0].clone());
+    layout.write_with(&f.path("layout"), &index);
+    let failed = |name: Option<&str>| {
+        let options = ImportOptions { name: name.map(|name| name.parse().unwrap()), ..Default::default() };
+        f.store.import(&f.path("layout"), &options).unwrap_err().to_string()
+    };
+    let error = failed(None);
+    assert!(error.contains("tags alone (1, 2): give the repository"), "{error}");
+    let error = failed(Some("example.com/app:3"));
+    assert!(error.contains("tag of its own: give example.com/app:3 without one"), "{error}");
+    assert_eq!(f.store.list().unwrap(), []);
+
+    f.import(&f.path("layout"), "example.com/app").unwrap();
+    assert!(f.mount("example.com/app:1").has("f") && f.mount("example.com/app:2").has("b"));
+    assert!(f.store.find("example.com/app").is_err(), "none has the tag latest");
+    f.assert_sound();
+}
+
+#[test]
 fn images_share_layers_and_keep_them() {
     let f = Fixture::new();
     let base = Tar::new().file("base", "").build();
