@@ -164,7 +164,13 @@ fn index(path: &Path, file: File) -> Result<HashMap<Vec<u8>, Member>, ImageError
     Ok(index)
 }
 
-fn spool(store: &Store, path: &Path, file: File, limits: Limits) -> Result<File, ImageError> {
+/// Keeps what `source` gives, decompressed, in a file of the store's without a name.
+pub(super) fn spool(
+    store: &Store,
+    path: &Path,
+    source: impl Read + Send,
+    limits: Limits,
+) -> Result<File, ImageError> {
     use std::os::fd::AsFd;
     let directory = store.root().join("tmp");
     let name = directory.join(format!("file-{}", uuid::Uuid::new_v4().simple()));
@@ -187,7 +193,7 @@ fn spool(store: &Store, path: &Path, file: File, limits: Limits) -> Result<File,
         other => ImageError::invalid(path, format!("{other:?}")),
     };
     let mut input =
-        Peeked::new(file).and_then(Peeked::decompress).map_err(ImageError::source("read", path))?;
+        Peeked::new(source).and_then(Peeked::decompress).map_err(ImageError::source("read", path))?;
     let mut buffer = vec![0; 256 << 10];
     let mut total = 0u64;
     loop {

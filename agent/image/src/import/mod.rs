@@ -56,6 +56,16 @@ pub struct Imported {
 }
 
 impl Store {
+    /// Keeps an archive that comes as a stream, `name` for people, in a file without a name: for [`Store::import`], which
+    /// reads an archive more than once. It is decompressed on the way.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Source`] when it cannot be read, [`ImageError::DiskFull`], [`ImageError::Store`].
+    pub fn keep_archive(&self, name: &str, stream: impl Read + Send) -> Result<File, ImageError> {
+        archive::spool(self, Path::new(name), stream, Limits::default())
+    }
+
     /// Imports what is at `path`: an OCI image layout (directory or tar), a `docker save` archive, or a
     /// plain root file system (directory or tar). Archives may be compressed with gzip or zstd.
     ///

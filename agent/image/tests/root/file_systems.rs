@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use coracle_image::{CollectPolicy, ImageError, Limits, Store};
 use crate::export::odd;
 use crate::incoming::Remote;
 use crate::layers::{attributes_are_kept, entries_replace, sparse_files_are_kept, whiteouts_hide};
-use crate::support::{Fixture, Tar, names};
+use crate::support::{Fixture, Tar, gzip, names};
 
 const MIB: u64 = 1 << 20;
 
@@ -191,6 +192,24 @@ fn a_full_disk_takes_nothing_and_the_next_attempt_completes() {
             assert!(free(at).abs_diff(before) < MIB, "{} bytes stay", before - free(at));
         });
     }
+}
+
+#[test]
+fn an_archive_that_comes_as_a_stream_does_not_fill_the_disk() {
+    on("ext4", 64, |at| {
+        let f = Fixture::within(at);
+        let before = free(at);
+        let endless = std::io::repeat(b'x').take(1 << 40);
+        let error = f.store.keep_archive("standard input", endless).unwrap_err();
+        assert!(matches!(error, ImageError::DiskFull { reserve: 1.., .. }), "{error}");
+        assert!(error.to_string().starts_with("standard input: unpacking needs"), "{error}");
+        rustix::fs::sync();
+        assert!(free(at).abs_diff(before) < MIB, "{} bytes stay", before - free(at));
+        let tar = Tar::new().file("f", "kept").build();
+        let kept = f.store.keep_archive("standard input", &gzip(&tar)[..]).unwrap();
+        f.import(&PathBuf::from(format!("/proc/self/fd/{}", kept.as_raw_fd())), "app").unwrap();
+        assert_eq!(f.mount("app").read("f"), "kept");
+    });
 }
 
 /// Whether files of `at` can be brought to the disk, asked as another program would.

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use coracle_image::{ImageName, ImportOptions, RootfsConfig, Store};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::short;
 
@@ -28,7 +27,8 @@ pub(super) struct Import {
     /// File or directory; - is standard input
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// The image's name, as pods use it; an archive that names its images needs none
+    /// The image's name, as pods use it, or the repository of several that have tags alone; an archive that names its
+    /// images needs none
     #[arg(long, value_name = "NAME")]
     name: Option<ImageName>,
     /// A word of the program to run; repeat it for its arguments (root file systems only)
@@ -83,18 +83,12 @@ impl Import {
     }
 }
 
-/// What comes on standard input, in a file without a name: an archive is read more than once.
 fn from_standard_input(store: &Store) -> anyhow::Result<File> {
-    let mut stdin = io::stdin().lock();
+    let stdin = io::stdin();
     if stdin.is_terminal() {
         bail!("standard input is a terminal: give a file, or the archive on standard input");
     }
-    let place = store.root().display();
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = openat(CWD, store.root(), flags, Mode::from_raw_mode(0o600));
-    let mut file = File::from(file.with_context(|| format!("cannot make a file in {place}"))?);
-    io::copy(&mut stdin, &mut file).with_context(|| format!("cannot keep standard input in {place}"))?;
-    Ok(file)
+    Ok(store.keep_archive("standard input", stdin)?)
 }
 
 fn variable(text: &str) -> Result<String, String> {
