@@ -72,7 +72,9 @@ impl std::fmt::Display for Pin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Hand => f.write_str("pinned by hand"),
-            Self::Archive(path) => write!(f, "pinned as long as {} is there", path.display()),
+            Self::Archive(path) => {
+                write!(f, "pinned by {}, until the agent starts without it", path.display())
+            }
         }
     }
 }

@@ -88,7 +88,7 @@ fn what_stays_says_why() {
     assert!(collected.held.iter().all(|held| about(held.size, 2)), "{collected:?}");
     assert_eq!(collected.images.len(), 2);
     let error = f.store.remove("pinned", |_| None).unwrap_err().to_string();
-    assert!(error.contains("pinned as long as /archives/a.tar is there"), "{error}");
+    assert!(error.contains("pinned by /archives/a.tar, until the agent starts without it"), "{error}");
     f.store.unpin(&id("pinned"), &Pin::Archive("/archives/a.tar".into())).unwrap();
     f.store.remove("pinned", |_| None).unwrap();
     f.store.release(container).unwrap();
