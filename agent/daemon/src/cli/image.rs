@@ -9,10 +9,10 @@ mod progress;
 mod prune;
 mod pull;
 mod rm;
-mod size;
 mod tag;
 mod users;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ use clap::{Args, Subcommand};
 use coracle_image::Store;
 use coracle_server::client::Client;
 
-use self::size::{short, size};
+use self::words::{after, listed, short, size};
 use crate::config::Config;
 
 /// Bring images onto the node, list and remove them

@@ -294,7 +294,16 @@ fn images_are_pulled_told_of_and_exported_by_hand() {
     assert!(damaged.stdout.contains("kept no description of its archive"), "{}", damaged.stdout);
     assert_eq!(node.coracle_ok(&["image", "verify", "--quick"]), "all images are whole\n");
     node.coracle_ok(&["image", "rm", &name]);
-    assert_eq!(node.coracle_ok(&["image", "rm", "localhost/mine:2"]).matches("deleted").count(), 1);
+    let deleted = node.coracle_ok(&["image", "rm", "localhost/mine:2"]);
+    let short = &id["sha256:".len()..][..12];
+    assert!(deleted.starts_with(&format!("deleted {short} localhost/mine:2 (")), "{deleted}");
+
+    let digest = inspected[0]["Digest"].as_str().unwrap();
+    let by_digest = format!("{REGISTRY}/team/app@{digest}");
+    node.coracle_ok(&["image", "pull", "--authfile", &authfile, &by_digest]);
+    assert!(node.coracle_ok(&["image", "ls"]).contains(&format!("{REGISTRY}/team/app:<none>")));
+    assert!(node.coracle_ok(&["image", "ls", "-o", "name"]).lines().any(|line| line == by_digest));
+    node.coracle_ok(&["image", "rm", &by_digest]);
     let imported = with_input(&mut node.command(&["image", "import", "-"]), fs::read(&file).unwrap());
     assert_eq!(imported.code, 0, "{}", imported.stderr);
     let junk = with_input(&mut node.command(&["image", "import", "-"]), "no archive");

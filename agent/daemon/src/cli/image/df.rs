@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use coracle_image::{ImageName, ImageUsage, Store, Usage};
+use coracle_image::{ImageUsage, Store, Usage};
 use coracle_server::client::Client;
 use serde_json::{Value, json};
 
 use super::users::Users;
-use super::{short, size};
+use super::{listed, short, size};
 use crate::cli::table::{Cell, Table};
 
 /// Show what images take of the disk
@@ -49,7 +49,7 @@ fn print(usage: &Usage, out: &mut impl Write) -> io::Result<()> {
     let mut table = Table::new(vec!["IMAGE", "ID", "SIZE", "UNIQUE", "KEPT BY"]);
     for image in &usage.images {
         let row: Vec<Cell> = vec![
-            name(image).into(),
+            listed(&image.image).swap_remove(0).into(),
             short(&image.image.id).into(),
             size(image.size).into(),
             size(image.unique).into(),
@@ -65,11 +65,6 @@ fn print(usage: &Usage, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "layers of none:     {}", size(usage.unreferenced))?;
     writeln!(out, "on their way:       {}", size(usage.in_flight))?;
     writeln!(out, "could be removed:   {}", size(usage.reclaimable))
-}
-
-fn name(usage: &ImageUsage) -> String {
-    let image = &usage.image;
-    image.repo_tags.first().map_or_else(|| "<none>".to_owned(), ImageName::familiar)
 }
 
 fn keeper(usage: &ImageUsage) -> Option<String> {

@@ -19,7 +19,7 @@ use super::short;
 #[command(after_help = "Examples:
   coracle image export nginx:1.27 nginx.tar
   coracle image export --compress zstd nginx:1.27 redis:8 images.tar
-  coracle image export nginx:1.27 - | ssh other coracle image import /dev/stdin")]
+  coracle image export nginx:1.27 - | ssh other coracle image import -")]
 pub(super) struct Export {
     /// Names, or beginnings of identifiers, and where to write last; - is standard output
     #[arg(value_names = ["IMAGE", "FILE"], required = true, num_args = 2..)]

@@ -8,7 +8,7 @@ use coracle_image::{Image, ImageName, Store};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{short, size};
+use super::{listed, short, size};
 use crate::cli::age::age;
 use crate::cli::table::{Cell, Table};
 
@@ -52,26 +52,23 @@ impl List {
                 let list = json!({"images": images.collect::<Vec<_>>()});
                 writeln!(out, "{list:#}")?;
             }
-            Output::Name => {
-                images
-                    .iter()
-                    .flat_map(|image| &image.repo_tags)
-                    .try_for_each(|name| writeln!(out, "{}", name.familiar()))?;
-            }
+            Output::Name => images.iter().flat_map(names).try_for_each(|name| writeln!(out, "{name}"))?,
             Output::Table => table(&images, Timestamp::now()).write(&mut out)?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Names to use: by digest where there is no tag.
+fn names(image: &Image) -> Vec<String> {
+    let names = if image.repo_tags.is_empty() { &image.repo_digests } else { &image.repo_tags };
+    names.iter().map(ImageName::familiar).collect()
+}
+
 fn table(images: &[Image], now: Timestamp) -> Table {
     let mut table = Table::new(vec!["IMAGE", "ID", "SIZE", "IMPORTED"]);
     for image in images {
-        let mut names: Vec<_> = image.repo_tags.iter().map(ImageName::familiar).collect();
-        if names.is_empty() {
-            names.push("<none>".to_owned());
-        }
-        for name in names {
+        for name in listed(image) {
             let imported = format!("{} ago", age(Some(image.imported), now));
             let row: Vec<Cell> =
                 vec![name.into(), short(&image.id).into(), size(image.size).into(), imported.into()];

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use coracle_image::{CollectPolicy, HeldImage, Hold, ImageName, Store};
+use coracle_image::{CollectPolicy, HeldImage, Hold, Store};
 use coracle_server::client::Client;
 use jiff::SignedDuration;
 
 use super::users::Users;
-use super::{short, size};
+use super::{after, short, size};
 
 /// Remove images that nobody uses
 ///
@@ -49,13 +49,13 @@ impl Prune {
         let collected = store.collect(&policy, |id| users.of(id))?;
         let mut out = io::stdout();
         for image in &collected.images {
-            let (id, names) = (short(&image.id), words(&image.names));
+            let (id, names) = (short(&image.id), after(&image.names));
             writeln!(out, "deleted {id}{names} ({} freed)", size(image.freed))?;
         }
         writeln!(out, "{} freed", size(collected.freed))?;
         if collected.freed == 0 {
             for image in collected.held.iter().filter(|image| self.all || is_untagged(image)) {
-                let (id, names) = (short(&image.id), words(&image.names));
+                let (id, names) = (short(&image.id), after(&image.names));
                 writeln!(out, "kept {id}{names} ({}), {}", size(image.size), why(&image.why))?;
             }
         }
@@ -75,11 +75,6 @@ impl Prune {
         stdin.read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
-}
-
-/// Each with a space before it.
-fn words(names: &[ImageName]) -> String {
-    names.iter().map(|name| format!(" {}", name.familiar())).collect()
 }
 
 fn is_untagged(image: &HeldImage) -> bool {

@@ -8,7 +8,7 @@ use coracle_image::{ImageError, Removed, Store};
 use coracle_server::client::Client;
 
 use super::users::Users;
-use super::{short, size};
+use super::{after, short, size};
 
 /// Remove a name, and with its last name the image
 ///
@@ -48,7 +48,11 @@ impl Remove {
     fn remove(&self, store: &Store, users: &Users, image: &str) -> Result<Removed, ImageError> {
         // By its identifier it goes with all names.
         let text = if self.force { store.find(image)?.id.to_string() } else { image.to_owned() };
-        store.remove(&text, |id| users.of(id))
+        store.remove(&text, |id| users.of(id)).map_err(|error| match error {
+            ImageError::InUse { user, .. } => ImageError::InUse { image: image.to_owned(), user },
+            ImageError::Pinned { pins, .. } => ImageError::Pinned { image: image.to_owned(), pins },
+            error => error,
+        })
     }
 }
 
@@ -56,8 +60,8 @@ fn print(removed: &Removed) -> io::Result<()> {
     let mut out = io::stdout();
     match removed {
         Removed::Untagged(name) => writeln!(out, "untagged {}", name.familiar()),
-        Removed::Deleted { id, freed, .. } => {
-            writeln!(out, "deleted {} ({} freed)", short(id), size(*freed))
+        Removed::Deleted { id, names, freed } => {
+            writeln!(out, "deleted {}{} ({} freed)", short(id), after(names), size(*freed))
         }
     }
 }

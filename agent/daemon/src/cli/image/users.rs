@@ -25,12 +25,14 @@ impl Users {
         for pod in living {
             let status = &pod.status;
             let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
-            for status in statuses.chain(&status.ephemeral_container_statuses) {
-                for text in [&status.image_id, &status.image] {
-                    if let Some(id) = identifier(store, text)? {
-                        let name = format!("pod {}/{}", pod.metadata.namespace, pod.metadata.name);
-                        users.entry(id).or_insert(name);
-                    }
+            let statuses = statuses.chain(&status.ephemeral_container_statuses);
+            let images = statuses.flat_map(|status| [&status.image_id, &status.image]);
+            let volumes =
+                pod.spec.volumes.iter().filter_map(|volume| Some(&volume.image.as_ref()?.reference));
+            for text in images.chain(volumes) {
+                if let Some(id) = identifier(store, text)? {
+                    let name = format!("pod {}/{}", pod.metadata.namespace, pod.metadata.name);
+                    users.entry(id).or_insert(name);
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! Sizes and identifiers, as people read them.
+//! Sizes, identifiers and names, as people read them.
 
-use coracle_image::Digest;
+use coracle_image::{Digest, Image, ImageName};
 
 /// As many digits as people tell images apart by.
 pub(super) fn short(id: &Digest) -> String {
@@ -22,6 +22,28 @@ pub(super) fn size(bytes: u64) -> String {
         }
         None => format!("{bytes}B"),
     }
+}
+
+/// The names an image is listed by: its tags, or else, as Docker has it, the repositories that it was pulled from by digest.
+pub(super) fn listed(image: &Image) -> Vec<String> {
+    let mut names: Vec<_> = image.repo_tags.iter().map(ImageName::familiar).collect();
+    if names.is_empty() {
+        let repository =
+            |name: &ImageName| name.familiar().split('@').next().map(|it| format!("{it}:<none>"));
+        names.extend(image.repo_digests.iter().filter_map(repository));
+        names.dedup();
+    }
+    if names.is_empty() {
+        names.push("<none>".to_owned());
+    }
+    names
+}
+
+/// What stands behind an image's identifier: its tags, or else its names by digest, each with a space before it.
+pub(super) fn after(names: &[ImageName]) -> String {
+    let has_tag = names.iter().any(|name| name.digest().is_none());
+    let told = names.iter().filter(|name| !has_tag || name.digest().is_none());
+    told.map(|name| format!(" {}", name.familiar())).collect()
 }
 
 #[cfg(test)]
