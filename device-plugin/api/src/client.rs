@@ -13,6 +13,10 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::ConnectError;
 
+/// How much a server may send of one answer that nobody has read yet, in octets (HTTP/2's own start value): whoever reads no
+/// further has the server wait, and finds little that is old when it reads on.
+const WINDOW: u32 = (1 << 16) - 1;
+
 /// Connects to the socket at `path`.
 ///
 /// # Errors
@@ -24,7 +28,7 @@ pub async fn connect(path: &Path, within: Duration) -> Result<Channel, ConnectEr
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     // The address is not used, but for `:authority`: what grpc-go and gRPC's core send on a unix socket.
-    let endpoint = Endpoint::from_static("http://localhost");
+    let endpoint = Endpoint::from_static("http://localhost").initial_stream_window_size(WINDOW);
     match time::timeout(within, endpoint.connect_with_connector(connector)).await {
         Ok(connected) => {
             connected.map_err(|error| ConnectError::Refused { path: path.to_owned(), reason: causes(&error) })

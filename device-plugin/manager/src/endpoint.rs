@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_device_api::deviceplugin::{
     AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, DevicePluginOptions,
     Empty, PreStartContainerRequest, PreferredAllocationRequest,
 };
 use coracle_device_api::tonic::transport::Channel;
-use coracle_device_api::tonic::{Code, Status};
+use coracle_device_api::tonic::{Code, Status, Streaming};
 use coracle_device_api::{ConnectError, PluginClient, call, connect};
 use coracle_model::ExtendedResource;
 use tokio::time::{self, Instant};
@@ -23,10 +24,13 @@ use crate::state::{Shared, TooMany};
 
 /// How long is waited before a socket is tried again that nobody listens on yet.
 const CONNECT_AGAIN: Duration = Duration::from_millis(100);
-/// How much time passes between two lists of a plugin that are looked at: one that says more waits, which its gRPC tells it.
-const BETWEEN_LISTS: Duration = Duration::from_millis(2);
-/// How much passes between two that count: more, the longer they keep coming. Of those that come meanwhile the last one does.
-const BETWEEN_CHANGES: Pace = Pace { least: Duration::from_millis(50), most: Duration::from_millis(400) };
+/// How much time passes between two lists of a plugin that count: more, the longer they keep coming. Meanwhile none is read,
+/// so that a plugin that says more waits, which its gRPC tells it.
+const BETWEEN_LISTS: Pace = Pace { least: Duration::from_millis(50), most: Duration::from_millis(250) };
+/// How long nothing may have come for the last list to be the newest there is: what had to wait comes quicker.
+const QUIET: Duration = Duration::from_millis(5);
+/// For how long the newest one is looked for, where the plugin is never quiet.
+const SEARCH: Duration = Duration::from_millis(50);
 
 /// A plugin that serves a resource.
 pub(crate) struct Endpoint {
@@ -111,58 +115,65 @@ async fn listen(
         }
     };
     let endpoint = Arc::new(Endpoint { id, options, client, deadlines });
-    let failed = |status| End::Call("ListAndWatch", status);
     // A plugin may answer when it has devices to tell of, and not before.
     let lists_of = endpoint.client.clone();
-    let opening = lists_of.list_and_watch();
-    tokio::pin!(opening);
-    let late = time::sleep(deadlines.list);
-    tokio::pin!(late);
-    let mut silent = true;
-    let mut stream = loop {
-        tokio::select! {
-            stream = &mut opening => break stream.map_err(failed)?,
-            () = &mut late, if silent => {
-                silent = false;
-                not_heard(shared, &resource, id);
-            }
+    let first = async {
+        let mut stream = lists_of.list_and_watch().await.map_err(End::list)?;
+        let list = next(&mut stream).await?;
+        Ok::<_, End>((stream, list))
+    };
+    tokio::pin!(first);
+    let (mut stream, mut list) = match time::timeout(deadlines.list, &mut first).await {
+        Ok(heard) => heard?,
+        Err(_) => {
+            not_heard(shared, &resource, id);
+            first.await?
         }
     };
-    let mut latest = None;
-    let mut lists = Lists::default();
-    let mut heard = Instant::now();
-    let (mut counted, mut pause) = (heard, Duration::ZERO);
+    let (mut lists, mut pause, mut ended) = (Lists::default(), Duration::ZERO, None);
     loop {
-        tokio::select! {
-            message = stream.message() => {
-                latest = Some(message.map_err(failed)?.ok_or(End::Stream)?);
-                let before = std::mem::replace(&mut heard, Instant::now());
-                if heard - before < BETWEEN_LISTS {
-                    time::sleep(BETWEEN_LISTS).await;
-                }
+        if let Some((devices, problem)) = lists.read(&list).map_err(End::Devices)? {
+            if let Some(problem) = problem {
+                tracing::warn!(%resource, problem, "a device plugin names what is not quite right");
             }
-            () = time::sleep_until(counted + pause), if latest.is_some() => {
-                let Some(list) = latest.take() else { continue };
-                silent = false;
-                let before = std::mem::replace(&mut counted, Instant::now());
-                pause = BETWEEN_CHANGES.after(pause, counted - before);
-                let Some((devices, problem)) = lists.read(&list).map_err(End::Devices)? else { continue };
-                if let Some(problem) = problem {
-                    tracing::warn!(%resource, problem, "a device plugin names what is not quite right");
-                }
-                let (count, healthy) = (devices.len(), devices.values().filter(|device| device.healthy).count());
-                if let Some(shared) = shared.upgrade()
-                    && shared.lock().listed(&resource, &endpoint, devices)
-                {
-                    tracing::info!(%resource, devices = count, healthy, "devices changed");
-                }
-            }
-            () = &mut late, if silent => {
-                silent = false;
-                not_heard(shared, &resource, id);
+            let (count, healthy) = (devices.len(), devices.values().filter(|device| device.healthy).count());
+            if let Some(shared) = shared.upgrade()
+                && shared.lock().listed(&resource, &endpoint, devices)
+            {
+                tracing::info!(%resource, devices = count, healthy, "devices changed");
             }
         }
+        if let Some(end) = ended {
+            return Err(end);
+        }
+        let counted = Instant::now();
+        time::sleep(pause).await;
+        list = next(&mut stream).await?;
+        if Pace::is_pressed(pause, counted.elapsed()) {
+            (list, ended) = newest(&mut stream, list).await;
+        }
+        pause = BETWEEN_LISTS.after(pause, counted.elapsed());
     }
+}
+
+/// The next list of a plugin.
+async fn next(stream: &mut Streaming<Bytes>) -> Result<Bytes, End> {
+    stream.message().await.map_err(End::list)?.ok_or(End::Stream)
+}
+
+/// The last of the lists that come right behind this one, and why there will be no more. Some were on their way while nothing
+/// was read, and the plugin may have written others down that had to wait: were each to count, the last would be told many
+/// pauses late.
+async fn newest(stream: &mut Streaming<Bytes>, mut list: Bytes) -> (Bytes, Option<End>) {
+    let begin = Instant::now();
+    while begin.elapsed() < SEARCH {
+        match time::timeout(QUIET, next(stream)).await {
+            Ok(Ok(later)) => list = later,
+            Ok(Err(end)) => return (list, Some(end)),
+            Err(_) => break,
+        }
+    }
+    (list, None)
 }
 
 /// What an earlier plugin named is not believed any longer.
@@ -186,13 +197,26 @@ async fn reach(socket: &std::path::Path, within: Duration) -> Result<Channel, Co
     }
 }
 
+// === impl End ===
+
+impl End {
+    /// The stream of devices has failed.
+    fn list(status: Status) -> Self {
+        Self::Call("ListAndWatch", status)
+    }
+}
+
 // === impl Pace ===
 
 impl Pace {
     /// How long to pause now, if the last pause was that long, and it was done again after so much time.
     fn after(&self, pause: Duration, elapsed: Duration) -> Duration {
-        let is_pressed = elapsed < 2 * pause;
-        if is_pressed { (2 * pause).min(self.most) } else { self.least }
+        if Self::is_pressed(pause, elapsed) { (2 * pause).min(self.most) } else { self.least }
+    }
+
+    /// Whether it is asked for more often than that.
+    fn is_pressed(pause: Duration, elapsed: Duration) -> bool {
+        elapsed < 2 * pause
     }
 }
 
@@ -241,10 +265,10 @@ mod tests {
         let milliseconds = Duration::from_millis;
         let mut pause = Duration::ZERO;
         let mut pauses = Vec::new();
-        for elapsed in [5, 50, 100, 200, 400, 799, 800, 51, 1000] {
-            pause = BETWEEN_CHANGES.after(pause, milliseconds(elapsed));
+        for elapsed in [5, 50, 100, 200, 499, 500, 100, 51, 1000] {
+            pause = BETWEEN_LISTS.after(pause, milliseconds(elapsed));
             pauses.push(pause);
         }
-        assert_eq!(pauses, [50, 100, 200, 400, 400, 400, 50, 100, 50].map(milliseconds));
+        assert_eq!(pauses, [50, 100, 200, 250, 250, 50, 50, 100, 50].map(milliseconds));
     }
 }

@@ -13,7 +13,7 @@ use coracle_device_api::deviceplugin::*;
 use coracle_device_api::tonic::service::Routes;
 use coracle_device_api::tonic::{self, Request, Response, Status};
 use coracle_device_api::{Listener, call, connect, serve};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::watch;
 
 /// Longer than anything takes in a test.
@@ -38,6 +38,9 @@ pub enum Does {
     Flood,
 }
 
+/// What a plugin says before its devices: a list by its place, as long as there is one. All of them are sent.
+pub type Says = dyn Fn(usize) -> Option<Vec<Device>> + Send + Sync;
+
 /// How many elements the answer of a plugin that floods has.
 const FLOOD: usize = 200_000;
 
@@ -54,6 +57,8 @@ pub struct Script {
     pub pre_start: Does,
     /// What its devices bring; where nothing is said, they bring nothing.
     pub brings: Option<Arc<Brings>>,
+    /// What it says one after the other, before it says which devices it has.
+    pub says: Option<Arc<Says>>,
     /// What it would rather give.
     pub favourites: Vec<String>,
     /// For which devices it was to allocate.
@@ -193,7 +198,10 @@ impl DevicePlugin for Service {
                 }
             }
         });
-        Ok(Response::new(Box::pin(stream)))
+        let says = self.script.lock().unwrap().says.clone();
+        let first = (0..).map_while(move |at| says.as_ref().and_then(|says| says(at)));
+        let first = stream::iter(first.map(|devices| Ok(ListAndWatchResponse { devices })));
+        Ok(Response::new(Box::pin(first.chain(stream))))
     }
 
     async fn get_preferred_allocation(

@@ -1,16 +1,20 @@
 //! Plugins that send more than anybody can want.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use coracle_device_api::deviceplugin::Device;
+use coracle_device_api::deviceplugin::{Device, HEALTHY, UNHEALTHY};
 use coracle_device_api::tonic::Status;
 use tokio::task::JoinSet;
 
 use super::*;
-use coracle_scripted_plugin::{Does, Script, register};
+use coracle_scripted_plugin::{Does, Script, device, register};
 
 /// How many registrations there are without end.
 const REGISTRATIONS: usize = 2000;
+
+/// How many lists a plugin has to say at once.
+const LISTS: usize = 60;
 
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -66,6 +70,60 @@ async fn a_list_of_very_many_devices_is_refused_before_it_is_taken_apart() {
     plugin.name(&["1", "2"]);
     plugin.register(&node.plugins(), RESOURCE).await.unwrap();
     node.has(2, 2).await;
+}
+
+#[tokio::test]
+async fn of_lists_that_had_to_wait_the_last_one_counts() {
+    let node = Node::new().await;
+    // Each is another one than that before, and longer than what may wait unread.
+    let ids: Vec<String> = (0..1500).map(|id| format!("{id:060}")).collect();
+    let said = move |at: usize| healthy(&ids.iter().map(String::as_str).skip(at % 2).collect::<Vec<_>>());
+    let says = move |at: usize| (at < LISTS).then(|| said(at));
+    let script = Script { says: Some(Arc::new(says)), ..usual() };
+    let plugin = Plugin::start(node.plugins().join("x.sock"), script, healthy(&["1", "2", "3"]));
+    let mut changes = node.manager.watch();
+    plugin.register(&node.plugins(), RESOURCE).await.unwrap();
+    let counted = async {
+        let mut count = 0;
+        while node.manager.inventory().get(&resource()).is_none_or(|has| has.capacity != 3) {
+            changes.next().await;
+            count += 1;
+        }
+        count
+    };
+    let count = tokio::time::timeout(LONG, counted).await.expect("the last list is told");
+    assert!(count < LISTS / 2, "{count} changes were told of {LISTS} lists");
+    // One that waited is heard in every other way meanwhile.
+    assert_eq!(node.allocate(&pod("a", 3)).await.unwrap(), "1,2,3");
+}
+
+#[tokio::test]
+async fn one_that_never_stops_to_name_devices_is_asked_for_them_and_told_of() {
+    let mut node = Node::new().await;
+    let (lists, ill) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (at_list, is_ill) = (Arc::clone(&lists), Arc::clone(&ill));
+    let says = move |at: usize| {
+        at_list.store(at, Ordering::SeqCst);
+        let mut devices: Vec<Device> = (0..1000).map(|id| device(&format!("{id:040}"), HEALTHY)).collect();
+        devices[1 + at % 999].health = UNHEALTHY.to_owned();
+        if is_ill.load(Ordering::SeqCst) {
+            devices[0].health = UNHEALTHY.to_owned();
+        }
+        Some(devices)
+    };
+    let script = Script { says: Some(Arc::new(says)), ..usual() };
+    let plugin = Plugin::start(node.plugins().join("x.sock"), script, Vec::new());
+    plugin.register(&node.plugins(), RESOURCE).await.unwrap();
+    node.has(1000, 999).await;
+    // Until it is listened to as rarely as it gets.
+    let mut changes = node.manager.watch();
+    for _ in 0..8 {
+        tokio::time::timeout(LONG, changes.next()).await.expect("lists go on");
+    }
+    node.allocate(&pod("a", 1)).await.unwrap();
+    ill.store(true, Ordering::SeqCst);
+    node.has(1000, 998).await;
+    assert!(lists.load(Ordering::SeqCst) > 8, "it goes on");
 }
 
 #[tokio::test]
