@@ -82,7 +82,7 @@ pub enum AllocateError {
     #[error("Resources cannot be allocated with Topology locality")]
     Topology,
     /// The plugin refused, or answered what cannot be.
-    #[error("Allocate failed due to {problem}, which is unexpected")]
+    #[error("Allocate failed due to the device plugin of {resource}: {problem}, which is unexpected")]
     Plugin {
         /// Which resource.
         resource: ExtendedResource,

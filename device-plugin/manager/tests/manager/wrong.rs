@@ -47,7 +47,7 @@ async fn one_that_fails_to_allocate_leaves_the_devices_free() {
         plugin.script().allocate = does;
         let failed = node.manager.allocate(&pod("a", 2)).await.unwrap_err();
         assert!(matches!(failed, AllocateError::Plugin { .. }), "{failed}");
-        assert!(failed.to_string().contains(said), "{failed}");
+        assert!(failed.to_string().contains(said) && failed.to_string().contains(RESOURCE), "{failed}");
         assert!(node.manager.holders(&resource()).is_empty());
     }
     plugin.script().allocate = Does::Answer;

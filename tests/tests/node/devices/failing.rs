@@ -146,7 +146,7 @@ fn a_pod_whose_plugin_refuses_fails_and_its_device_is_another_pods() {
     let refused = node.wait_phase("refused", "Failed");
     assert_eq!(refused["status"]["reason"], "UnexpectedAdmissionError");
     let why = refused["status"]["message"].as_str().unwrap_or_default();
-    assert!(why.contains("it is too warm"), "{why}");
+    assert!(why.contains("it is too warm") && why.contains(RESOURCE), "{why}");
     assert!(pod_resources(&node).values().all(Vec::is_empty), "{:?}", pod_resources(&node));
     plugin.script().allocate = Does::Answer;
     node.run(&asking("next"));
