@@ -15,6 +15,7 @@ mod options;
 mod podresources;
 mod registration;
 mod registry;
+mod sockets;
 mod state;
 mod store;
 mod topology;

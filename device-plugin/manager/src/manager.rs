@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +27,7 @@ use crate::options::{Options, TopologyPolicy};
 use crate::podresources::{ActivePods, PodResources};
 use crate::registration::{LONGEST_INTRODUCTION, Register};
 use crate::registry;
+use crate::sockets::is_socket;
 use crate::state::{Shared, State};
 use crate::store::Store;
 
@@ -198,13 +198,14 @@ fn taken_up(checkpoint: &Path, known: &BTreeMap<PodUid, PodDevices>) -> Result<C
     Ok(claims)
 }
 
-/// Removes what plugins listen on, as the kubelet does when it starts: they look whether their socket is there.
+/// Removes what plugins listen on, and links to that, as the kubelet does when it starts: they look whether their socket is
+/// there.
 fn remove_sockets(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_socket() {
-            remove_if_there(&entry.path())?;
+        let path = entry?.path();
+        if is_socket(&path) {
+            remove_if_there(&path)?;
         }
     }
     Ok(())

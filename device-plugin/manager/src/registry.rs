@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tokio::time;
 
 use crate::endpoint::{self, Registered};
 use crate::registration::{LONGEST_INTRODUCTION, check};
+use crate::sockets::is_socket;
 use crate::state::Shared;
 
 /// How many directories are looked at.
@@ -200,12 +200,12 @@ impl Tree {
         }
     }
 
-    /// What is there now: a socket is a plugin, a directory may have some. Hidden ones are not meant.
+    /// What is there now: a socket, or a link to one, is a plugin, a directory may have some. Hidden ones are not meant.
     fn appeared(&mut self, path: PathBuf, found: &mut Vec<PathBuf>) {
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         let Ok(metadata) = fs::symlink_metadata(&path) else { return };
         if hidden {
-        } else if metadata.file_type().is_socket() {
+        } else if is_socket(&path) {
             found.push(path);
         } else if metadata.is_dir()
             && !self.directories.values().any(|known| *known == path)

@@ -49,6 +49,8 @@ const FLOOD: usize = 200_000;
 pub struct Script {
     /// What it wants to be asked.
     pub options: DevicePluginOptions,
+    /// What it does when it is asked what it wants to be asked.
+    pub introduce: Does,
     /// What it does when it is to allocate.
     pub allocate: Does,
     /// What it does when it is asked what it would rather give.
@@ -182,7 +184,12 @@ impl DevicePlugin for Service {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<DevicePluginOptions>, Status> {
-        Ok(Response::new(self.script.lock().unwrap().options))
+        let (does, options) = {
+            let script = self.script.lock().unwrap();
+            (script.introduce, script.options)
+        };
+        otherwise(does).await?;
+        Ok(Response::new(options))
     }
 
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {

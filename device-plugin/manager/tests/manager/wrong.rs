@@ -163,6 +163,28 @@ async fn one_that_nobody_can_reach_is_gone_when_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn one_that_does_not_say_what_it_wants_to_be_asked_is_gone_when_its_time_is_over() {
+    let mut node = Node::with(|options| options.deadlines.info = Duration::from_millis(200)).await;
+    let hangs = Script { introduce: Does::Hang, ..usual() };
+    let plugin = Plugin::start(node.plugins().join("x.sock"), hangs, healthy(&["1"]));
+    // It registers without options: it is asked for them.
+    register(&node.plugins(), "v1beta1", "x.sock", RESOURCE, None).await.unwrap();
+    let gone = async {
+        loop {
+            let missing = node.manager.allocate(&pod("a", 1)).await.unwrap_err().to_string();
+            if missing.contains("has stopped to answer") {
+                return;
+            }
+            node.changes.next().await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.expect("it is not waited for any longer");
+    plugin.script().introduce = Does::Answer;
+    register(&node.plugins(), "v1beta1", "x.sock", RESOURCE, None).await.unwrap();
+    node.has(1, 1).await;
+}
+
+#[tokio::test]
 async fn one_that_registers_and_names_nothing_is_not_believed_for_long() {
     let mut node = Node::with(|options| options.deadlines.list = Duration::from_millis(200)).await;
     let old = node.plugin(usual(), &["1", "2"]).await;
