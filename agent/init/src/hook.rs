@@ -103,12 +103,19 @@ pub struct HookError {
     pub why: String,
 }
 
-/// Executes hooks one after another, to the first that fails.
+/// Executes hooks one after another, to the first that fails. What they say beside, of which nothing depends, is `said`.
 ///
 /// # Errors
 /// [`HookError`] when one cannot be executed, takes too long, or ends with anything but 0.
-pub fn run_all(point: &'static str, hooks: &[Hook], state: &State) -> Result<(), HookError> {
-    hooks.iter().try_for_each(|hook| hook.run(point, state))
+pub fn run_all(
+    point: &'static str,
+    hooks: &[Hook],
+    state: &State,
+    mut said: impl FnMut(String),
+) -> Result<(), HookError> {
+    hooks
+        .iter()
+        .try_for_each(|hook| hook.run(point, state).map(|words| words.into_iter().for_each(&mut said)))
 }
 
 /// How long hooks may take in all.
@@ -124,11 +131,12 @@ impl Hook {
         self.timeout.map_or(LIMIT, Duration::from_secs)
     }
 
-    /// Executes it. At its deadline it is killed, with what it has started.
+    /// Executes it. At its deadline it is killed, with what it has started. Answers, for people, what it has said on standard
+    /// error all the same.
     ///
     /// # Errors
     /// As [`run_all`].
-    pub fn run(&self, point: &'static str, state: &State) -> Result<(), HookError> {
+    pub fn run(&self, point: &'static str, state: &State) -> Result<Option<String>, HookError> {
         let failed = |why: String| HookError { point, path: self.path.clone(), why };
         let stdin = serde_json::to_vec(state).map_err(|error| failed(error.to_string()))?;
         let arguments: Vec<OsString> = self.args.iter().skip(1).map(OsString::from).collect();
@@ -151,7 +159,10 @@ impl Hook {
             deadline: Instant::now().checked_add(self.limit()),
         };
         match program.execute() {
-            Ok(Answer { status, .. }) if status.success() => Ok(()),
+            Ok(Answer { status, stderr, .. }) if status.success() => {
+                let said = Some(excerpt(&stderr)).filter(|said| !said.is_empty());
+                Ok(said.map(|said| format!("{point} hook {}: {said}", self.path.display())))
+            }
             Ok(Answer { status, stdout, stderr }) => {
                 Err(failed(said(&format!("ended with {status}"), &stdout, &stderr)))
             }
@@ -214,6 +225,15 @@ mod tests {
             names.iter().all(|name| ["ONLY", "PWD", "_", "SHLVL", "OLDPWD"].contains(&name.as_str())),
             "{names:?}"
         );
+    }
+
+    #[test]
+    fn what_a_hook_says_that_succeeds_is_not_lost() {
+        let hooks =
+            [shell("echo no cache for this >&2"), shell("echo aloud"), shell("echo gone >&2; exit 1")];
+        let mut said = Vec::new();
+        run_all("createContainer", &hooks, &state(), |words| said.push(words)).unwrap_err();
+        assert_eq!(said, ["createContainer hook /bin/sh: no cache for this"]);
     }
 
     #[test]

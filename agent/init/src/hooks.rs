@@ -28,17 +28,25 @@ pub(crate) fn before_root(plan: &HookPlan, control: &OwnedFd) -> Result<()> {
         }
     }
     let before = umask(Mode::from_raw_mode(UMASK));
-    let done = execute("createContainer", &plan.hooks.create_container, &plan.state, Status::Creating);
+    let done = execute("createContainer", &plan.hooks.create_container, plan, Status::Creating, control);
     umask(before);
     done
 }
 
 /// Executes the container's own hooks, as its user.
-pub(crate) fn before_program(plan: &HookPlan) -> Result<()> {
-    execute("startContainer", &plan.hooks.start_container, &plan.state, Status::Created)
+pub(crate) fn before_program(plan: &HookPlan, control: &OwnedFd) -> Result<()> {
+    execute("startContainer", &plan.hooks.start_container, plan, Status::Created, control)
 }
 
-fn execute(point: &'static str, hooks: &[Hook], state: &State, status: Status) -> Result<()> {
-    let state = State { status, pid: Some(std::process::id()), ..state.clone() };
-    run_all(point, hooks, &state).map_err(|error| Step::Hook.refuse(None, error))
+fn execute(
+    point: &'static str,
+    hooks: &[Hook],
+    plan: &HookPlan,
+    status: Status,
+    control: &OwnedFd,
+) -> Result<()> {
+    let state = State { status, pid: Some(std::process::id()), ..plan.state.clone() };
+    // Nothing depends on whether somebody hears it.
+    let said = |words| drop(send_report(control, &Report::Said(words), None));
+    run_all(point, hooks, &state, said).map_err(|error| Step::Hook.refuse(None, error))
 }

@@ -141,7 +141,7 @@ pub(crate) fn launch(mut plan: ProcessPlan, ground: Ground<'_>) -> Result<Infall
         Err(error) => return Err(Step::Control.refuse(None, error)),
     }
     if let Some(hooks) = &ground.hooks {
-        hooks::before_program(hooks)?;
+        hooks::before_program(hooks, ground.control)?;
     }
     if let Some(filter) = filter {
         install(&filter)?;

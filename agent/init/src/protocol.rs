@@ -6,10 +6,12 @@
 //!   Descriptors + the next 253 (while there are more)    ->
 //!   <- Environment, when there are hooks of the runtime
 //!   Proceed                                              ->
+//!   <- Said, for each hook that says something
 //!                                 (everything but execve)
 //!   <- Console + pty master, when a terminal is asked for
 //!   <- Created                                or  Failed
 //!   Start                                                ->
+//!   <- Said, as above
 //!   <- end of file: the program was executed  or  Failed
 //! ```
 //!
@@ -35,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::hook::State;
 
 /// Changes with every change of a message; both sides are built together and refuse another's.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The descriptor init finds its end of the socket at.
 pub const CONTROL: i32 = 3;
@@ -193,6 +195,8 @@ pub enum Report {
         /// What was asked for and this host did not grant.
         warnings: Vec<String>,
     },
+    /// What a hook in the container's namespaces has said, for people: before Created, or after Start.
+    Said(String),
     /// A step failed, and init ends.
     Failed(Failure),
 }
@@ -294,7 +298,8 @@ pub fn send_proceed(control: impl AsFd) -> Result<(), ProtocolError> {
 pub fn receive_report(control: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, ProtocolError> {
     let Some((report, mut descriptors)) = receive(control.as_fd())? else { return Ok(None) };
     match (&report, descriptors.len()) {
-        (Report::Console, 1) | (Report::Environment | Report::Created { .. } | Report::Failed(_), 0) => {
+        (Report::Console, 1)
+        | (Report::Environment | Report::Created { .. } | Report::Said(_) | Report::Failed(_), 0) => {
             Ok(Some((report, descriptors.pop())))
         }
         _ => Err(ProtocolError::Broken("a report carries the wrong number of descriptors")),

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_init::protocol::{self, Config, Failure, ProtocolError, Report, Setup};
@@ -26,6 +27,8 @@ const OUT_OF_TURN: ProtocolError = ProtocolError::Broken("a report out of its tu
 /// A started container-init.
 pub(crate) struct Control {
     socket: ReadinessFd,
+    /// What hooks in the container's namespaces have said that nobody was told yet.
+    said: Mutex<Vec<String>>,
 }
 
 /// What init has prepared.
@@ -65,7 +68,7 @@ impl Control {
         rustix::io::ioctl_fionbio(&socket, true).map_err(system("make a socket non-blocking"))?;
         let socket =
             ReadinessFd::new(socket, Interest::READABLE).map_err(system("watch container-init's socket"))?;
-        Ok(Self { socket })
+        Ok(Self { socket, said: Mutex::default() })
     }
 
     /// The agent's end again, out of what pause held for the container; `None` when it was not given to pause.
@@ -101,7 +104,7 @@ impl Control {
                         return Ok(Prepared { pid, console, warnings });
                     }
                     Some((Report::Failed(failure), _)) => return Err(Error::Init(failure)),
-                    Some((Report::Environment, _)) => return Err(OUT_OF_TURN.into()),
+                    Some(_) => return Err(OUT_OF_TURN.into()),
                     None => return Err(Error::InitDied(InitEnd::default())),
                 }
             }
@@ -127,9 +130,14 @@ impl Control {
         protocol::send_proceed(self.socket.get_ref()).map_err(|error| self.unheard(error))
     }
 
+    /// What hooks have said by now, once.
+    pub(crate) fn said(&self) -> Vec<String> {
+        std::mem::take(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What an init that was prepared has done since.
     pub(crate) fn progress(&self) -> Result<Progress, Error> {
-        match protocol::receive_report(self.socket.get_ref()) {
+        match self.receive() {
             Err(ProtocolError::Socket(_, Errno::AGAIN)) => Ok(Progress::Waiting),
             Ok(None) => Ok(Progress::Executed),
             Ok(Some((Report::Failed(failure), _))) => Ok(Progress::Failed(failure)),
@@ -161,7 +169,7 @@ impl Control {
             return error.into();
         }
         loop {
-            match protocol::receive_report(self.socket.get_ref()) {
+            match self.receive() {
                 Ok(Some((Report::Failed(failure), _))) => return Error::Init(failure),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return Error::InitDied(InitEnd::default()),
@@ -180,10 +188,22 @@ impl Control {
         .await
     }
 
+    /// The next report of how far it is.
+    fn receive(&self) -> Result<Option<(Report, Option<OwnedFd>)>, ProtocolError> {
+        loop {
+            match protocol::receive_report(self.socket.get_ref())? {
+                Some((Report::Said(words), _)) => {
+                    self.said.lock().unwrap_or_else(PoisonError::into_inner).push(words);
+                }
+                report => return Ok(report),
+            }
+        }
+    }
+
     async fn report(&self) -> Result<Option<(Report, Option<OwnedFd>)>, Error> {
         loop {
             let mut guard = self.socket.readable().await.map_err(system("wait for container-init"))?;
-            match protocol::receive_report(self.socket.get_ref()) {
+            match self.receive() {
                 // EAGAIN and EWOULDBLOCK are one number on Linux.
                 Err(ProtocolError::Socket(_, Errno::AGAIN)) => guard.clear_ready(),
                 result => return Ok(result?),
@@ -242,6 +262,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_hooks_say_is_kept_for_whoever_asks_and_is_no_report_of_how_far_init_is() {
+        let (control, init) = Control::pair().unwrap();
+        let say = |words: &str| protocol::send_report(&init, &Report::Said(words.to_owned()), None).unwrap();
+        say("one");
+        say("two");
+        protocol::send_report(&init, &Report::Created { pid: None, warnings: Vec::new() }, None).unwrap();
+        control.prepared(Duration::ZERO).await.unwrap();
+        assert_eq!(control.said(), ["one", "two"]);
+        say("three");
+        assert!(matches!(control.progress(), Ok(Progress::Waiting)));
+        say("four");
+        drop(init);
+        control.start_again(Duration::ZERO).await.unwrap();
+        assert_eq!(control.said(), ["three", "four"]);
+        assert!(control.said().is_empty());
     }
 
     fn nothing() -> ExecConfig {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use coracle_init::hook::{Hook, HookError, Hooks, State, Status, limit_of, run_all};
 use coracle_linux::remove_if_there;
-use coracle_model::{ContainerId, EditHook, HookPoint};
+use coracle_model::{ContainerId, EditHook, HookPoint, Name};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,9 @@ const ROOTFS: &str = "rootfs";
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Pending {
     pub(crate) state: State,
+    /// The container's name, for people.
+    #[serde(default)]
+    name: String,
     /// How long the container's own hooks may take before its program is executed.
     start_limit: Duration,
     poststart: Vec<Hook>,
@@ -65,7 +68,13 @@ pub(crate) fn sort(edits: &[EditHook]) -> Hooks {
 ///
 /// Environment and arguments are left out of the specification: they may hold values of Secrets (`$(NAME)` in arguments),
 /// and the bundle may lie on a disk.
-pub(crate) fn begin(bundle: &Path, id: ContainerId, spec: &Spec, hooks: &Hooks) -> Result<State, Error> {
+pub(crate) fn begin(
+    bundle: &Path,
+    id: ContainerId,
+    name: &Name,
+    spec: &Spec,
+    hooks: &Hooks,
+) -> Result<State, Error> {
     let bundle = std::path::absolute(bundle).map_err(file("find", bundle))?;
     let state = State {
         oci_version: spec.version().clone(),
@@ -77,6 +86,7 @@ pub(crate) fn begin(bundle: &Path, id: ContainerId, spec: &Spec, hooks: &Hooks) 
     };
     let pending = Pending {
         state: state.clone(),
+        name: name.to_string(),
         start_limit: limit_of(&hooks.start_container),
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
@@ -96,10 +106,16 @@ pub(crate) fn begin(bundle: &Path, id: ContainerId, spec: &Spec, hooks: &Hooks) 
     Ok(state)
 }
 
-/// Executes the hooks of the runtime, of a container whose init has that pid. Blocks.
-pub(crate) fn of_runtime(hooks: &Hooks, state: &State) -> Result<(), Error> {
-    run_all("prestart", &hooks.prestart, state)?;
-    Ok(run_all("createRuntime", &hooks.create_runtime, state)?)
+/// Executes the hooks of the runtime, of the container `name`, whose init has that pid. Blocks.
+pub(crate) fn of_runtime(hooks: &Hooks, state: &State, name: &Name) -> Result<(), Error> {
+    let said = |words: String| tell(name.as_str(), &state.id, &words);
+    run_all("prestart", &hooks.prestart, state, said)?;
+    Ok(run_all("createRuntime", &hooks.create_runtime, state, said)?)
+}
+
+/// Tells what a hook has said that succeeded. Nothing depends on it.
+pub(crate) fn tell(name: &str, id: &str, said: &str) {
+    tracing::info!(container = name, id, "{said}");
 }
 
 /// Notes the process that is the container's first.
@@ -121,7 +137,7 @@ pub(crate) fn poststart(bundle: &Path) -> Result<(), Error> {
         return Ok(());
     };
     let state = State { status: Status::Running, ..pending.state.clone() };
-    each("poststart", &pending.poststart, &state);
+    each("poststart", &pending.poststart, &state, &pending.name);
     pending.poststart.clear();
     record::write(&bundle.join(FILE), &pending)
 }
@@ -130,16 +146,19 @@ pub(crate) fn poststart(bundle: &Path) -> Result<(), Error> {
 pub(crate) fn poststop(bundle: &Path) -> Result<(), Error> {
     let Some(pending) = read(bundle)? else { return Ok(()) };
     let state = State { status: Status::Stopped, pid: None, ..pending.state };
-    each("poststop", &pending.poststop, &state);
+    each("poststop", &pending.poststop, &state, &pending.name);
     let path = bundle.join(FILE);
     remove_if_there(&path).map(drop).map_err(file("remove", path))
 }
 
 /// All of them, whatever becomes of one.
-fn each(point: &'static str, hooks: &[Hook], state: &State) {
+fn each(point: &'static str, hooks: &[Hook], state: &State, name: &str) {
     for hook in hooks {
-        if let Err(error) = hook.run(point, state) {
-            tracing::warn!(container = state.id, %error, "a hook has failed; the container's life goes on");
+        match hook.run(point, state) {
+            Ok(said) => said.iter().for_each(|said| tell(name, &state.id, said)),
+            Err(error) => {
+                tracing::warn!(container = name, id = state.id, %error, "a hook has failed; the container's life goes on");
+            }
         }
     }
 }

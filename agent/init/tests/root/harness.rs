@@ -224,7 +224,7 @@ impl Container {
                     assert_eq!((output.as_str(), code), ("", Some(128)));
                     return Err(failure);
                 }
-                Some((Report::Environment, _)) => panic!("there are no hooks of the runtime"),
+                Some((Report::Environment | Report::Said(_), _)) => panic!("there are no hooks"),
                 None => panic!("init ended without a word: {:?}", container.finish()),
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use coracle_cgroup::{Attachment, Cgroup, DevicePolicy, limits};
 use coracle_init::hook::{Hooks, State, limit_of};
 use coracle_init::protocol::{Config, CreateConfig, PidNamespace, Seccomp, Setup};
-use coracle_model::ContainerId;
+use coracle_model::{ContainerId, Name};
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
 use tokio::sync::OwnedRwLockReadGuard;
@@ -91,7 +91,9 @@ impl Inner {
         let hooks = given.hooks.clone();
         let hook_state = match hooks == Hooks::default() {
             true => None,
-            false => Some(attempt.prepare_hooks(built.spec.clone(), hooks.clone()).await?),
+            false => {
+                Some(attempt.prepare_hooks(&request.container.name, built.spec.clone(), hooks.clone()).await?)
+            }
         };
         let shm = shm::open(&state.dir, pod.spec.host.ipc)?;
         let message = MessageSource::new(&pod, &request.container, &request.state_dir);
@@ -167,11 +169,12 @@ impl Inner {
             control.send_setup(setup, &Config::Create(Box::new(config)))?;
             if let Some(state) = hook_state.clone().filter(|_| !hooks.create_runtime.is_empty()) {
                 control.environment().await?;
-                let (hooks, verb) = (hooks.clone(), attempt.verb.clone());
+                let (hooks, verb, name) =
+                    (hooks.clone(), attempt.verb.clone(), request.container.name.clone());
                 let state = State { pid: Some(pid), ..state };
                 blocking(move || {
                     let _verb = verb;
-                    hooks::of_runtime(&hooks, &state)
+                    hooks::of_runtime(&hooks, &state, &name)
                 })
                 .await?;
                 control.proceed()?;
@@ -181,6 +184,9 @@ impl Inner {
         let prepared = explained(prepared.await, state, pid, since, &attempt.cgroup).await?;
         for warning in &prepared.warnings {
             tracing::warn!(pod = %pod.key, container = %request.container.name, "{warning}");
+        }
+        for said in control.said() {
+            hooks::tell(request.container.name.as_str(), &request.id.to_string(), &said);
         }
 
         let first = match prepared.pid {
@@ -339,11 +345,11 @@ impl Attempt {
 }
 
 impl Attempt {
-    async fn prepare_hooks(&self, spec: Spec, hooks: Hooks) -> Result<State, Error> {
-        let (dir, id, verb) = (self.dir.clone(), self.id, self.verb.clone());
+    async fn prepare_hooks(&self, name: &Name, spec: Spec, hooks: Hooks) -> Result<State, Error> {
+        let (dir, id, verb, name) = (self.dir.clone(), self.id, self.verb.clone(), name.clone());
         blocking(move || {
             let _verb = verb;
-            hooks::begin(&dir, id, &spec, &hooks)
+            hooks::begin(&dir, id, &name, &spec, &hooks)
         })
         .await
     }

@@ -135,6 +135,9 @@ async fn execute(
     let Some(control) = waiting.as_ref() else { return Ok(()) };
     let hooks = hooks::start_limit(&container.dir);
     let started = if again { control.start_again(hooks).await } else { control.start(hooks).await };
+    for said in control.said() {
+        hooks::tell(&container.data().record.name, &container.id.to_string(), &said);
+    }
     if let Err(error) = &started {
         never_started(container, error);
     }

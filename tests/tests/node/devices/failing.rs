@@ -137,6 +137,40 @@ fn what_a_device_brings_and_is_not_there_is_told_until_it_comes() {
 }
 
 #[test]
+fn what_hooks_say_that_succeed_is_in_the_agents_log() {
+    const POINTS: [&str; 5] = ["createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    needs_root!();
+    let node = Node::start();
+    let hook = |point: &&str| {
+        let script = format!("echo {point} has no cache >&2");
+        json!({"hookName": point, "path": "/bin/sh", "args": ["sh", "-c", script]})
+    };
+    let hooks: Vec<Value> = POINTS.iter().map(hook).collect();
+    let specification = json!({
+        "cdiVersion": "0.6.0",
+        "kind": "example.com/device",
+        "devices": [{"name": "talks", "containerEdits": {"hooks": hooks}}],
+    });
+    fs::create_dir_all(node.path("cdi")).unwrap();
+    fs::write(node.path("cdi/talks.json"), specification.to_string()).unwrap();
+    let cdi = BTreeMap::from([("x".to_owned(), "example.com/device=talks".to_owned())]);
+    let extras = Extras { cdi, ..Extras::default() };
+    let plugin = serve(&node, &nodes(&node, &["x"]), extras, Script::default());
+    node.run(&asking("one"));
+    node.wait_running("one");
+    node.remove("one");
+    node.wait_gone("one");
+    let log = node.agent_log();
+    for point in POINTS {
+        let said = format!("{point} hook /bin/sh: {point} has no cache");
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&said)).collect();
+        assert!(matches!(lines[..], [line] if line.contains("container=\"a\"")), "{point}: {lines:#?}");
+    }
+    drop(plugin);
+    node.finish();
+}
+
+#[test]
 fn a_pod_whose_plugin_refuses_fails_and_its_device_is_another_pods() {
     needs_root!();
     let node = Node::start();
