@@ -1,11 +1,11 @@
-//! The container's /dev: standard nodes and links, and the devices the specification lists.
+//! The container's /dev: standard nodes and links, and the devices the specification lists, some of them elsewhere.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Dev, FileType, Mode, OFlags, Stat, chownat, fstat, major, makedev, minor, mknodat, openat,
-    symlinkat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -27,6 +27,9 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
+
+/// As what a node that belongs elsewhere is in /dev for a moment.
+const ELSEWHERE: &str = "elsewhere";
 
 /// A device node of the host, to be mounted where this host does not let us make one.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub(crate) struct Nodes {
     pub(crate) substitutes: Vec<Substitute>,
     /// Its null device, certainly that, unless it is a substitute.
     pub(crate) null: Option<OwnedFd>,
+    /// Still to be made, when all is attached.
+    pub(crate) elsewhere: Vec<DevicePlan>,
 }
 
 /// Fills a detached tmpfs. Nobody else can reach it yet, so what is made in it is what was asked for.
@@ -70,8 +75,10 @@ pub(crate) fn populate(dev: &OwnedFd, listed: &[DevicePlan]) -> Result<Nodes> {
         .map(|&(name, major, minor)| standard(name, major, minor))
         .filter(|node| listed.iter().all(|device| device.path != node.path));
     // A listed /dev/ptmx would be the host's; the container has its own.
-    let listed = listed.iter().filter(|node| LINKS.iter().all(|(name, _)| node.path != *Path::new(name)));
-    for node in standard.chain(listed.cloned()) {
+    let own = |node: &DevicePlan| LINKS.iter().any(|(name, _)| node.path == *Path::new(name));
+    let (elsewhere, listed): (Vec<_>, Vec<_>) =
+        listed.iter().filter(|node| !own(node)).cloned().partition(|node| node.path.is_absolute());
+    for node in standard.chain(listed) {
         substitutes.extend(make(&root, dev, &node)?);
     }
     let null = match root.open(Path::new("null"), OFlags::PATH | OFlags::NOFOLLOW, Links::Refuse) {
@@ -82,7 +89,34 @@ pub(crate) fn populate(dev: &OwnedFd, listed: &[DevicePlan]) -> Result<Nodes> {
         Some(null) if is_null(&null)? => Some(null),
         _ => None,
     };
-    Ok(Nodes { substitutes, null })
+    Ok(Nodes { substitutes, null, elsewhere })
+}
+
+/// Makes nodes that belong elsewhere in the /dev that is attached, which nobody looks into yet, and mounts them where they
+/// belong: images and volumes hold no device that outlives the container.
+pub(crate) fn attach_elsewhere(root: &Root, dev: &OwnedFd, nodes: &[DevicePlan]) -> Result<()> {
+    for node in nodes {
+        let path = &node.path;
+        let is_made = mknod(dev, Path::new(ELSEWHERE), node, path)?;
+        let mount = if is_made {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = openat(dev, ELSEWHERE, flags, Mode::empty()).on(Step::Device, path, "opening")?;
+            copy(&made, false).on(Step::Device, path, "copying")?
+        } else {
+            substitute(node, path)?.mount
+        };
+        let target = root.ensure(path, Kind::File, Links::Follow).on(
+            Step::Device,
+            path,
+            "preparing the mount point",
+        )?;
+        attach_at(&mount, &target).on(Step::Device, path, "attaching")?;
+        // Not before: what has no name cannot be attached.
+        if is_made {
+            unlinkat(dev, ELSEWHERE, AtFlags::empty()).on(Step::Device, path, "taking it out of /dev")?;
+        }
+    }
+    Ok(())
 }
 
 fn standard(name: &str, major: u32, minor: u32) -> DevicePlan {
@@ -97,8 +131,7 @@ fn standard(name: &str, major: u32, minor: u32) -> DevicePlan {
     }
 }
 
-/// Makes a node. Where mknod(2) is not permitted (no CAP_MKNOD, a user namespace, a device cgroup), the
-/// host's is used.
+/// Makes a node in /dev. Where that is not permitted, the host's is used.
 fn make(root: &Root, dev: &OwnedFd, node: &DevicePlan) -> Result<Option<Substitute>> {
     let shown = Path::new("/dev").join(&node.path);
     if let Some(parent) = node.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -108,20 +141,26 @@ fn make(root: &Root, dev: &OwnedFd, node: &DevicePlan) -> Result<Option<Substitu
             "making its directory",
         )?;
     }
-    match mknodat(dev, &node.path, node.kind, node.mode, makedev(node.major, node.minor)) {
-        Err(Errno::PERM) if node.kind != FileType::Fifo => {
-            return substitute(node, &shown).map(Some);
-        }
-        result => result.on(Step::Device, &shown, "making the node")?,
+    match mknod(dev, &node.path, node, &shown)? {
+        true => Ok(None),
+        false => substitute(node, &shown).map(Some),
+    }
+}
+
+/// Makes a node of this name. False, where mknod(2) is not permitted: no CAP_MKNOD, a user namespace, a device cgroup.
+fn mknod(dev: &OwnedFd, name: &Path, node: &DevicePlan, shown: &Path) -> Result<bool> {
+    match mknodat(dev, name, node.kind, node.mode, makedev(node.major, node.minor)) {
+        Err(Errno::PERM) if node.kind != FileType::Fifo => return Ok(false),
+        result => result.on(Step::Device, shown, "making the node")?,
     }
     if node.owner.is_some() || node.group.is_some() {
-        chownat(dev, &node.path, node.owner, node.group, AtFlags::SYMLINK_NOFOLLOW).on(
+        chownat(dev, name, node.owner, node.group, AtFlags::SYMLINK_NOFOLLOW).on(
             Step::Device,
-            &shown,
+            shown,
             "setting its owner",
         )?;
     }
-    Ok(None)
+    Ok(true)
 }
 
 fn substitute(node: &DevicePlan, shown: &Path) -> Result<Substitute> {

@@ -216,6 +216,10 @@ pub(crate) fn attach(root: &Root, mounts: &[Prepared]) -> Result<()> {
             substitute.attach(root, path)?;
         }
     }
+    // When all else is in its place, so that one in a volume is not hidden by it.
+    for prepared in mounts {
+        devices::attach_elsewhere(root, &prepared.mount, &prepared.nodes.elsewhere)?;
+    }
     Ok(())
 }
 

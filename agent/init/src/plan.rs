@@ -3,7 +3,7 @@
 //! A field init does not act on is refused by name: who asked for it must not believe to have it.
 
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use coracle_init::hook::{Hooks, State};
 use coracle_init::protocol::{CreateConfig, Descriptor, PidNamespace, Seccomp};
@@ -76,7 +76,7 @@ pub(crate) enum MountSource {
 /// A device node.
 #[derive(Clone, Debug)]
 pub(crate) struct DevicePlan {
-    /// Beneath /dev.
+    /// Beneath /dev; absolute where it is elsewhere.
     pub(crate) path: PathBuf,
     pub(crate) kind: FileType,
     pub(crate) major: u32,
@@ -289,12 +289,16 @@ impl DevicePlan {
         let number = |value: i64| {
             u32::try_from(value).map_err(|_| refuse(&field, &format!("{value} is no device number")))
         };
-        let beneath = device.path.strip_prefix("/dev").ok().filter(|path| {
-            path.components().next().is_some()
-                && path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
-        });
+        let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        if !device.path.is_absolute() || !device.path.components().all(plain) {
+            return Err(refuse(&field, "the path must be absolute, without \"..\""));
+        }
+        let path = device.path.strip_prefix("/dev").unwrap_or(&device.path);
+        if path.file_name().is_none() || ["/proc", "/sys"].iter().any(|kernels| path.starts_with(kernels)) {
+            return Err(refuse(&field, "no node can be made there"));
+        }
         Ok(Self {
-            path: beneath.ok_or_else(|| refuse(&field, "only nodes beneath /dev are made"))?.to_owned(),
+            path: path.to_owned(),
             kind,
             major: number(device.major)?,
             minor: number(device.minor)?,

@@ -97,7 +97,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("/linux/maskedPaths", json!(["relative"]), "linux.maskedPaths"),
         (
             "/linux/devices",
-            json!([{ "path": "/etc/x", "type": "c", "major": 1, "minor": 3 }]),
+            json!([{ "path": "/proc/x", "type": "c", "major": 1, "minor": 3 }]),
             "linux.devices",
         ),
         ("/process/cwd", json!("relative"), "process.cwd"),

@@ -32,6 +32,8 @@ const OWN: [&str; 9] = [
     "/dev/core",
     "/dev/ptmx",
 ];
+/// Where nobody makes a file.
+const KERNELS: [&str; 2] = ["/proc", "/sys"];
 /// The mode of a node that nothing is known of (as under runc).
 const MODE: u32 = 0o666;
 
@@ -192,6 +194,13 @@ fn make(
         let why = "this is the container's own, whatever the host has there";
         return Err(refuse(EDIT, &path.to_string_lossy(), why));
     }
+    if path.file_name().is_none()
+        || path == *"/dev"
+        || KERNELS.iter().any(|kernels| path.starts_with(kernels))
+    {
+        let why = "no node can be made there: give it a path beneath /dev";
+        return Err(refuse(EDIT, &path.to_string_lossy(), why));
+    }
     let host = |of: fn(&Metadata) -> u32| found.map(of);
     let mode = node.file_mode.or_else(|| host(Metadata::mode)).unwrap_or(MODE) & 0o777;
     let device = LinuxDeviceBuilder::default()
@@ -299,6 +308,9 @@ mod tests {
             (node("/dev/../x", "/dev/null", "r"), ".."),
             (node("/dev/ptmx", "/dev/null", "r"), "own"),
             (node("/dev/pts/0", "/dev/null", "r"), "own"),
+            (node("/proc/x", "/dev/null", "r"), "beneath /dev"),
+            (node("/dev", "/dev/null", "r"), "beneath /dev"),
+            (node("/", "/dev/null", "r"), "beneath /dev"),
             (DeviceNode { kind: kind('b'), ..node("/dev/null", "", "r") }, "not b"),
             (DeviceNode { kind: kind('x'), ..node("/dev/null", "", "r") }, "no type"),
         ] {

@@ -136,8 +136,8 @@ fn group(path: &Path<'_>, device: file::Device, faults: &mut Faults) -> Option<G
     Some(Group { first, rest })
 }
 
-/// Where device nodes of containers are.
-const NODES: &str = "/dev/";
+/// Where a container can have no device node.
+const KERNELS: [&str; 2] = ["/proc/", "/sys/"];
 
 fn group_path(path: &Path<'_>, one: file::DevicePath, faults: &mut Faults) -> Option<GroupPath> {
     let at = path.child("path");
@@ -152,15 +152,11 @@ fn group_path(path: &Path<'_>, one: file::DevicePath, faults: &mut Faults) -> Op
             faults.invalid(&at, inside, why);
         } else if !matches!(inside.matches('*').count(), there if there == 0 || there == glob.wildcards()) {
             faults.invalid(&at, inside, "must have as many wildcards (*) as the path, or none");
-        } else if !inside.starts_with(NODES) {
-            faults.invalid(
-                &at,
-                inside,
-                "must be beneath /dev: a container has its device nodes nowhere else",
-            );
+        } else if KERNELS.iter().any(|kernels| inside.starts_with(kernels)) {
+            faults.invalid(&at, inside, "must not be in /proc or /sys, where no device node can be made");
         }
-    } else if !text.starts_with(NODES) {
-        let detail = "a path beneath /dev, where a container has its device nodes: the host's is elsewhere";
+    } else if KERNELS.iter().any(|kernels| text.starts_with(kernels)) {
+        let detail = "a path that is not in /proc or /sys, where no device node can be made";
         faults.required(&path.child("containerPath"), detail);
     }
     let permissions = one.permissions.unwrap_or_else(|| "rw".to_owned());

@@ -137,12 +137,12 @@ fn a_second_document_is_refused() {
 fn a_node_that_a_container_cannot_have_is_refused() {
     let config = |paths: &str| format!("resources: [{{name: a.b/c, devices: [{{paths: [{paths}]}}]}}]");
     assert_eq!(
-        wrong(&config("{path: /srv/x}, {path: /dev/y, containerPath: /srv/y}")),
+        wrong(&config("{path: /sys/x}, {path: /dev/y, containerPath: /proc/y}")),
         [
-            "plugin.yaml:1:46: resources[0].devices[0].paths[0].containerPath: Required value: a path beneath /dev, where a container has its device nodes: the host's is elsewhere",
-            "plugin.yaml:1:92: resources[0].devices[0].paths[1].containerPath: Invalid value: \"/srv/y\": must be beneath /dev: a container has its device nodes nowhere else",
+            "plugin.yaml:1:46: resources[0].devices[0].paths[0].containerPath: Required value: a path that is not in /proc or /sys, where no device node can be made",
+            "plugin.yaml:1:92: resources[0].devices[0].paths[1].containerPath: Invalid value: \"/proc/y\": must not be in /proc or /sys, where no device node can be made",
         ]
     );
-    let moved = config("{path: /srv/x, containerPath: /dev/x}");
+    let moved = config("{path: /srv/x, containerPath: /dev/x}, {path: /dev/y, containerPath: /srv/y}");
     assert!(Config::decode(moved.as_bytes(), "plugin.yaml").is_ok());
 }

@@ -131,6 +131,31 @@ async fn nodes_are_what_was_said_of_them_and_else_what_the_host_has() {
 }
 
 #[tokio::test]
+async fn a_node_elsewhere_is_what_one_in_dev_is() {
+    let script = format!(
+        "/bin/busybox stat -c '%n %F %t:%T %a %u:%g' /opt/vendor/reads; [ -e /dev/elsewhere ] || echo no other; \
+         {}",
+        attempts("/opt/vendor/reads /srv/writes")
+    );
+    for kind in KINDS {
+        let Some(mut owned) = place(kind, &script) else { continue };
+        owned.place.edits.device_nodes =
+            vec![node("/opt/vendor/reads", 'c', 2, "r"), node("/srv/writes", 'c', 3, "w")];
+        let expected = lines(
+            "/opt/vendor/reads character special file f0:2 640 7:9
+             no other
+             /opt/vendor/reads r passes
+             /opt/vendor/reads w denied
+             /opt/vendor/reads rw denied
+             /srv/writes r denied
+             /srv/writes w passes
+             /srv/writes rw denied",
+        );
+        assert_eq!(said(&owned).await, expected, "{kind:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_device_that_is_not_there_keeps_the_container_from_being_created_and_leaves_nothing() {
     let owned = Owned::new(Kind::Plain).unwrap();
     let place = &owned.place;
