@@ -1,7 +1,8 @@
 //! The file in which it is written who has what.
 //!
 //! A line with the SHA-256 of the rest, and JSON. It is replaced as a whole, so that it is whole whenever the agent is
-//! killed; one that is not was damaged by something else, and says nothing.
+//! killed; one that is not was damaged by something else, and says nothing. No disk is waited for: what it tells of outlasts
+//! the agent, and ends with the machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,7 +70,7 @@ impl Checkpoint {
 
     /// Replaces the file at `path`.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        Ok(replace_file(path, 0o600, PowerLoss::New, &self.encode()?)?)
+        Ok(replace_file(path, 0o600, PowerLoss::MayTear, &self.encode()?)?)
     }
 }
 
