@@ -240,6 +240,17 @@ fn of_two_speeds(node: &Node, gate: &Arc<Mutex<()>>, held: bool) -> Registry {
     })
 }
 
+/// Has the node, which pulls one at a time, begin with the slow image, as far as the gate lets it, and wait with the fast one.
+fn one_behind_the_other(node: &Node, gate: &Arc<Mutex<()>>) -> Registry {
+    let registry = of_two_speeds(node, gate, false);
+    node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
+    wait_until("the slow pull to be at its layers", SOON, || blobs(&registry) > 1);
+    let image = format!("{REGISTRY}/fast/app:1");
+    node.run(&of("fast", &image, "IfNotPresent"));
+    wait_event(node, "pod/fast", "Pulling", &format!("Image \"{image}\" waits for its turn to be pulled"));
+    registry
+}
+
 #[test]
 fn a_pull_that_hangs_delays_no_other() {
     needs_root!();
@@ -262,12 +273,7 @@ fn pulls_that_are_serialized_wait_for_each_other_and_say_so() {
     let node = Node::start_with("serializeImagePulls: true\n");
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().unwrap();
-    let registry = of_two_speeds(&node, &gate, false);
-    node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
-    wait_until("the slow pull to be at its layers", SOON, || blobs(&registry) > 1);
-    let image = format!("{REGISTRY}/fast/app:1");
-    node.run(&of("fast", &image, "IfNotPresent"));
-    wait_event(&node, "pod/fast", "Pulling", &format!("Image \"{image}\" waits for its turn to be pulled"));
+    let registry = one_behind_the_other(&node, &gate);
     assert!(!registry.lines().iter().any(|line| line.contains("/fast/")), "{:?}", registry.lines());
     // A pod that waits for its turn can go, and one that pulls makes room for the next.
     node.remove("slow");
@@ -283,13 +289,7 @@ fn how_many_are_pulled_at_once_follows_the_configuration() {
     let node = Node::start_with("serializeImagePulls: true\n");
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().unwrap();
-    let registry = of_two_speeds(&node, &gate, false);
-    node.run(&of("slow", &format!("{REGISTRY}/slow/app:1"), "IfNotPresent"));
-    wait_until("the slow pull to be at its layers", SOON, || blobs(&registry) > 1);
-    let image = format!("{REGISTRY}/fast/app:1");
-    node.run(&of("fast", &image, "IfNotPresent"));
-    let waits = format!("Image \"{image}\" waits for its turn to be pulled");
-    wait_event(&node, "pod/fast", "Pulling", &waits);
+    let registry = one_behind_the_other(&node, &gate);
 
     // What says nothing new of pulls lets none begin that would not have.
     node.reload_agent("serializeImagePulls: true\npodPidsLimit: 99\n");
