@@ -34,7 +34,8 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, ManifestError> {
     if metadata.len() > MAX_BYTES {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
+    // With room for all of it and a byte, one read takes it and another finds its end.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
     // One byte more than allowed, for a file that grows meanwhile.
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES { Err(too_large()) } else { Ok(bytes) }
