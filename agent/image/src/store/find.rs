@@ -19,6 +19,17 @@ impl Store {
         }
     }
 
+    /// The identifiers that names stand for, of all names there are now: for many that are looked up, since the names are
+    /// read once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::resolve`].
+    pub fn resolver(&self) -> Result<impl Fn(&ImageName) -> Option<Digest> + use<>, ImageError> {
+        let names = self.names()?;
+        Ok(move |name: &ImageName| names.get(&name.key()).copied())
+    }
+
     /// The image of that identifier; `None` when it is not in the store.
     ///
     /// # Errors

@@ -222,6 +222,7 @@ impl Collector {
 
     /// The images that pods want which have not ended, and one of these pods for each.
     fn wanted_by(&self) -> Result<BTreeMap<Digest, String>, ImageError> {
+        let id_of = self.store.resolver()?;
         let mut wanted = BTreeMap::new();
         for snapshot in self.pods.snapshot().iter().filter(|pod| !pod.status.phase.is_terminal()) {
             let pod = &snapshot.pod;
@@ -231,8 +232,8 @@ impl Collector {
             });
             for image in pod.all_containers().map(|container| &container.image).chain(volumes) {
                 let Ok(name) = image.parse::<ImageName>() else { continue };
-                if let Some(image) = self.store.resolve(&name)? {
-                    wanted.entry(image.id).or_insert_with(|| format!("pod {}", pod.key));
+                if let Some(id) = id_of(&name) {
+                    wanted.entry(id).or_insert_with(|| format!("pod {}", pod.key));
                 }
             }
         }
