@@ -37,7 +37,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub(crate) use dismantle::dismantle;
 pub(crate) use serve::run;
 pub(crate) use signals::Signals;
-pub(crate) use wiring::{Agent, Particulars};
+pub(crate) use wiring::{Agent, Inherited, Particulars};
 
 /// Threads for work that blocks: more containers than this are not prepared at the same time.
 const BLOCKING_THREADS: usize = 16;

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::agent::{self, Agent, Particulars, Signals};
+use crate::agent::{self, Agent, Inherited, Particulars, Signals};
 use crate::cli::stream;
 use crate::config::Config;
 
@@ -44,11 +44,13 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
             images: &config.root_dir,
             tends_images: false,
             has_devices: false,
+            looks_around: true,
             events: EventLog::in_memory(),
             listener: None,
         };
-        let mut agent = Agent::start_with(&place.config, particulars).await?;
-        agent.look_around()();
+        let inherited = Inherited::take(&place.config).await?;
+        let mut agent = Agent::start_with(&place.config, inherited, particulars).await?;
+        agent.once_ready()();
         let pods = agent.pods.clone();
         let client = Client::new(place.config.socket());
         let (finish, finished) = oneshot::channel::<()>();

@@ -9,7 +9,7 @@ use coracle_events::EventLog;
 use coracle_nftables::Nftables;
 use tokio::time::timeout;
 
-use super::wiring::{Agent, Particulars};
+use super::wiring::{Agent, Inherited, Particulars};
 use super::{Signals, abandoned, thread::on_own_thread};
 use crate::config::Config;
 
@@ -34,10 +34,13 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
             images: &config.root_dir,
             tends_images: false,
             has_devices: false,
+            looks_around: false,
             events: EventLog::in_memory(),
             listener: None,
         };
-        let mut agent = Agent::start_with(config, particulars).await?;
+        let inherited = Inherited::take(config).await?;
+        let mut agent = Agent::start_with(config, inherited, particulars).await?;
+        agent.once_ready()();
         // Whoever asks what becomes of the pods is answered.
         let (pods, node) = (agent.pods.clone(), config.clone());
         let ended = tokio::select! {

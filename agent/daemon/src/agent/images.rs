@@ -22,7 +22,7 @@ use tokio::time::sleep;
 
 pub(super) use self::archives::Archives;
 pub(super) use self::arrivals::follow as follow_arrivals;
-pub(super) use self::collector::{Collecting, Collector};
+pub(super) use self::collector::{Asks, Collecting, Collector};
 use self::words::go_duration;
 use super::ports::{Configuration, EventPort};
 use crate::config::Config;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use coracle_controller::{
@@ -11,6 +11,7 @@ use coracle_controller::{
 };
 use coracle_model::{ManifestSource, PodUid};
 use coracle_pod::Pods;
+use coracle_sandbox::Runtime;
 use coracle_server::Problem;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use super::reload::{self, Reload};
 use super::service::{ServiceManager, end_pods, is_for_good, tell_status, watch};
 use super::shutdown::Shutdown;
 use super::signals::Signals;
-use super::wiring::Agent;
+use super::wiring::{Agent, Inherited};
 use crate::config::{Config, Loaded, Overrides, PodsOnStop};
 
 /// Runs the node until SIGTERM or SIGINT; its pods run on, for the next agent, unless they are to end with it.
@@ -36,10 +37,17 @@ pub(crate) fn run(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let hangups = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-        let mut agent = Agent::start(config, listener).await?;
-        let manifests = Manifests::new(known(&agent, fetcher.as_ref().map(source_of)));
+        super::clear_abandoned(config).await?;
+        let inherited = Inherited::take(config).await?;
+        let manifests = Manifests::new(known(&inherited, fetcher.as_ref().map(source_of)));
         keep(config, &manifests, fetcher.as_ref().map(source_of));
-        let directory = directory(config, &agent, &manifests)?;
+        let at_work = Arc::new(OnceLock::new());
+        // They are read while the pods that run are taken over, be it before anybody has looked.
+        let desired = manifests.desired();
+        let directory = tokio::spawn(directory(config, &at_work, &manifests)?.run());
+        let mut agent = Agent::start(config, inherited, listener).await?;
+        // Nobody else sets it.
+        let _ = at_work.set(agent.runtime());
         let url = manifest_url::follow(agent.config.subscribe(), Arc::clone(&manifests), agent.runtime());
         let reloading = Reload::of(&agent, overrides, &manager.notifier).follow(hangups);
         let pods = agent.pods.clone();
@@ -53,21 +61,21 @@ pub(crate) fn run(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         let (events, node) = (Arc::clone(&agent.node_events), config.node_name.clone());
         let ready = {
             let (notifier, manifests) = (notifier.clone(), config.manifest_dir.clone());
-            let look_around = agent.look_around();
+            let once_ready = agent.once_ready();
             move || {
                 tracing::info!(node = %node, manifests = %manifests.display(), "the node is ready");
                 events.ready();
                 notifier.ready();
-                look_around();
+                once_ready();
             }
         };
-        let follow = follow(manifests.desired(), &agent, ready);
+        let follow = follow(desired, &agent, ready);
         let status = tell_status(notifier.clone(), pods.clone(), agent.problems.subscribe());
         let current = agent.config.subscribe();
         let stopped = stopped(&mut signals, &current, &manager, &pods);
         let mut end = End::PodsRunOn;
         tokio::select! {
-            ended = directory.run() => match ended? {},
+            ended = directory => match ended.context("manifests are no longer read")?? {},
             never = url => match never {},
             never = reloading => match never {},
             () = follow => {}
@@ -122,9 +130,8 @@ async fn stopped(
 ///
 /// What came from an address is taken to come from the one there is now, so that it stays until that has answered.
 /// Where there is none any more, it is wanted no longer.
-fn known(agent: &Agent, url: Option<ManifestSource>) -> impl Iterator<Item = Desired> {
-    let kept = agent.adopted.iter().filter(|record| record.deletion.is_none());
-    kept.filter_map(move |record| {
+fn known(inherited: &Inherited, url: Option<ManifestSource>) -> impl Iterator<Item = Desired> {
+    inherited.pods().filter_map(move |record| {
         let source = record.source.clone()?;
         let source = if source.is_url() { url.clone()? } else { source };
         Some(Desired { pod: Arc::clone(&record.pod), source })
@@ -152,16 +159,16 @@ fn keep(config: &Config, manifests: &Manifests, url: Option<ManifestSource>) {
     manifests.keep(known, kept);
 }
 
-/// The manifest directory.
+/// The manifest directory. `at_work`: the container runtime, once pods can be started.
 fn directory(
     config: &Config,
-    agent: &Agent,
+    at_work: &Arc<OnceLock<Runtime>>,
     manifests: &Arc<Manifests>,
 ) -> anyhow::Result<DirectorySource<impl Decode + use<>>> {
-    let runtime = agent.runtime();
+    let at_work = Arc::clone(at_work);
     let decode = move |path: &Path| {
-        // A manifest that is read is most often that of a pod that starts.
-        runtime.expect_start();
+        // A manifest that is read then is most often that of a pod that starts.
+        at_work.get().into_iter().for_each(Runtime::expect_start);
         decode_manifest(path)
     };
     Ok(DirectorySource::new(&config.manifest_dir, decode, manifests)?)

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use super::addresses::NodeAddresses;
 use super::devices::NodeDevices;
 use super::event::NodeEvents;
-use super::images::{Archives, Collecting, Collector, NodeImages, follow_arrivals};
+use super::images::{Archives, Asks, Collecting, Collector, NodeImages, follow_arrivals};
 use super::lock::lock;
 use super::network::PodNetwork;
 use super::node::AgentNode;
@@ -40,10 +40,32 @@ pub(crate) struct Particulars<'a> {
     pub(crate) tends_images: bool,
     /// Whether device plugins are its own to listen to.
     pub(crate) has_devices: bool,
+    /// Whether damage to the images, and others' firewalls, are looked for.
+    pub(crate) looks_around: bool,
     /// Where its events go.
     pub(crate) events: EventLog,
     /// The API's socket, if the service manager holds it.
     pub(crate) listener: Option<UnixListener>,
+}
+
+/// What an agent before this one has left on record. Who holds it is the only one that runs these pods.
+pub(crate) struct Inherited {
+    records: RecordDir,
+    known: Vec<Found>,
+    /// Held as long as the agent lives.
+    lock: File,
+}
+
+/// What is begun once the node is ready: nobody who waits for that waits for it, and it takes processor time.
+struct Later {
+    network: PodNetwork,
+    runtime: Runtime,
+    /// Of the pods that were taken over.
+    sandboxes: BTreeSet<(PodUid, u32)>,
+    /// Where images are the node's own to collect.
+    collector: Option<(Collector, Asks)>,
+    /// Where what only the log tells of is looked for.
+    looks_around: Option<(Arc<Store>, NetworkConfig)>,
 }
 
 /// A node at work: its pods, and the socket to ask for them.
@@ -52,8 +74,6 @@ pub(crate) struct Agent {
     pub(crate) pods: Pods<NodePorts>,
     /// The ConfigMaps and Secrets they may be made of.
     pub(crate) configs: ConfigStore,
-    /// The pods that an agent before this one has left running, as they were accepted.
-    pub(crate) adopted: Vec<PodRecord>,
     /// What is wrong with the manifests.
     pub(crate) problems: watch::Sender<Arc<Vec<Problem>>>,
     /// What the node goes by.
@@ -69,9 +89,46 @@ pub(crate) struct Agent {
     node: Arc<AgentNode>,
     kubepods: Kubepods,
     socket: Option<Socket>,
-    store: Arc<Store>,
-    /// Held as long as the agent lives: two must not run the same pods.
+    later: Option<Later>,
     _lock: File,
+}
+
+// === impl Inherited ===
+
+impl Inherited {
+    /// Waits for an agent that ends, and reads what it has left.
+    ///
+    /// # Errors
+    /// When another agent is at work, or it cannot be told which pods there are.
+    pub(crate) async fn take(config: &Config) -> anyhow::Result<Self> {
+        let lock = lock(&config.run_dir).await?;
+        // With the images elsewhere nothing else makes it.
+        private_dir(&config.root_dir)?;
+        let records = record_dir(config)?;
+        let known = records.load()?;
+        Ok(Self { records, known, lock })
+    }
+
+    /// The pods that are not being removed, as they were accepted.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &PodRecord> {
+        self.known.iter().map(|found| &found.record).filter(|record| record.deletion.is_none())
+    }
+}
+
+// === impl Later ===
+
+impl Later {
+    fn begin(self) {
+        let Self { network, runtime, sandboxes, collector, looks_around } = self;
+        tokio::spawn(network.collect(sandboxes, runtime));
+        if let Some((collector, asks)) = collector {
+            tokio::spawn(collector.run(asks));
+        }
+        if let Some((store, network)) = looks_around {
+            drop(tokio::task::spawn_blocking(move || report_damage(&store)));
+            tokio::spawn(tell_who_drops(network));
+        }
+    }
 }
 
 // === impl Agent ===
@@ -79,29 +136,38 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts a node with what the configuration says, takes over the pods that run, and clears away
     /// what belongs to none.
-    pub(crate) async fn start(config: &Config, listener: Option<UnixListener>) -> anyhow::Result<Self> {
-        super::clear_abandoned(config).await?;
+    pub(crate) async fn start(
+        config: &Config,
+        inherited: Inherited,
+        listener: Option<UnixListener>,
+    ) -> anyhow::Result<Self> {
         let events = EventLog::open(&config.root_dir.join("events"));
-        let particulars =
-            Particulars { images: &config.root_dir, tends_images: true, has_devices: true, events, listener };
-        Self::start_with(config, particulars).await
+        let particulars = Particulars {
+            images: &config.root_dir,
+            tends_images: true,
+            has_devices: true,
+            looks_around: true,
+            events,
+            listener,
+        };
+        Self::start_with(config, inherited, particulars).await
     }
 
     /// As [`Agent::start`], with a node's particulars.
-    pub(crate) async fn start_with(config: &Config, particulars: Particulars<'_>) -> anyhow::Result<Self> {
-        let Particulars { images, tends_images, has_devices, events, listener } = particulars;
-        let lock = lock(&config.run_dir).await?;
+    pub(crate) async fn start_with(
+        config: &Config,
+        inherited: Inherited,
+        particulars: Particulars<'_>,
+    ) -> anyhow::Result<Self> {
+        let Particulars { images, tends_images, has_devices, looks_around, events, listener } = particulars;
+        let Inherited { records, known, lock } = inherited;
         let current = watch::Sender::new(Arc::new(config.clone()));
-        // With the images elsewhere nothing else makes it.
-        private_dir(&config.root_dir)?;
         let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
         for weakness in host.missing() {
             tracing::warn!("{}: {}; {}", weakness.lacks, weakness.effect, weakness.remedy);
         }
         let kubepods = kubepods(host, config)?;
         let store = Arc::new(Store::open(images.join("images"))?);
-        let records = record_dir(config)?;
-        let known = records.load()?;
         let node_events = Arc::new(NodeEvents::new(events.clone(), config));
         node_events.starting();
         let (imported, archives_imported) = watch::channel(false);
@@ -133,24 +199,22 @@ impl Agent {
 
         let sandboxes = adopted.iter().map(|found| &found.record.pod.uid);
         let sandboxes = sandboxes.filter_map(|uid| Some((uid.clone(), sandbox_attempt(&runtime, uid)?)));
-        tokio::spawn(network.clone().collect(sandboxes.collect(), runtime.clone()));
+        let sandboxes = sandboxes.collect();
 
         let pods = Pods::new(ports);
         devices.follow(&pods);
-        for Found { record, rebooted } in &adopted {
-            let record = record.clone();
-            let taken = if *rebooted { pods.adopt_after_reboot(record) } else { pods.adopt(record) };
+        for Found { record, rebooted } in adopted {
+            let taken = if rebooted { pods.adopt_after_reboot(record) } else { pods.adopt(record) };
             if let Err(error) = taken {
                 tracing::error!(%error, "a pod is not taken over");
             }
         }
         pods.all_are_adopted();
-        let adopted = adopted.into_iter().map(|found| found.record).collect();
         tokio::spawn(forward(changes, pods.clone()));
         tokio::spawn(forward(found, pods.clone()));
         tokio::spawn(follow_host(addresses, network.clone(), pods.clone()));
         tokio::spawn(follow_arrivals(Arc::clone(&store), pods.clone()));
-        if tends_images {
+        let collector = if tends_images {
             tokio::spawn(import_archives(config, Arc::clone(&store), Arc::clone(&node_events), imported));
             let collector = Collector {
                 store: Arc::clone(&store),
@@ -160,10 +224,18 @@ impl Agent {
                 pods: pods.clone(),
                 root_dir: config.root_dir.clone(),
             };
-            tokio::spawn(collector.run(asks));
+            Some((collector, asks))
         } else {
             let _ = imported.send(true);
-        }
+            None
+        };
+        let later = Later {
+            network: network.clone(),
+            runtime: runtime.clone(),
+            sandboxes,
+            collector,
+            looks_around: looks_around.then(|| (store, config.network.clone())),
+        };
         let (problems, seen) = watch::channel(Arc::default());
         let shutting_down = watch::Sender::new(false);
         let node = Arc::new(AgentNode {
@@ -188,7 +260,6 @@ impl Agent {
         Ok(Self {
             pods,
             configs,
-            adopted,
             problems,
             config: current,
             images: images_of_node,
@@ -198,7 +269,7 @@ impl Agent {
             node,
             kubepods,
             socket,
-            store,
+            later: Some(later),
             _lock: lock,
         })
     }
@@ -212,14 +283,10 @@ impl Agent {
             .with_context(|| format!("cannot serve on {}", path.display()))
     }
 
-    /// Looks at what only the log tells of, which nobody who waits for the node has to wait for: to be called once it is
-    /// ready.
-    pub(crate) fn look_around(&self) -> impl FnOnce() + use<> {
-        let (store, network) = (Arc::clone(&self.store), self.node.config.borrow().network.clone());
-        move || {
-            drop(tokio::task::spawn_blocking(move || report_damage(&store)));
-            tokio::spawn(tell_who_drops(network));
-        }
+    /// What is to be called once the node is ready: only then does it attach new pods to the network, and collect images.
+    pub(crate) fn once_ready(&mut self) -> impl FnOnce() + use<> {
+        let later = self.later.take();
+        move || later.into_iter().for_each(Later::begin)
     }
 
     /// The container runtime.
