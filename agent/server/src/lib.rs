@@ -18,7 +18,7 @@ mod route;
 mod status;
 mod websocket;
 
-pub use listen::{ListenError, Socket};
+pub use listen::{ListenError, Socket, private_directory};
 pub use node::{
     Amounts, AttachRequest, Deletion, EphemeralError, ExecError, ExecExit, ExecRequest, ExecSession,
     ForwardError, Forwarded, Node, NodeStatus, PodEntry, PortForwardRequest, Problem, Resize, SystemInfo,

@@ -71,7 +71,7 @@ impl Socket {
         if temporary.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(ListenError::TooLong(path.to_owned()));
         }
-        make_private(path.parent().unwrap_or(Path::new("/")))?;
+        private_directory(path.parent().unwrap_or(Path::new("/")))?;
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(ListenError::InUse(path.to_owned()));
         }
@@ -97,7 +97,7 @@ impl Socket {
     ///
     /// [`ListenError::Open`], [`ListenError::Bind`]. Needs a tokio runtime.
     pub fn handed_over(listener: std::os::unix::net::UnixListener, path: &Path) -> Result<Self, ListenError> {
-        make_private(path.parent().unwrap_or(Path::new("/")))?;
+        private_directory(path.parent().unwrap_or(Path::new("/")))?;
         let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
         let listener = listener.map_err(|source| ListenError::Bind { path: path.to_owned(), source })?;
         Ok(Self { listener, path: path.to_owned(), own_uid: rustix::process::geteuid().as_raw() })
@@ -109,8 +109,13 @@ impl Socket {
     }
 }
 
-/// Makes the directory if it is missing. One that is there is not changed: it may be somebody else's.
-fn make_private(path: &Path) -> Result<(), ListenError> {
+/// Makes a directory that nobody else may look into, if it is missing. One that is there is not changed: it may be
+/// somebody else's.
+///
+/// # Errors
+///
+/// [`ListenError::Directory`], [`ListenError::Open`].
+pub fn private_directory(path: &Path) -> Result<(), ListenError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path).and_then(|()| fs::metadata(path));
     let found = made.map_err(|source| ListenError::Directory { path: path.to_owned(), source })?;
     let mode = found.permissions().mode() & 0o7777;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant, SystemTime};
 
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
@@ -265,6 +266,29 @@ fn an_agent_waits_for_what_a_killed_one_was_about_to_start_and_not_for_another()
     wait_until("the agent to answer", SOON, || {
         node.http_get("/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     });
+    node.finish();
+}
+
+#[test]
+fn an_agent_takes_nothing_from_a_run_directory_that_others_can_write() {
+    needs_root!();
+    let mut node = Node::start();
+    node.run(&pod("stays", vec![idle("c")]));
+    let before = container_id(&node.wait_running("stays"), "c");
+    node.stop_agent();
+    let run = node.path("run");
+    let open_to = |mode| fs::set_permissions(&run, fs::Permissions::from_mode(mode)).unwrap();
+    open_to(0o777);
+    let answer = node.coracle(&["agent"]);
+    assert!(
+        answer.code == 1 && answer.stderr.contains("is open to other users (mode 0777)"),
+        "{}",
+        answer.stderr
+    );
+    assert_eq!(answer.stderr.lines().count(), 1, "nothing was begun: {}", answer.stderr);
+    open_to(0o700);
+    node.start_agent();
+    assert_eq!(container_id(&node.wait_running("stays"), "c"), before);
     node.finish();
 }
 

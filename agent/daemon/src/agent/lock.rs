@@ -16,9 +16,10 @@ pub(super) const LOCK: &str = "agent.lock";
 const PATIENCE: Duration = Duration::from_secs(3);
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Makes sure that no other agent uses the run directory, for as long as the file is open.
+/// Makes sure that no other agent uses the run directory, for as long as the file is open, and that nobody else may.
 pub(super) async fn lock(run_dir: &Path) -> anyhow::Result<File> {
-    super::wiring::private_dir(run_dir)?;
+    // What others could have put there is not even read.
+    coracle_server::private_directory(run_dir)?;
     let path = run_dir.join(LOCK);
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let locked = tokio::time::timeout(PATIENCE, async {
