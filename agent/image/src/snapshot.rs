@@ -174,7 +174,8 @@ fn overlay(lowers: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<Own
         // Nothing of the writable layer is to survive a power failure, so nobody waits for its disk.
         fsconfig_set_flag(&context, "volatile").map_err(failed("configure"))?;
     }
-    for (key, value) in FEATURES_OFF {
+    // What `df` and the table of mounts call it, in the container too.
+    for (key, value) in [("source", "overlay")].into_iter().chain(FEATURES_OFF) {
         fsconfig_set_string(&context, key, value).map_err(failed("configure"))?;
     }
     fsconfig_create(&context).map_err(failed("create"))?;

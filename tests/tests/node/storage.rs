@@ -63,6 +63,16 @@ fn an_init_container_that_fails_keeps_the_others_from_starting() {
 }
 
 #[test]
+fn the_root_file_system_is_called_what_it_is() {
+    needs_root!();
+    let node = Node::start();
+    node.run(&pod("listed", vec![shell("c", "df / | tail -n 1; grep ' / ' /proc/mounts; sleep 1000")]));
+    let log = node.wait_log("listed", "c", "lowerdir");
+    assert!(log.lines().all(|line| line.starts_with("overlay ")), "{log}");
+    node.finish();
+}
+
+#[test]
 fn an_empty_dir_is_shared_and_goes_with_the_pod() {
     needs_root!();
     let node = Node::start();
