@@ -1,9 +1,9 @@
 //! TLS: whom to believe, and what to show.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, io};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_blocking;
@@ -29,6 +29,14 @@ pub struct Trust {
     pub skip_verify: bool,
 }
 
+/// What connections are made with.
+#[derive(Clone)]
+struct Made {
+    connector: TlsConnector,
+    /// Why there is nobody to believe. That is no fault of a host that shows no certificate, as one that speaks no TLS.
+    no_roots: Option<Arc<str>>,
+}
+
 /// A client's certificate and its key, as files in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -42,7 +50,7 @@ pub struct Identity {
 /// renewed.
 pub struct Tls {
     trust: Trust,
-    connector: Mutex<Option<TlsConnector>>,
+    made: Mutex<Option<Made>>,
     /// Tells connections that may not stand in for each other.
     id: u64,
 }
@@ -53,7 +61,7 @@ impl Tls {
     /// Connections that trust so.
     pub fn new(trust: Trust) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { trust, connector: Mutex::default(), id: NEXT.fetch_add(1, Ordering::Relaxed) }
+        Self { trust, made: Mutex::default(), id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Whom they trust.
@@ -72,27 +80,30 @@ impl Tls {
     {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::ServerName(host.to_owned()))?;
         let made = self.lock().clone();
-        let connector = match made {
-            Some(connector) => connector,
+        let Made { connector, no_roots } = match made {
+            Some(made) => made,
             None => self.make().await?,
         };
         let connected = connector.connect(name, stream).await;
         connected.map_err(|source| {
             *self.lock() = None;
-            Error::Tls { host: host.to_owned(), source }
+            match no_roots {
+                Some(why) if is_of_certificate(&source) => Error::Roots(why.to_string()),
+                _ => Error::Tls { host: host.to_owned(), source },
+            }
         })
     }
 
-    async fn make(&self) -> Result<TlsConnector, Error> {
+    async fn make(&self) -> Result<Made, Error> {
         let trust = self.trust.clone();
-        let made = spawn_blocking(move || connector(&trust)).await;
+        let made = spawn_blocking(move || make(&trust)).await;
         let made = made.map_err(|error| Error::Roots(format!(" ({error})")))??;
         *self.lock() = Some(made.clone());
         Ok(made)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<TlsConnector>> {
-        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,28 +119,40 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-fn connector(trust: &Trust) -> Result<TlsConnector, Error> {
+/// Whether a handshake has failed because of whom the host's certificate is from.
+fn is_of_certificate(error: &io::Error) -> bool {
+    let source = error.get_ref().and_then(|source| source.downcast_ref());
+    matches!(source, Some(tokio_rustls::rustls::Error::InvalidCertificate(_)))
+}
+
+fn make(trust: &Trust) -> Result<Made, Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(DEFAULT_VERSIONS)
         .map_err(Error::TlsSetup)?;
+    let mut no_roots = None;
     let builder = match trust.skip_verify {
         true => {
             let unverified = Arc::new(Unverified::new(Arc::clone(&provider)));
             builder.dangerous().with_custom_certificate_verifier(unverified)
         }
-        false => builder.with_root_certificates(roots(&trust.roots)?),
+        false => {
+            let (roots, errors) = roots(&trust.roots)?;
+            no_roots = roots.is_empty().then(|| errors.into());
+            builder.with_root_certificates(roots)
+        }
     };
     let config = match trust.identities.as_slice() {
         [] => builder.with_no_client_auth(),
         identities => builder.with_client_cert_resolver(Arc::new(Identities::read(identities, &provider)?)),
     };
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(Made { connector: TlsConnector::from(Arc::new(config)), no_roots })
 }
 
 /// The system's, where OpenSSL would look for them, and those of these files. Those of the system's that rustls
-/// cannot read are left out, as everywhere: a system has hundreds. Whoever names a file means it.
-fn roots(files: &[PathBuf]) -> Result<RootCertStore, Error> {
+/// cannot read are left out, as everywhere: a system has hundreds. Whoever names a file means it. Beside them what went
+/// wrong with the system's.
+fn roots(files: &[PathBuf]) -> Result<(RootCertStore, String), Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
@@ -142,11 +165,7 @@ fn roots(files: &[PathBuf]) -> Result<RootCertStore, Error> {
             roots.add(certificate).map_err(unusable)?;
         }
     }
-    if roots.is_empty() {
-        let why: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(Error::Roots(why.into_iter().map(|why| format!(" ({why})")).collect()));
-    }
-    Ok(roots)
+    Ok((roots, found.errors.iter().map(|why| format!(" ({why})")).collect()))
 }
 
 /// The certificates of a file in PEM, of which there must be one.

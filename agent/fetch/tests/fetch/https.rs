@@ -128,6 +128,26 @@ fn roots_are_read_again_after_a_failure() {
 }
 
 #[test]
+fn who_speaks_no_tls_is_told_from_one_whom_nobody_is_there_to_vouch_for() {
+    let test = "who_speaks_no_tls_is_told_from_one_whom_nobody_is_there_to_vouch_for";
+    if trusting(test).is_none() {
+        return;
+    }
+    block_on(async {
+        std::fs::write(std::env::var(ROOT).unwrap(), "").unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
+            }
+        });
+        let error = first(&mut fetcher(&format!("https://localhost:{port}/"), &[])).await.unwrap_err();
+        assert!(error.has_answered_without_tls(), "{error}");
+    });
+}
+
+#[test]
 fn https_goes_through_a_proxy_that_cannot_read_it() {
     let Some(trusted) = trusting("https_goes_through_a_proxy_that_cannot_read_it") else { return };
     block_on(async {
