@@ -50,7 +50,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
         };
         let inherited = Inherited::take(&place.config).await?;
         let mut agent = Agent::start_with(&place.config, inherited, particulars).await?;
-        agent.once_ready()();
+        drop(agent.until_ready());
         let pods = agent.pods.clone();
         let client = Client::new(place.config.socket());
         let (finish, finished) = oneshot::channel::<()>();

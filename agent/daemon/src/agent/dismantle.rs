@@ -40,7 +40,7 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
         };
         let inherited = Inherited::take(config).await?;
         let mut agent = Agent::start_with(config, inherited, particulars).await?;
-        agent.once_ready()();
+        drop(agent.until_ready());
         // Whoever asks what becomes of the pods is answered.
         let (pods, node) = (agent.pods.clone(), config.clone());
         let ended = tokio::select! {

@@ -61,12 +61,12 @@ pub(crate) fn run(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         let (events, node) = (Arc::clone(&agent.node_events), config.node_name.clone());
         let ready = {
             let (notifier, manifests) = (notifier.clone(), config.manifest_dir.clone());
-            let once_ready = agent.once_ready();
+            let until_ready = agent.until_ready();
             move || {
                 tracing::info!(node = %node, manifests = %manifests.display(), "the node is ready");
                 events.ready();
                 notifier.ready();
-                once_ready();
+                drop(until_ready);
             }
         };
         let follow = follow(desired, &agent, ready);

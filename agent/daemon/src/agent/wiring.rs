@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use coracle_cgroup::{Driver, Host, Kubepods};
@@ -17,7 +18,8 @@ use coracle_pod::ports::{Ports, Runtime as _, Volumes as _};
 use coracle_pod::{Found, PodRecord, Pods, RecordDir};
 use coracle_sandbox::{Adoption, Runtime, SandboxStage};
 use coracle_server::{Problem, Socket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::addresses::NodeAddresses;
 use super::devices::NodeDevices;
@@ -56,6 +58,10 @@ pub(crate) struct Inherited {
     lock: File,
 }
 
+/// How long after the pods are taken over what is begun later begins at the latest: manifests that cannot be read, so that the
+/// node is not ready, keep no pod from a new sandbox.
+const LATER: Duration = Duration::from_secs(2);
+
 /// What is begun once the node is ready: nobody who waits for that waits for it, and it takes processor time.
 struct Later {
     network: PodNetwork,
@@ -89,7 +95,8 @@ pub(crate) struct Agent {
     node: Arc<AgentNode>,
     kubepods: Kubepods,
     socket: Option<Socket>,
-    later: Option<Later>,
+    /// Who waits for the node to be ready is told by this.
+    ready: Option<oneshot::Sender<()>>,
     _lock: File,
 }
 
@@ -118,6 +125,12 @@ impl Inherited {
 // === impl Later ===
 
 impl Later {
+    /// Begins when the sender is used or dropped, or it is time.
+    async fn begin_after(self, ready: oneshot::Receiver<()>) {
+        let _ = timeout(LATER, ready).await;
+        self.begin();
+    }
+
     fn begin(self) {
         let Self { network, runtime, sandboxes, collector, looks_around } = self;
         tokio::spawn(network.collect(sandboxes, runtime));
@@ -236,6 +249,8 @@ impl Agent {
             collector,
             looks_around: looks_around.then(|| (store, config.network.clone())),
         };
+        let (ready, told) = oneshot::channel();
+        tokio::spawn(later.begin_after(told));
         let (problems, seen) = watch::channel(Arc::default());
         let shutting_down = watch::Sender::new(false);
         let node = Arc::new(AgentNode {
@@ -269,7 +284,7 @@ impl Agent {
             node,
             kubepods,
             socket,
-            later: Some(later),
+            ready: Some(ready),
             _lock: lock,
         })
     }
@@ -283,10 +298,10 @@ impl Agent {
             .with_context(|| format!("cannot serve on {}", path.display()))
     }
 
-    /// What is to be called once the node is ready: only then does it attach new pods to the network, and collect images.
-    pub(crate) fn once_ready(&mut self) -> impl FnOnce() + use<> {
-        let later = self.later.take();
-        move || later.into_iter().for_each(Later::begin)
+    /// What is to be dropped once the node is ready: then it begins to attach new pods to the network, and to collect images.
+    /// It does so a moment later in any case.
+    pub(crate) fn until_ready(&mut self) -> impl Sized + use<> {
+        self.ready.take()
     }
 
     /// The container runtime.
