@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use coracle_image::{Digest, ImportOptions, Limits, Store};
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use serde_json::json;
 
 /// The directory, and the lowest layer's DiffID.
@@ -28,6 +28,10 @@ static DIR: LazyLock<(PathBuf, Digest)> = LazyLock::new(|| {
     let image = store.import(&base, &options).unwrap().remove(0).image.id;
     let diff_id = store.get(&image).unwrap().unwrap().layers[0].diff_id;
     (dir, diff_id)
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    coracle_fuzz::mutate_archive(data, size, max_size, seed)
 });
 
 fuzz_target!(|bytes: &[u8]| {

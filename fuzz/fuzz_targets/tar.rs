@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use coracle_image::{ImportOptions, Limits, Store};
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
     let parent = std::env::var_os("CORACLE_FUZZ_DIRECTORY").unwrap_or_else(|| "/dev/shm".into());
@@ -18,6 +18,10 @@ static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("canary"), "untouched").unwrap();
     dir
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    coracle_fuzz::mutate_archive(data, size, max_size, seed)
 });
 
 fuzz_target!(|bytes: &[u8]| {
