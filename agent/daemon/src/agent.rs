@@ -45,9 +45,13 @@ const BLOCKING_THREADS: usize = 16;
 /// Arenas all of these threads and the asynchronous ones share, so that memory one has freed serves the others.
 pub(crate) const MALLOC_ARENAS: u16 = 2;
 
+/// For how many descriptors there is room from the beginning: a pod of one container has ten.
+const DESCRIPTORS: u32 = 4096;
+
 /// The runtime everything of the agent runs in.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     coracle_linux::keep_malloc_small(MALLOC_ARENAS);
+    coracle_linux::make_room_for_descriptors(DESCRIPTORS).context("cannot make room for open files")?;
     Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -8,9 +8,10 @@ use coracle_tests::machine::Machine;
 use coracle_tests::manifests::{idle, pod, shell, with};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
-use coracle_tests::processes::is_alive;
+use coracle_tests::processes::{is_alive, status_field};
 use coracle_tests::wait::{SOON, wait_until};
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 /// A node whose images, pods and checkpoints are on a disk of its own, of so many MiB.
@@ -151,4 +152,19 @@ fn without_the_kernels_log_a_kill_for_want_of_memory_is_told() {
     let pod = node.wait_phase("greedy", "Failed");
     assert_eq!(container_status(&pod, "c")["state"]["terminated"]["reason"], "OOMKilled");
     node.finish();
+}
+
+/// A shell's limit is 1,024 as a rule, which a hundred pods need; and a table that grows has the agent wait.
+#[test]
+fn an_agent_has_all_the_descriptors_that_it_may_have_and_room_for_many() {
+    needs_root!();
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..limit }).unwrap();
+    let node = Node::start();
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", node.agent_pid())).unwrap();
+    let words = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let most: Vec<u64> = words.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(most, [limit.maximum.unwrap(); 2]);
+    assert_eq!(status_field(node.agent_pid(), "FDSize").unwrap().trim(), "4096");
 }
