@@ -32,13 +32,20 @@ pub struct Occurrence {
 }
 
 /// An event as it is kept on disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Kept {
     #[serde(flatten)]
     pub(crate) event: Event,
     /// It is what several similar events were combined to.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) combined: bool,
+}
+
+/// What [`Kept`] has beside the event.
+#[derive(Deserialize)]
+struct Beside {
+    #[serde(default)]
+    combined: bool,
 }
 
 /// The events there are, in order of their last occurrence.
@@ -60,6 +67,17 @@ struct Entry {
     last: Timestamp,
     /// How often it happened since it was shown last.
     unseen: u32,
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Reads it twice, which costs less than serde's `flatten`: that keeps all fields until it knows whose they are.
+    pub(crate) fn parse(json: &[u8]) -> serde_json::Result<Self> {
+        let event = serde_json::from_slice(json)?;
+        let Beside { combined } = serde_json::from_slice(json)?;
+        Ok(Self { event, combined })
+    }
 }
 
 // === impl Correlator ===

@@ -132,7 +132,7 @@ impl Held {
         let mut held = Self { sound: true, ..Self::default() };
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             held.lines += 1;
-            match serde_json::from_slice(line) {
+            match Kept::parse(line) {
                 Ok(event) if line.ends_with(b"\n") => held.events.push(event),
                 _ => held.sound = false,
             }

@@ -1,11 +1,12 @@
 //! The node's events, for those who tell them and those who ask.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use coracle_model::Event;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use crate::correlate::{Correlator, Kept, Occurrence};
 use crate::journal::Journal;
@@ -19,7 +20,8 @@ pub struct EventLog {
 
 #[derive(Debug)]
 struct Shared {
-    events: Mutex<Correlator>,
+    /// Once those kept before are read.
+    events: OnceLock<Mutex<Correlator>>,
     /// The greatest version of any event.
     version: watch::Sender<u64>,
     closing: watch::Sender<bool>,
@@ -32,37 +34,59 @@ struct Shared {
 impl EventLog {
     /// No events, kept in memory alone.
     pub fn in_memory() -> Self {
-        Self::with(Correlator::default())
+        Self::with(OnceLock::from(Mutex::default()))
     }
 
     /// The events in a directory, which need not be there yet, kept there from now on. What is wrong with the
     /// directory is said, and costs nothing but that events are not kept. Needs a tokio runtime.
+    ///
+    /// They are read beside what the caller goes on with: who tells or asks the first waits for that.
     pub fn open(directory: &Path) -> Self {
-        let (journal, kept) = Journal::open(directory);
-        let kept = kept.unwrap_or_else(|error| {
-            tracing::error!("{error}");
-            Vec::new()
-        });
-        let log = Self::with(Correlator::restore(kept, Timestamp::now()));
+        let log = Self::with(OnceLock::new());
         log.shared.closed.send_replace(false);
-        let (writer, closed) = (log.clone(), log.shared.closed.clone());
-        let written = log.lock().version();
-        let (changes, closing) = (log.changes(), log.shared.closing.subscribe());
+        let (changes, closing, closed) =
+            (log.changes(), log.shared.closing.subscribe(), log.shared.closed.clone());
+        let (opened, directory) = (log.clone(), directory.to_owned());
+        let read = spawn_blocking(move || {
+            let journal = opened.restore(&directory);
+            (opened, journal)
+        });
         tokio::spawn(async move {
-            write::keep(writer, journal, written, changes, closing).await;
+            if let Ok((log, (journal, written))) = read.await {
+                write::keep(log, journal, written, changes, closing).await;
+            }
             closed.send_replace(true);
         });
         log
     }
 
-    fn with(events: Correlator) -> Self {
+    fn with(events: OnceLock<Mutex<Correlator>>) -> Self {
         let shared = Shared {
-            version: watch::Sender::new(events.version()),
-            events: Mutex::new(events),
+            version: watch::Sender::new(0),
+            events,
             closing: watch::Sender::new(false),
             closed: watch::Sender::new(true),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes up the events in a directory. Returns what to keep others in, and the greatest version of these.
+    fn restore(&self, directory: &Path) -> (Journal, u64) {
+        let (journal, kept) = Journal::open(directory);
+        let kept = kept.unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            Vec::new()
+        });
+        let events = Correlator::restore(kept, Timestamp::now());
+        let version = events.version();
+        // Nothing has happened.
+        self.shared.version.send_if_modified(|known| {
+            *known = version;
+            false
+        });
+        // Nobody else sets it.
+        let _ = self.shared.events.set(Mutex::new(events));
+        (journal, version)
     }
 
     /// Notes that something happened now. Waits for no disk.
@@ -96,7 +120,7 @@ impl EventLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Correlator> {
-        self.shared.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.events.wait().lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

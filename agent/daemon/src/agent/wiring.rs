@@ -182,7 +182,6 @@ impl Agent {
         let kubepods = kubepods(host, config)?;
         let store = Arc::new(Store::open(images.join("images"))?);
         let node_events = Arc::new(NodeEvents::new(events.clone(), config));
-        node_events.starting();
         let (imported, archives_imported) = watch::channel(false);
         let (collecting, asks) = Collecting::new(archives_imported);
         let devices = match has_devices {
@@ -206,6 +205,8 @@ impl Agent {
         let (images_of_node, access) = (parts.images.clone(), parts.images.access());
         let (probes_tell, found) = mpsc::unbounded_channel();
         let ports = Arc::new(NodePorts::new(parts, probes_tell)?);
+        // Not sooner: the first event waits until those of agents before this one are read.
+        node_events.starting();
         let adopted = adopt(&runtime, &network, &ports, known).await;
         runtime.all_are_adopted().await;
         clear_leaks(&runtime, &ports, &dirs, &adopted).await;
