@@ -62,8 +62,12 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
 
 /// Ends and removes the private nodes of killed `coracle run`s.
 pub(crate) async fn clear_abandoned(config: &crate::config::Config) -> anyhow::Result<()> {
+    let private_nodes = abandoned::private_nodes(config);
+    if private_nodes.is_empty() {
+        return Ok(());
+    }
     let host = coracle_cgroup::Host::detect().context("cannot find the cgroup hierarchies")?;
-    abandoned::clear(config, &std::sync::Arc::new(host)).await;
+    abandoned::clear(config, private_nodes, &std::sync::Arc::new(host)).await;
     Ok(())
 }
 

@@ -13,10 +13,10 @@ use crate::config::Config;
 use crate::run::Place;
 use crate::words::whole;
 
-/// Ends and removes the private nodes of this configuration whose `coracle run` is gone. What cannot be
+/// Ends and removes those of the private nodes of this configuration whose `coracle run` is gone. What cannot be
 /// removed is said, and left to the next.
-pub(crate) async fn clear(config: &Config, host: &Arc<Host>) {
-    for pid in private_nodes(config) {
+pub(super) async fn clear(config: &Config, private_nodes: Vec<u32>, host: &Arc<Host>) {
+    for pid in private_nodes {
         let place = Place::of(config, pid);
         match is_abandoned(&place, pid) {
             Ok(true) => {}
@@ -45,7 +45,7 @@ pub(super) fn at_work(config: &Config) -> anyhow::Result<Vec<u32>> {
 }
 
 /// The process numbers by which private nodes are named, of those that left a directory.
-fn private_nodes(config: &Config) -> Vec<u32> {
+pub(super) fn private_nodes(config: &Config) -> Vec<u32> {
     let beside = config.run_dir.file_name().and_then(|name| name.to_str()).map(|name| format!("{name}-run-"));
     let parent = config.run_dir.parent().unwrap_or(Path::new("/"));
     let mut pids = numbers(&config.root_dir, "run-");

@@ -96,6 +96,15 @@ impl Runtime {
     }
 }
 
+/// What is on record of a pod's containers.
+#[derive(Default)]
+struct Records {
+    /// Of completed creations, in order of creation.
+    completed: Vec<ContainerRecord>,
+    /// Those without a record that can be used: their creation was cut off.
+    cut_off: Vec<ContainerId>,
+}
+
 /// What pause has told.
 struct Answers {
     sandbox: Sandbox,
@@ -147,13 +156,15 @@ impl Inner {
             Some(sandbox) => state.data().attempt = sandbox.attempt,
             None => return Err(file("find", path)(io::ErrorKind::NotFound.into())),
         }
-        for record in self.read_records(state)? {
+        let Records { completed, mut cut_off } = self.read_records(state)?;
+        for record in completed {
             if state.container(record.id).is_none() {
                 let container = self.recorded(pod, state, record);
                 state.data().containers.push(Arc::new(container));
             }
         }
-        self.give_up_unknown(pod, state).await;
+        cut_off.retain(|id| state.container(*id).is_none());
+        self.give_up(pod, state, cut_off).await;
         Ok(state.data().containers.clone())
     }
 
@@ -185,10 +196,11 @@ impl Inner {
             }
             data.sandbox = Some(sandbox.clone());
         }
+        let mut forgotten = Vec::new();
         for found in found {
-            self.take_over_container(pod, state, found).await;
+            forgotten.extend(self.take_over_container(pod, state, found).await);
         }
-        self.give_up_unknown(pod, state).await;
+        self.give_up(pod, state, forgotten).await;
         self.release_ended(state, &sandbox, &listed).await;
         // Only now: what ended after the list was made is among the events, and found.
         tokio::spawn(Arc::clone(self).watch(Arc::clone(state), events));
@@ -201,20 +213,21 @@ impl Inner {
     /// pause is gone: what it wrote down is all there is.
     async fn gone(self: &Arc<Self>, pod: &Pod, state: &Arc<PodState>) {
         let _verb = state.verbs.write().await;
-        {
+        let forgotten: Vec<_> = {
             let mut data = state.data();
             if !data.unanswered {
                 return;
             }
             // One that was never to start has not ended either.
-            data.containers.retain(|container| !container.is_to_start());
-        }
+            let forgotten = data.containers.extract_if(.., |container| container.is_to_start());
+            forgotten.map(|container| container.id).collect()
+        };
         // Completes the containers from the ledger. What cannot be ended now is ended before there is a new
         // sandbox.
         if let Err(error) = self.end_all(state).await {
             tracing::error!(pod = %state.uid, %error, "cannot clear away a sandbox whose pause is gone");
         }
-        self.give_up_unknown(pod, state).await;
+        self.give_up(pod, state, forgotten).await;
         self.changed(&state.uid);
     }
 
@@ -222,39 +235,41 @@ impl Inner {
         self.kubepods.pod(qos_class(&pod.spec), &pod.uid)
     }
 
-    /// The records of completed creations, in order of creation.
-    fn read_records(&self, state: &PodState) -> Result<Vec<ContainerRecord>, Error> {
+    /// What there is on record of a pod's containers.
+    fn read_records(&self, state: &PodState) -> Result<Records, Error> {
         let dir = state.containers_dir();
+        let mut records = Records::default();
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(records),
             Err(error) => return Err(file("list", dir)(error)),
         };
-        let mut records = Vec::new();
         for entry in entries.flatten() {
             let path = entry.path().join(record::CONTAINER);
-            match record::read::<ContainerRecord>(&path) {
-                Ok(Some(record)) => records.push(record),
-                // Its creation was cut off; `give_up_unknown` removes it.
+            match record::read(&path) {
+                Ok(Some(record)) => {
+                    records.completed.push(record);
+                    continue;
+                }
                 Ok(None) => {}
                 Err(error) if record::is_malformed(&error) => {
                     tracing::error!(%error, "a container's record is unreadable; it is given up");
                 }
                 Err(error) => return Err(error),
             }
+            records
+                .cut_off
+                .extend(entry.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok()));
         }
-        records.sort_by_key(|record| record.created_at);
+        records.completed.sort_by_key(|record| record.created_at);
         Ok(records)
     }
 
-    /// Removes what the directory has of containers that are not known: their creation was cut off, or they
-    /// ended before they were to start. What cannot be removed now goes with the sandbox.
-    async fn give_up_unknown(&self, pod: &Pod, state: &Arc<PodState>) {
+    /// Removes what is left of containers: their creation was cut off, or they ended before they were to start. What
+    /// cannot be removed now goes with the sandbox.
+    async fn give_up(&self, pod: &Pod, state: &PodState, containers: Vec<ContainerId>) {
         let pod = self.cgroup(pod);
-        let Ok(entries) = fs::read_dir(state.containers_dir()) else { return };
-        let ids =
-            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok());
-        for id in ids.filter(|id| state.container(*id).is_none()) {
+        for id in containers {
             let (cgroup, dir) = (pod.container(&id), state.container_dir(id));
             let links_dir = self.config.log_links_dir.clone();
             let removed = blocking(move || {

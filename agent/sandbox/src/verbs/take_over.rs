@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use coracle_model::{Pod, qos_class};
+use coracle_model::{ContainerId, Pod, qos_class};
 
 use super::exec_sync::end_execs;
 use super::pids::shares_pids;
@@ -68,16 +68,16 @@ impl Inner {
         ContainerState::new(state.container_dir(record.id), cgroup, None, None, shares_pids, record, None)
     }
 
-    /// Takes a container over. One that was to be started and cannot be is forgotten.
+    /// Takes a container over. One that was to be started and cannot be is forgotten, and told.
     pub(super) async fn take_over_container(
         self: &Arc<Self>,
         pod: &Arc<Pod>,
         state: &Arc<PodState>,
         found: Found,
-    ) {
+    ) -> Option<ContainerId> {
         let Found { container, known, exit, taken, control } = found;
         if container.data().record.exit.is_some() {
-            return;
+            return None;
         }
         let id = container.id;
         let to_start = container.is_to_start();
@@ -85,7 +85,7 @@ impl Inner {
         if to_start && !matches!(progress, Some(Progress::Waiting)) {
             // It was never told to start, and is gone: how is not the pod's business.
             state.data().containers.retain(|other| other.id != id);
-            return;
+            return Some(id);
         }
         let Taken { pidfd, mut held } = taken;
         let pipes = OutputPipes::from_held(&mut held);
@@ -103,16 +103,18 @@ impl Inner {
             start::complete(self, state, &container, progress);
         }
         // Nobody waits any more for what the agent before this one has executed.
-        end_execs(&container).await;
+        end_execs(&container);
         if !known || exit.is_some() {
             // One that pause has forgotten is in the ledger: its end could not be put on record.
             let exit = exit.or_else(|| state.recorded_exit(id));
-            return self.finish(state, &container, exit).await;
+            self.finish(state, &container, exit).await;
+            return None;
         }
         let stopping = container.data().stopping;
         if stopping && let Err(error) = send_stop_signal(&container) {
             tracing::warn!(container = %id, %error, "a container that is to stop does not learn of it");
         }
+        None
     }
 
     /// Follows the output of a container through what pause held for it.

@@ -87,17 +87,19 @@ impl RuntimePort {
     pub(crate) async fn clear_layers(&self, pod: &PodUid) -> Result<(), Failure> {
         let snapshot = self.runtime.observe(pod);
         let gone = snapshot.sandbox == SandboxStage::Absent;
-        let known: Vec<_> = snapshot.containers.into_iter().map(|container| container.id).collect();
+        let known = |id: &ContainerId| snapshot.containers.iter().any(|container| container.id == *id);
+        let mut left = self.composer.layers(pod)?;
+        left.retain(|id| !known(id));
+        // As a rule there is nothing to be done, and nobody to be waited for.
+        if !gone && left.is_empty() {
+            return Ok(());
+        }
         let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
         blocking(move || {
             if gone {
                 composer.naming.remove(&uid)?;
             }
-            let layers = composer.layers(&uid)?;
-            layers
-                .into_iter()
-                .filter(|id| !known.contains(id))
-                .try_for_each(|id| composer.remove_layer(&uid, id))
+            left.into_iter().try_for_each(|id| composer.remove_layer(&uid, id))
         })
         .await
     }
