@@ -170,6 +170,13 @@ fn the_time_that_pods_have_follows_the_configuration() {
     login1.wait_locked();
     node.wait_running("kept");
 
+    node.reload_agent(
+        "shutdownGracePeriodByPodPriority:\n- {priority: 0, shutdownGracePeriodSeconds: 170}\n\
+         - {priority: 1000, shutdownGracePeriodSeconds: 80}\n",
+    );
+    wait_until("logind to wait for all priorities", SOON, || login1.delay() == Duration::from_secs(250));
+    login1.wait_locked();
+
     // Nobody waits for pods that have no time any more.
     node.reload_agent("");
     login1.wait_unlocked();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use coracle_tests::manifests::{idle, pod, with};
 use coracle_tests::needs_root;
@@ -51,6 +52,12 @@ fn assert_refused(node: &Node, name: &str) {
     let seen = node.wait_pod(name, "to be refused", |pod| waiting(pod).0 == "ErrImagePull");
     let (_, message) = waiting(&seen);
     assert!(message.contains(REGISTRY) && message.contains("401"), "{message}");
+}
+
+/// Waits until the node goes by fields that have changed.
+fn wait_reloaded(node: &Node, fields: &str) {
+    let beginning = format!("The configuration was read again, and counts from now on: {fields}");
+    wait_event(node, "node/node", "ConfigurationReloaded", &beginning);
 }
 
 fn assert_no_secret_shown(node: &Node) {
@@ -148,41 +155,107 @@ fn what_the_node_may_pull_every_pod_may_use() {
     node.finish();
 }
 
-#[test]
-fn a_credential_provider_is_asked_for_its_registry() {
-    needs_root!();
-    let programs = tempfile::tempdir().unwrap();
-    let path = |name: &str| programs.path().join(name);
+/// A credential provider that knows the password, for the registries of this pattern. It notes what it is asked for in `asked`.
+fn put_up_provider(place: &Path, matches: &str) {
     let answer = json!({
         "kind": "CredentialProviderResponse", "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
         "cacheKeyType": "Registry", "cacheDuration": "1h",
         "auth": {REGISTRY: {"username": "puller", "password": PASSWORD}},
     });
-    fs::write(path("answer"), answer.to_string()).unwrap();
+    fs::write(place.join("answer"), answer.to_string()).unwrap();
     let script = "#!/bin/sh\ncat >> \"$PLACE/asked\"; echo >> \"$PLACE/asked\"; cat \"$PLACE/answer\"\n";
-    fs::write(path("provider"), script).unwrap();
-    fs::set_permissions(path("provider"), fs::Permissions::from_mode(0o755)).unwrap();
-    let place = programs.path().display();
+    fs::write(place.join("provider"), script).unwrap();
+    fs::set_permissions(place.join("provider"), fs::Permissions::from_mode(0o755)).unwrap();
     let providers = format!(
         "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\nproviders:\n- name: provider\n  \
-         apiVersion: credentialprovider.kubelet.k8s.io/v1\n  matchImages: ['127.0.0.*:5000']\n  \
-         defaultCacheDuration: 1m\n  env: [{{name: PLACE, value: {place}}}]\n"
+         apiVersion: credentialprovider.kubelet.k8s.io/v1\n  matchImages: ['{matches}']\n  \
+         defaultCacheDuration: 1m\n  env: [{{name: PLACE, value: {}}}]\n",
+        place.display()
     );
-    fs::write(path("providers.yaml"), providers).unwrap();
-    let node = Node::start_with(&format!(
-        "imageCredentialProviderConfig: {place}/providers.yaml\nimageCredentialProviderBinDir: {place}\n"
-    ));
+    fs::write(place.join("providers.yaml"), providers).unwrap();
+}
+
+/// What has a node ask that provider.
+fn provider_configuration(place: &Path) -> String {
+    let place = place.display();
+    format!("imageCredentialProviderConfig: {place}/providers.yaml\nimageCredentialProviderBinDir: {place}\n")
+}
+
+#[test]
+fn a_credential_provider_is_asked_for_its_registry() {
+    needs_root!();
+    let programs = tempfile::tempdir().unwrap();
+    put_up_provider(programs.path(), "127.0.0.*:5000");
+    let node = Node::start_with(&provider_configuration(programs.path()));
     let _registry = guarded(&node, content(&busybox("one")));
     node.run(&of("web", "IfNotPresent", &[]));
     node.wait_running("web");
     node.run(&of("always", "Always", &[]));
     node.wait_running("always");
-    let asked = fs::read_to_string(path("asked")).unwrap();
+    let asked = fs::read_to_string(programs.path().join("asked")).unwrap();
     let image = format!("\"image\":\"{REGISTRY}/team/app\"");
     assert!(asked.lines().count() == 1 && asked.contains(&image), "{asked}");
     node.run(&of("other", "IfNotPresent", &[]));
     node.wait_running("other");
     assert_no_secret_shown(&node);
+    node.finish();
+}
+
+#[test]
+fn the_providers_that_are_asked_are_those_that_are_configured_then() {
+    needs_root!();
+    let programs = tempfile::tempdir().unwrap();
+    let node = Node::start();
+    let _registry = guarded(&node, content(&busybox("one")));
+    node.run(&of("nobody", "Always", &[]));
+    assert_refused(&node, "nobody");
+
+    put_up_provider(programs.path(), "127.0.0.*:5000");
+    let configuration = provider_configuration(programs.path());
+    node.reload_agent(&configuration);
+    wait_reloaded(&node, "imageCredentialProviderConfig, imageCredentialProviderBinDir");
+    node.run(&of("asked", "Always", &[]));
+    node.wait_running("asked");
+
+    // The same file, and what it says now; what the provider has answered is not used any more.
+    put_up_provider(programs.path(), "registry.example");
+    node.reload_agent(&format!("{configuration}podPidsLimit: 77\n"));
+    wait_reloaded(&node, "podPidsLimit");
+    node.run(&of("unmatched", "Always", &[]));
+    assert_refused(&node, "unmatched");
+    assert_no_secret_shown(&node);
+    node.finish();
+}
+
+#[test]
+fn who_has_to_show_credentials_follows_the_configuration() {
+    needs_root!();
+    let node = Node::start();
+    let _registry = guarded(&node, content(&busybox("one")));
+    secret(&node, "right", PASSWORD);
+    node.run(&of("pulls", "IfNotPresent", &["right"]));
+    node.wait_running("pulls");
+    node.run(&of("default", "IfNotPresent", &[]));
+    assert_refused(&node, "default");
+
+    let allowlist = |image: &str| {
+        format!(
+            "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n\
+             preloadedImagesVerificationAllowlist: [{image}]\n"
+        )
+    };
+    let (policy, list) = ("imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist");
+    let given = |name: &str, configuration: &str, changed: &str| {
+        node.reload_agent(configuration);
+        wait_reloaded(&node, changed);
+        node.run(&of(name, "IfNotPresent", &[]));
+    };
+    given("unverified", &format!("{policy}: NeverVerify\n"), policy);
+    node.wait_running("unverified");
+    given("unlisted", &allowlist("127.0.0.1:5000/team/other"), &format!("{policy}, {list}"));
+    assert_refused(&node, "unlisted");
+    given("listed", &allowlist(&format!("{REGISTRY}/team/app")), list);
+    node.wait_running("listed");
     node.finish();
 }
 
