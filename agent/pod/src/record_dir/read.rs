@@ -10,11 +10,15 @@ use serde_json::error::Category;
 use crate::PodRecord;
 
 /// A record as it is read: those of before there were checkpoints name no boot, and were of the one that wrote them.
-#[derive(Deserialize)]
 pub(super) struct Loaded {
     pub(super) boot: Option<String>,
-    #[serde(flatten)]
     pub(super) record: PodRecord,
+}
+
+/// What a file has beside the record.
+#[derive(Deserialize)]
+struct Beside {
+    boot: Option<String>,
 }
 
 /// Why a file tells nothing of a pod.
@@ -36,7 +40,7 @@ pub(super) fn stem(path: &Path) -> String {
 /// Reads a record.
 pub(super) fn read(path: &Path) -> Result<Loaded, Unusable> {
     let bytes = fs::read(path).map_err(Unusable::Unread)?;
-    let loaded: Loaded = serde_json::from_slice(&bytes).map_err(|error| judge(&bytes, error))?;
+    let loaded = Loaded::parse(&bytes).map_err(|error| judge(&bytes, error))?;
     let (uid, name) = (&loaded.record.pod.uid, stem(path));
     match uid.as_str() == name {
         true => Ok(loaded),
@@ -44,10 +48,21 @@ pub(super) fn read(path: &Path) -> Result<Loaded, Unusable> {
     }
 }
 
+// === impl Loaded ===
+
+impl Loaded {
+    /// Reads it twice, which costs less than serde's `flatten`: that keeps all fields until it knows whose they are.
+    fn parse(json: &[u8]) -> serde_json::Result<Self> {
+        let record = serde_json::from_slice(json)?;
+        let Beside { boot } = serde_json::from_slice(json)?;
+        Ok(Self { boot, record })
+    }
+}
+
 /// What bytes are that are not a record. A record is renamed into place when it is whole, so what is no JSON was torn by
 /// a loss of power, or is none of ours.
 fn judge(bytes: &[u8], error: serde_json::Error) -> Unusable {
-    // An error in the middle of a struct that is flattened comes as one of data.
+    // An error of data does not say whether what follows is JSON.
     let whole = serde_json::from_slice::<serde_json::Value>(bytes);
     match whole.map_err(|error| error.classify()) {
         Ok(value) if value.is_object() => Unusable::Version(error),
