@@ -62,7 +62,7 @@ fn passes(driver: &str, programs: &str, filter: &str) {
              export CORACLE_TEST_PROJECT=/payload/project CORACLE_TEST_PATIENCE=8 RUST_BACKTRACE=1 TMPDIR=/var/tmp\n\
              export INSTA_WORKSPACE_ROOT=/payload/project INSTA_UPDATE=no\n\
              export CORACLE_TEST_CGROUP_DRIVER={driver} {repeated}\n\
-             /payload/tests/{program} --test-threads=1 --show-output {filter}"
+             /payload/tests/{program} --test-threads=1 --nocapture {filter}"
         );
         println!("{program}");
         let started = Instant::now();
