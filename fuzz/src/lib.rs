@@ -9,6 +9,10 @@ const CHECKSUM: std::ops::Range<usize> = 148..156;
 /// Where a header says how many bytes follow: octal digits.
 const SIZE: std::ops::Range<usize> = 124..136;
 
+/// What compressed ones begin with, which have no headers to be seen.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// Changes a tar archive so that most of what comes out is still read to its end: mostly one block in itself, or whole
 /// blocks, and every header has its checksum. For `fuzz_mutator!`.
 ///
@@ -17,7 +21,8 @@ pub fn mutate_archive(data: &mut [u8], size: usize, max_size: usize, seed: u32) 
     let blocks = size / BLOCK;
     // What decides is not what LLVMFuzzerMutate draws by.
     let (kind, at) = (seed % 16, (seed / 16) as usize);
-    if blocks == 0 || kind == 0 {
+    let is_compressed = data.starts_with(&GZIP) || data.starts_with(&ZSTD);
+    if blocks == 0 || kind == 0 || is_compressed {
         return fuzzer_mutate(data, size, max_size);
     }
     let start = at % blocks * BLOCK;
