@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_image::ImageError;
 use coracle_model::ImageName;
-use coracle_registry::Error as RegistryError;
+use coracle_registry::{Error as RegistryError, FetchError};
 
 use crate::access::AccessError;
 
@@ -113,7 +113,8 @@ impl PullError {
 /// Whether nobody has answered, or only that it cannot now.
 fn is_unavailable(error: &RegistryError) -> bool {
     match error {
-        // One that is not believed is there, and will not be otherwise in a while.
+        // One that is not believed, or by nobody here, is there, and will not be otherwise in a while.
+        RegistryError::Fetch(FetchError::Roots(_)) => false,
         RegistryError::Fetch(error) => error.certificate().is_none(),
         RegistryError::Stalled(_) | RegistryError::Trickle { .. } => true,
         RegistryError::Status { status, .. } => status.is_server_error(),

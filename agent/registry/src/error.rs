@@ -263,6 +263,9 @@ fn word_for(status: StatusCode) -> &'static str {
 /// What to do where TLS cannot be agreed on.
 fn advice(error: &FetchError) -> &'static str {
     use tokio_rustls::rustls::CertificateError;
+    if let FetchError::Roots(_) = error {
+        return " (or, for this registry alone, name its root as `ca` in the hosts.toml of this registry)";
+    }
     match error.certificate() {
         Some(CertificateError::UnknownIssuer) => {
             " (the certificate is from nobody this machine trusts: name its root as `ca` in the hosts.toml of this \

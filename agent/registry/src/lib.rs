@@ -27,7 +27,7 @@ mod rounds;
 mod settings;
 mod wrong;
 
-pub use coracle_fetch::Proxies;
+pub use coracle_fetch::{Error as FetchError, Proxies};
 
 pub use answer::Said;
 pub use blob::Blob;

@@ -1,7 +1,7 @@
 //! Registries as people have them: private ones, mirrors, none at all.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use coracle_tests::docker_registry::{Access, DockerRegistry, PASSWORD, USER};
@@ -15,6 +15,22 @@ use serde_json::{Value, json};
 
 use super::pulling::of;
 use super::{REGISTRY, busybox, content, serve, wait_event, waiting};
+
+/// A registry at [`REGISTRY`], known by a private authority's certificate, and the directory in which skopeo finds that one.
+fn private(machine: &Machine, access: Access<'_>) -> (DockerRegistry, PathBuf) {
+    let authority = Authority::new();
+    let certificate = authority.certificate(&["127.0.0.1"]);
+    let directory = machine.path("ca");
+    fs::create_dir(&directory).unwrap();
+    authority.write(&directory.join("ca.crt"));
+    let program = machine.command("docker-registry");
+    (DockerRegistry::start_by(program, REGISTRY, Some((&authority, &certificate)), access), directory)
+}
+
+/// hosts.toml of that registry.
+fn believed(directory: &Path) -> String {
+    format!("[host.\"https://{REGISTRY}\"]\nca = \"{}\"\n", directory.join("ca.crt").display())
+}
 
 /// Copies an image with skopeo, on the machine.
 #[track_caller]
@@ -52,30 +68,19 @@ fn with_secret(pod: Value, secret: &str) -> Value {
 fn a_private_registry_is_for_those_who_show_its_credentials() {
     needs_root!();
     let machine = Machine::new();
-    let authority = Authority::new();
-    let certificate = authority.certificate(&["127.0.0.1"]);
-    authority.write(&machine.path("ca.pem"));
-    let registry = DockerRegistry::start_by(
-        machine.command("docker-registry"),
-        REGISTRY,
-        Some((&authority, &certificate)),
-        Access::Basic,
-    );
+    let (registry, ca) = private(&machine, Access::Basic);
     let image = format!("{REGISTRY}/team/app:1");
-    fs::create_dir(machine.path("ca")).unwrap();
-    authority.write(&machine.path("ca/ca.crt"));
     copy(
         &machine,
         &[
             "--dest-creds",
             &format!("{USER}:{PASSWORD}"),
             "--dest-cert-dir",
-            machine.path("ca").to_str().unwrap(),
+            ca.to_str().unwrap(),
             &archive("busybox"),
             &format!("docker://{image}"),
         ],
     );
-    let toml = |ca: &Path| format!("[host.\"https://{REGISTRY}\"]\nca = \"{}\"\n", ca.display());
     let configuration = configuration(&machine);
     let node = Node::start_on(machine, &configuration, Vec::new());
 
@@ -86,7 +91,7 @@ fn a_private_registry_is_for_those_who_show_its_credentials() {
     node.remove("untrusting");
     node.wait_gone("untrusting");
 
-    hosts_toml(node.machine(), REGISTRY, &toml(&node.path("ca.pem")));
+    hosts_toml(node.machine(), REGISTRY, &believed(&ca));
     node.run(&of("nobody", &image, "IfNotPresent"));
     let seen = node.wait_pod("nobody", "to be refused", |pod| waiting(pod).0 == "ErrImagePull");
     let (_, message) = waiting(&seen);
@@ -168,6 +173,35 @@ fn a_mirror_serves_names_of_docker_hub() {
     for host in ["127.0.0.1:5001: ", "127.0.0.1:5000: ", "registry-1.docker.io: "] {
         assert!(message.contains(host), "{host} in {message}");
     }
+    drop(registry);
+    node.finish();
+}
+
+#[test]
+fn a_node_without_root_certificates_believes_whom_it_is_told_to() {
+    needs_root!();
+    let machine = Machine::new();
+    let (registry, ca) = private(&machine, Access::Anybody);
+    let image = format!("{REGISTRY}/team/app:1");
+    let to = format!("docker://{image}");
+    copy(&machine, &["--dest-cert-dir", ca.to_str().unwrap(), &archive("busybox"), &to]);
+    let roots = machine.path("roots.pem");
+    fs::write(&roots, "").unwrap();
+    let empty = machine.path("roots");
+    fs::create_dir(&empty).unwrap();
+    let environment = [("SSL_CERT_FILE", roots), ("SSL_CERT_DIR", empty)];
+    let environment = environment.map(|(name, path)| (name.to_owned(), path.display().to_string())).to_vec();
+    let configuration = configuration(&machine);
+    let node = Node::start_on(machine, &configuration, environment);
+    node.run(&of("early", &image, "IfNotPresent"));
+    let seen = node.wait_pod("early", "to fail", |pod| waiting(pod).0 == "ErrImagePull");
+    let (_, message) = waiting(&seen);
+    for part in ["no root certificates are found", "name its root as `ca` in the hosts.toml"] {
+        assert!(message.contains(part), "{message}");
+    }
+    hosts_toml(node.machine(), REGISTRY, &believed(&ca));
+    node.run(&of("late", &image, "IfNotPresent"));
+    node.wait_running("late");
     drop(registry);
     node.finish();
 }
