@@ -104,7 +104,7 @@ impl Node {
 
     /// Waits until these are the host's links, beside loopback: the kernel ends a namespace when it has time.
     pub(crate) fn wait_for_links(&self, expected: &[&str]) {
-        eventually("these are the links", || self.links() == expected);
+        eventually(&format!("the links are {expected:?}"), || self.links() == expected);
     }
 
     /// Installs a plugin.

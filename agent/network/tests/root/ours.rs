@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_model::Protocol;
 use coracle_network::{Attach, Network, PortMapping};
@@ -297,7 +297,14 @@ fn killed_at_any_moment_nothing_is_left_and_nothing_is_in_the_way() {
         let node = Node::new();
         node.configure(&list(&node, &["10.78.0.0/24", "fd78::/64"]));
         let sandboxes: Vec<_> = (0..5).map(|n| Sandbox::new(&format!("p{n}"))).collect();
-        let kills = env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+        // How long an attachment takes here: some are to be killed at its beginning, and some after several.
+        let network = node.network();
+        let begun = Instant::now();
+        sandboxes[0].add(&network).unwrap();
+        let took = begun.elapsed();
+        network.gc(&BTreeSet::new()).unwrap();
+        drop(network);
+        let kills: u32 = env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
         for kill in 0..kills {
             let mut agent = start(&node, &sandboxes);
             // Until it is at work, and then a little longer each time.
@@ -306,7 +313,7 @@ fn killed_at_any_moment_nothing_is_left_and_nothing_is_in_the_way() {
                 thread::sleep(Duration::from_micros(200));
             }
             fs::remove_file(node.path("working")).unwrap();
-            thread::sleep(Duration::from_micros(9700 * (kill % 20)));
+            thread::sleep(took * 10 * kill / kills);
             assert_eq!(agent.try_wait().unwrap(), None, "the agent ended by itself");
             agent.kill().unwrap();
             agent.wait().unwrap();
