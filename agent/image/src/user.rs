@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use coracle_linux::open_beneath;
 use coracle_model::{Container, Pod, PodSecurity, SupplementalGroupsPolicy};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
 
 use crate::ImageError;
 
@@ -278,7 +279,7 @@ impl<E: Into<io::Error>> From<E> for ReadError {
 fn read_beneath(rootfs: BorrowedFd<'_>, path: &str) -> Result<String, ReadError> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // Opening a device or a fifo can have effects, or wait: look first.
-    let looked = openat2(rootfs, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    let looked = open_beneath(rootfs, path, OFlags::PATH, resolve)?;
     let regular = |fd: BorrowedFd<'_>| -> Result<(u64, u64), ReadError> {
         let stat = fstat(fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -290,8 +291,8 @@ fn read_beneath(rootfs: BorrowedFd<'_>, path: &str) -> Result<String, ReadError>
         Ok((stat.st_dev, stat.st_ino))
     };
     let expected = regular(looked.as_fd())?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let opened = openat2(rootfs, path, flags, Mode::empty(), resolve)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = open_beneath(rootfs, path, flags, resolve)?;
     if regular(opened.as_fd())? != expected {
         return Err(ReadError::NotAFile);
     }
@@ -310,7 +311,7 @@ mod tests {
     use std::path::Path;
 
     use coracle_model::{Name, PodKey, PodSpec};
-    use rustix::fs::{CWD, openat};
+    use rustix::fs::{CWD, Mode, openat};
 
     use super::*;
     use crate::config::tests::container;

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat2, readlinkat};
+use coracle_linux::open_beneath;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, readlinkat};
 use rustix::io::Errno;
 
 /// As many symbolic links as the kernel follows in one path (`MAXSYMLINKS`).
@@ -54,7 +55,7 @@ impl Root {
     /// Opens what is there.
     pub(crate) fn open(&self, path: &Path, flags: OFlags, links: Links) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refusal(links);
-        open(self.directory.as_fd(), path.as_os_str(), flags, resolve)
+        open_beneath(self.directory.as_fd(), path.as_os_str(), flags, resolve)
     }
 
     /// Opens (`O_PATH`) what is there, or makes it and every directory missing on the way. A link to
@@ -79,7 +80,7 @@ impl Root {
             let parent = directories.last().unwrap_or(&self.directory).as_fd();
             // One name, not followed: an absolute or upward step is not possible.
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-            match open(parent, &name, OFlags::PATH | OFlags::NOFOLLOW, resolve) {
+            match open_beneath(parent, &name, OFlags::PATH | OFlags::NOFOLLOW, resolve) {
                 Ok(found) => match FileType::from_raw_mode(fstat(&found)?.st_mode) {
                     FileType::Directory => directories.push(found),
                     FileType::Symlink => {
@@ -133,22 +134,6 @@ fn make(parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<(), Errno> {
             rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
         }
     }
-}
-
-fn open(
-    directory: BorrowedFd<'_>,
-    path: &OsStr,
-    flags: OFlags,
-    resolve: ResolveFlags,
-) -> Result<OwnedFd, Errno> {
-    for _ in 0..MAX_RACES {
-        match openat2(directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // openat2(2): a rename elsewhere made it impossible to tell that ".." stayed beneath.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return result,
-        }
-    }
-    Err(Errno::AGAIN)
 }
 
 fn refusal(links: Links) -> ResolveFlags {

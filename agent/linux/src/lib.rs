@@ -15,6 +15,7 @@ mod name_service;
 mod namespace;
 mod netlink;
 mod network_namespace;
+mod open_beneath;
 mod procfs;
 #[cfg(feature = "readiness")]
 mod readiness;
@@ -36,6 +37,7 @@ pub use name_service::look_names_up_without_modules;
 pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace, unshare_network_namespace};
 pub use netlink::{NetlinkOption, join_netlink_group, set_netlink_option};
 pub use network_namespace::in_network_namespace;
+pub use open_beneath::open_beneath;
 pub use procfs::procfs_of;
 #[cfg(feature = "readiness")]
 pub use readiness::ReadinessFd;

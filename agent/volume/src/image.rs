@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use coracle_linux::{MountAttributes, mount_setattr, unshare_mount_namespace};
+use coracle_linux::{MountAttributes, mount_setattr, open_beneath, unshare_mount_namespace};
 use coracle_model::Name;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{CWD, FileType, OFlags, ResolveFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
@@ -58,8 +58,7 @@ fn part(root: &OwnedFd, sub_path: &Path) -> Result<OwnedFd, (&'static str, Errno
             move_mount(root, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .map_err(step("attach the image of"))?;
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            let found = openat2(root, sub_path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-                .map_err(step("open"))?;
+            let found = open_beneath(root, sub_path, OFlags::PATH, resolve).map_err(step("open"))?;
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_EMPTY_PATH;

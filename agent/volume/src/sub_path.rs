@@ -7,14 +7,12 @@
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
+use coracle_linux::open_beneath;
 use coracle_model::Name;
-use rustix::fs::{Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::VolumeError;
-
-/// A rename during a lookup with `..` makes the kernel ask for another try.
-const MAX_TRIES: usize = 256;
 
 /// Opens the path, as a descriptor to mount; a missing one becomes a directory with the mode of the
 /// volume, as in the kubelet.
@@ -74,12 +72,5 @@ fn set_mode(parent: &OwnedFd, name: &Path, mode: u32) -> Result<(), Errno> {
 }
 
 pub(crate) fn beneath(volume: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let mut tries = 0;
-    loop {
-        match openat2(volume, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) if tries < MAX_TRIES => tries += 1,
-            opened => return opened,
-        }
-    }
+    open_beneath(volume, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }

@@ -8,7 +8,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use coracle_linux::open_beneath;
+use rustix::fs::{OFlags, ResolveFlags};
 
 use crate::store::{MAX_DOCUMENT, open_directory};
 use crate::unpack::{Budget, Fault, Limits, Peeked, TarReader};
@@ -75,9 +76,9 @@ impl Archive {
         let missing = || self.invalid(format!("it has no {name}"));
         match &self.members {
             Members::Directory(directory) => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
                 let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-                let file = match openat2(directory, name, flags, Mode::empty(), resolve) {
+                let file = match open_beneath(directory, name, flags, resolve) {
                     Ok(file) => File::from(file),
                     Err(rustix::io::Errno::NOENT) => return Err(missing()),
                     Err(error) => {

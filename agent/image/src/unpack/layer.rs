@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fsetxattr, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat, openat2, readlinkat,
-    statat, symlinkat, unlinkat, utimensat,
+    fchmod, fsetxattr, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat, readlinkat, statat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, pwrite};
 
@@ -491,7 +491,7 @@ pub(super) fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno
 fn open_with(root: &OwnedFd, path: &[u8], resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     let always = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    openat2(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), always | resolve)
+    coracle_linux::open_beneath(root, path, OFlags::PATH | OFlags::DIRECTORY, always | resolve)
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
