@@ -177,16 +177,13 @@ fn a_layer_of_two_images_is_made_once() {
     thread::scope(|scope| {
         let (first, second, one, two) = (&first, &second, &one, &two);
         scope.spawn(move || {
-            let source = Held(Some(gate), &one.blobs[0]).chain(Notify(started));
+            let source = Notify(started).chain(Held(Some(gate), &one.blobs[0]));
             first.unpack(0, source, one.blob(0)).unwrap();
         });
-        // The first has the layer once its directory is there.
-        while names(&f.path("images/tmp")).is_empty() {
-            thread::yield_now();
-        }
+        // The first has the layer's directory and its lock once it reads.
+        begun.recv().unwrap();
         let waiting = scope.spawn(move || second.unpack(0, NeverRead, two.blob(0)).unwrap());
         open.send(()).unwrap();
-        begun.recv().unwrap();
         waiting.join().unwrap();
     });
     one.unpack(&first, 1).unwrap();
