@@ -117,19 +117,20 @@ impl RecordDir {
     }
 
     /// Every pod that is on record, in order of UID: by its record if that is of this boot, else by its
-    /// checkpoint. What is provably no record, as a loss of power leaves it, is set aside, and said. What interrupted
-    /// writes have left behind is removed.
+    /// checkpoint, else by a record of an earlier boot. What is provably no record, as a loss of power leaves it, is set
+    /// aside, and said. What interrupted writes have left behind is removed.
     ///
     /// # Errors
     /// [`RecordError::Directory`] when a directory cannot be listed. [`RecordError::Read`] and
     /// [`RecordError::Version`] when it cannot be told what a record says: then it cannot be told, either, which
     /// pods there are.
     pub fn load(&self) -> Result<Vec<Found>, RecordError> {
-        let mut found = BTreeMap::new();
-        // A record is newer than a checkpoint, which is not even looked at beside it.
+        let mut found = BTreeMap::<String, Found>::new();
         for directory in [&self.records, &self.checkpoints] {
             for path in files(directory)? {
-                if found.contains_key(&read::stem(&path)) {
+                // Of this boot a record is newer than a checkpoint, which is not even looked at beside it. Where records
+                // outlast a boot, no write of theirs was waited for, and they know no status: the checkpoint says more.
+                if found.get(&read::stem(&path)).is_some_and(|known| !known.rebooted) {
                     continue;
                 }
                 match read::read(&path) {

@@ -34,7 +34,7 @@ async fn a_record_is_kept_replaced_and_forgotten() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_is_found_after_a_reboot_and_a_record_counts_before_it() {
+async fn a_record_counts_until_a_reboot_and_the_checkpoint_after_it() {
     let root = tempfile::tempdir().unwrap();
     let records = open(&root, "one");
     let (old, mut new) = (record("a"), record("a"));
@@ -43,9 +43,14 @@ async fn a_checkpoint_is_found_after_a_reboot_and_a_record_counts_before_it() {
     records.save(&new).await.unwrap();
     let found = |records: &RecordDir| records.load().unwrap();
     assert_eq!(found(&records), [Found { record: new.clone(), rebooted: false }]);
-    // The run directory may outlast a reboot, too.
+    // The run directory may outlast a reboot, too, and no write to it was waited for.
     let next = open(&root, "two");
+    assert_eq!(found(&next), [Found { record: old.clone(), rebooted: true }]);
+    let checkpoint = root.path().join("checkpoints/a.json");
+    let aside = root.path().join("aside");
+    fs::rename(&checkpoint, &aside).unwrap();
     assert_eq!(found(&next), [Found { record: new.clone(), rebooted: true }]);
+    fs::rename(&aside, &checkpoint).unwrap();
     fs::remove_dir_all(root.path().join("records")).unwrap();
     let next = open(&root, "two");
     assert_eq!(found(&next), [Found { record: old.clone(), rebooted: true }]);
