@@ -32,7 +32,21 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     crate::errno::check(result).map(drop)
 }
 
-/// Lets this process have as many descriptors as it may raise its limit to, and makes room for `room` of them.
+/// Lets this process, and those it starts from now on, have as many descriptors as it may raise its limit to: that many.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn raise_descriptor_limit() -> Result<u64, Errno> {
+    let limit = getrlimit(Resource::Nofile);
+    // No limit is less than any number.
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|current| current < most) {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    }
+    Ok(most)
+}
+
+/// As [`raise_descriptor_limit`], and makes room for `room` descriptors, or as many as there may be.
 ///
 /// Call it before there are threads. The kernel makes a table of descriptors larger when it is full, at 64, 256, 512 and
 /// so on, and in a process with threads it waits each time until no processor reads the old one (a grace period of RCU: 10
@@ -41,13 +55,7 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
 /// # Errors
 /// The kernel refuses. The limit may have been raised then.
 pub fn make_room_for_descriptors(room: u32) -> Result<(), Errno> {
-    let limit = getrlimit(Resource::Nofile);
-    // No limit is less than any number.
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    if limit.current.is_some_and(|current| current < most) {
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
-    }
-    let last = u64::from(room).min(most).saturating_sub(1);
+    let last = u64::from(room).min(raise_descriptor_limit()?).saturating_sub(1);
     // What it duplicates does not matter.
     let any = eventfd(0, EventfdFlags::CLOEXEC)?;
     fcntl_dupfd_cloexec(&any, last.try_into().map_err(|_| Errno::INVAL)?).map(drop)

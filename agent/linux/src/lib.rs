@@ -28,7 +28,7 @@ mod spawn;
 
 pub use allocator::keep_malloc_small;
 pub use clone::{Cloned, OwnThreads, clone_sibling};
-pub use descriptor::{close_on_exec_from, make_room_for_descriptors, take_inherited};
+pub use descriptor::{close_on_exec_from, make_room_for_descriptors, raise_descriptor_limit, take_inherited};
 pub use environment::forget_variables;
 pub use execute::execve;
 pub use list_directory::{list_directory, list_if_there};

@@ -47,7 +47,8 @@ fn main() {
     let seconds = argument.map_or(30, |text| text.parse().expect("usage: probe-cost [SECONDS]"));
     println!("| {PROBES} HTTP probes a second | processor time of the prober | late, p99 / most | drift |");
     println!("|---|---|---|---|");
-    raise_descriptor_limit();
+    // Two are open for each probe under way, here and where it is answered.
+    coracle_linux::raise_descriptor_limit().unwrap();
     let places: &[bool] = if rustix::process::geteuid().is_root() { &[true, false] } else { &[false] };
     for inside in places {
         for spread in [true, false] {
@@ -64,7 +65,7 @@ fn runtime() -> tokio::runtime::Runtime {
 // --- The server ---
 
 async fn serve() {
-    raise_descriptor_limit();
+    coracle_linux::raise_descriptor_limit().unwrap();
     let mut ports = Vec::new();
     for _ in 0..PROBES {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -87,13 +88,6 @@ async fn serve_one(listener: TcpListener) {
                 .await;
         });
     }
-}
-
-/// Two descriptors are open for each probe under way, here and where it is answered.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
 }
 
 struct Server {

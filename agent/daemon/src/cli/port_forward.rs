@@ -11,7 +11,6 @@ use std::time::Duration;
 use clap::Args;
 use coracle_server::client::{Client, ClientError, ForwardFailure, Pod, WatchEventType};
 use futures_util::StreamExt;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -70,7 +69,8 @@ impl PortForward {
             );
         }
         let addresses = listen::addresses(&self.address)?;
-        raise_descriptor_limit();
+        // Each connection takes two. Where it is refused fewer fit, which is said when one does not.
+        let _ = coracle_linux::raise_descriptor_limit();
 
         let (lost, mut is_lost) = mpsc::unbounded_channel();
         let target = Arc::new(Target { client: client.clone(), pod, accepted: Notify::new(), lost });
@@ -164,11 +164,4 @@ async fn pod_end(target: &Target) {
         }
         target.accepted.notified().await;
     }
-}
-
-/// Two descriptors for each connection; this process has no children to pass a limit on to.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    // Refused or not: then fewer connections fit, which is said when one does not.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
