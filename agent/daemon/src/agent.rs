@@ -34,6 +34,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub(crate) use abandoned::clear_abandoned;
 pub(crate) use dismantle::dismantle;
 pub(crate) use serve::run;
 pub(crate) use signals::Signals;
@@ -58,17 +59,6 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")
-}
-
-/// Ends and removes the private nodes of killed `coracle run`s.
-pub(crate) async fn clear_abandoned(config: &crate::config::Config) -> anyhow::Result<()> {
-    let private_nodes = abandoned::private_nodes(config);
-    if private_nodes.is_empty() {
-        return Ok(());
-    }
-    let host = coracle_cgroup::Host::detect().context("cannot find the cgroup hierarchies")?;
-    abandoned::clear(config, private_nodes, &std::sync::Arc::new(host)).await;
-    Ok(())
 }
 
 /// Log lines of the agent go to standard error, or with their fields to the journal where that is the same; `CORACLE_LOG`

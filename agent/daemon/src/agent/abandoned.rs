@@ -15,7 +15,15 @@ use crate::words::whole;
 
 /// Ends and removes those of the private nodes of this configuration whose `coracle run` is gone. What cannot be
 /// removed is said, and left to the next.
-pub(super) async fn clear(config: &Config, private_nodes: Vec<u32>, host: &Arc<Host>) {
+///
+/// # Errors
+/// There are private nodes, and the host's cgroup hierarchies cannot be told.
+pub(crate) async fn clear_abandoned(config: &Config) -> anyhow::Result<()> {
+    let private_nodes = private_nodes(config);
+    if private_nodes.is_empty() {
+        return Ok(());
+    }
+    let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
     for pid in private_nodes {
         let place = Place::of(config, pid);
         match is_abandoned(&place, pid) {
@@ -27,10 +35,11 @@ pub(super) async fn clear(config: &Config, private_nodes: Vec<u32>, host: &Arc<H
             }
         }
         tracing::warn!("removing what a killed `coracle run`, process {pid}, has left behind");
-        if let Err(error) = remove(config, &place, host).await {
+        if let Err(error) = remove(config, &place, &host).await {
             tracing::error!("cannot remove what `coracle run` {pid} has left behind: {}", whole(&error));
         }
     }
+    Ok(())
 }
 
 /// The private nodes whose `coracle run` is at work, by its process number.
@@ -45,7 +54,7 @@ pub(super) fn at_work(config: &Config) -> anyhow::Result<Vec<u32>> {
 }
 
 /// The process numbers by which private nodes are named, of those that left a directory.
-pub(super) fn private_nodes(config: &Config) -> Vec<u32> {
+fn private_nodes(config: &Config) -> Vec<u32> {
     let beside = config.run_dir.file_name().and_then(|name| name.to_str()).map(|name| format!("{name}-run-"));
     let parent = config.run_dir.parent().unwrap_or(Path::new("/"));
     let mut pids = numbers(&config.root_dir, "run-");

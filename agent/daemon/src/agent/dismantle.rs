@@ -10,7 +10,7 @@ use coracle_nftables::Nftables;
 use tokio::time::timeout;
 
 use super::wiring::{Agent, Inherited, Particulars};
-use super::{Signals, abandoned, thread::on_own_thread};
+use super::{Signals, abandoned, clear_abandoned, thread::on_own_thread};
 use crate::config::Config;
 
 /// What pods may take beside their grace periods and their plugins' time.
@@ -26,7 +26,7 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
     super::logging("warn");
     let runtime = super::runtime()?;
     let done = runtime.block_on(async {
-        super::clear_abandoned(config).await?;
+        clear_abandoned(config).await?;
         if let Some(pid) = abandoned::at_work(config)?.first() {
             bail!("`coracle run`, process {pid}, is at work on this host: end it first");
         }

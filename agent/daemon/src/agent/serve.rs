@@ -16,6 +16,7 @@ use coracle_server::Problem;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::clear_abandoned;
 use super::manifest_url;
 use super::ports::NodePorts;
 use super::reload::{self, Reload};
@@ -37,7 +38,7 @@ pub(crate) fn run(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let hangups = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-        super::clear_abandoned(config).await?;
+        clear_abandoned(config).await?;
         let inherited = Inherited::take(config).await?;
         let manifests = Manifests::new(known(&inherited, fetcher.as_ref().map(source_of)));
         keep(config, &manifests, fetcher.as_ref().map(source_of));
