@@ -18,7 +18,7 @@ use coracle_cni::{ConfigList, Interface, Plugins, Running, Version, end_executio
 use coracle_cni_plugins::PLUGINS;
 use coracle_model::PodUid;
 
-use self::attachment::{Attachment, AttachmentId, IFNAME, args};
+use self::attachment::{Attachment, AttachmentId, IFNAME, Lists, args};
 use self::chain::{Chain, Subject};
 use self::namespace::NamespaceId;
 use self::store::Store;
@@ -53,6 +53,7 @@ pub struct Network {
     store: Store,
     /// What the files say, but for what is being changed.
     known: Mutex<BTreeMap<AttachmentId, Known>>,
+    lists: Lists,
     /// Held for writing by GC: an attachment made meanwhile would not be among the valid ones.
     collecting: RwLock<()>,
 }
@@ -90,11 +91,13 @@ impl Network {
                 tracing::warn!(%error, "programs of plugins that an earlier agent has left may still run")
             }
         }
-        let known = known.into_iter().map(|(id, attachment)| {
+        let lists = Lists::default();
+        let known = known.into_iter().map(|(id, mut attachment)| {
+            attachment.list = attachment.list.map(|list| lists.shared(list));
             (id, Known { attachment: Some(Arc::new(attachment)), ..Known::default() })
         });
         let known = Mutex::new(known.collect());
-        Ok(Self { settings, plugins: &PLUGINS, store, known, collecting: RwLock::default() })
+        Ok(Self { settings, plugins: &PLUGINS, store, known, lists, collecting: RwLock::default() })
     }
 
     /// Attaches a sandbox. One that is attached stays as it is; what an earlier try has left is taken back before.
@@ -240,7 +243,7 @@ impl Network {
             Err(error) => failures.push(error),
         }
         for list in known.iter().filter_map(|(attachment, _)| attachment.list.clone()) {
-            if !lists.iter().any(|other: &ConfigList| other.name == list.name) {
+            if !lists.iter().any(|other: &Arc<ConfigList>| other.name == list.name) {
                 lists.push(list);
             }
         }
@@ -311,7 +314,7 @@ impl Network {
     }
 
     /// What is asked of the plugins, before they were.
-    fn asked_for(&self, attach: &Attach<'_>, list: ConfigList) -> Result<Attachment, NetworkError> {
+    fn asked_for(&self, attach: &Attach<'_>, list: Arc<ConfigList>) -> Result<Attachment, NetworkError> {
         let failed = || NetworkError::io("look at the network namespace", attach.netns);
         let namespace = NamespaceId::of(attach.netns).map_err(failed())?;
         if namespace.is_own().map_err(failed())? {
@@ -347,15 +350,16 @@ impl Network {
     // --- Networks ---
 
     /// The network of pods that are attached now.
-    fn network(&self) -> Result<ConfigList, NetworkError> {
+    fn network(&self) -> Result<Arc<ConfigList>, NetworkError> {
         match first_network(&self.settings.conf_dir)? {
-            Some((_, list)) => Ok(list),
+            Some((_, list)) => Ok(self.lists.shared(Arc::new(list))),
             None => self.default_network(),
         }
     }
 
-    fn default_network(&self) -> Result<ConfigList, NetworkError> {
-        self.settings.default.list().map_err(|source| NetworkError::Default { source })
+    fn default_network(&self) -> Result<Arc<ConfigList>, NetworkError> {
+        let list = self.settings.default.list().map_err(|source| NetworkError::Default { source })?;
+        Ok(self.lists.shared(Arc::new(list)))
     }
 
     /// Does it with the network of an attachment. Where it is not known, with that of now.
@@ -366,7 +370,7 @@ impl Network {
     ) -> Result<T, NetworkError> {
         match &attachment.list {
             Some(list) => act(&self.chain(list)),
-            None => act(&self.chain(&self.network()?)),
+            None => act(&self.chain(self.network()?.as_ref())),
         }
     }
 

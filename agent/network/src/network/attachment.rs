@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_cni::{AddResult, ConfigList, NetworkNamespace};
 use coracle_model::PodUid;
@@ -30,7 +31,7 @@ pub(super) struct Attachment {
     pub(super) pod: String,
     /// The network. Where it is not known, that of the configuration there is.
     #[serde(default, with = "list", skip_serializing_if = "Option::is_none")]
-    pub(super) list: Option<ConfigList>,
+    pub(super) list: Option<Arc<ConfigList>>,
     /// `CNI_NETNS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) netns: Option<PathBuf>,
@@ -48,6 +49,13 @@ pub(super) struct Attachment {
     pub(super) result: Option<AddResult>,
 }
 
+/// Keeps one copy of a network's configuration in memory for all its pods: by itself it is most of an attachment.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// Pods have, nearly always, the network of the one before.
+    latest: Mutex<Option<Arc<ConfigList>>>,
+}
+
 /// A network that a pod is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -55,6 +63,19 @@ pub struct Attached {
     pub network: String,
     /// The pod's addresses, in the order of the result.
     pub ips: Vec<IpAddr>,
+}
+
+// === impl Lists ===
+
+impl Lists {
+    /// The copy that there is, or this one.
+    pub(super) fn shared(&self, list: Arc<ConfigList>) -> Arc<ConfigList> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(match latest.take() {
+            Some(known) if known == list => latest.insert(known),
+            _ => latest.insert(list),
+        })
+    }
 }
 
 // === impl AttachmentId ===
@@ -129,18 +150,24 @@ pub(super) fn args(id: &AttachmentId, pod: Option<&coracle_model::PodKey>) -> Ve
 
 /// A list as it stands in a file.
 mod list {
+    use std::sync::Arc;
+
     use coracle_cni::ConfigList;
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use serde_json::Value;
 
-    pub(super) fn serialize<S: Serializer>(list: &Option<ConfigList>, to: S) -> Result<S::Ok, S::Error> {
-        list.as_ref().map(ConfigList::to_json).serialize(to)
+    pub(super) fn serialize<S: Serializer>(list: &Option<Arc<ConfigList>>, to: S) -> Result<S::Ok, S::Error> {
+        list.as_ref().map(|list| list.to_json()).serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ConfigList>, D::Error> {
+    pub(super) fn deserialize<'de, D>(from: D) -> Result<Option<Arc<ConfigList>>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
         let Some(json) = Option::<Value>::deserialize(from)? else { return Ok(None) };
-        ConfigList::parse(json.to_string().as_bytes()).map(Some).map_err(D::Error::custom)
+        let list = ConfigList::parse(json.to_string().as_bytes()).map_err(D::Error::custom)?;
+        Ok(Some(Arc::new(list)))
     }
 }
 
@@ -156,6 +183,20 @@ mod tests {
         for text in ["", "a", "a-", "-1", "a-01", "a-+1", "a-4294967296", "a/b-0"] {
             assert_eq!(AttachmentId::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn pods_of_one_network_share_its_configuration() {
+        let list = |name: &str| {
+            let json =
+                serde_json::json!({"cniVersion": "1.1.0", "name": name, "plugins": [{"type": "bridge"}]});
+            Arc::new(ConfigList::parse(json.to_string().as_bytes()).unwrap())
+        };
+        let lists = Lists::default();
+        let first = lists.shared(list("one"));
+        assert!(Arc::ptr_eq(&lists.shared(list("one")), &first));
+        assert_eq!(lists.shared(list("two")).name, "two");
+        assert_eq!(lists.shared(list("one")).name, "one");
     }
 
     #[test]

@@ -99,6 +99,8 @@ fn digest(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use coracle_cni::ConfigList;
     use serde_json::json;
 
@@ -109,7 +111,7 @@ mod tests {
         let result = json!({"ips": [{"address": "10.0.0.2/24"}]});
         Attachment {
             pod: "default/a".to_owned(),
-            list: Some(ConfigList::parse(list.to_string().as_bytes()).unwrap()),
+            list: Some(Arc::new(ConfigList::parse(list.to_string().as_bytes()).unwrap())),
             netns: Some("/proc/1/ns/net".into()),
             result: Some(serde_json::from_value(result).unwrap()),
             ..Attachment::unknown(&id())
