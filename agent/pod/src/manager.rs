@@ -371,7 +371,9 @@ impl<P: Ports> Shared<P> {
         worker.announce();
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
-            match worker.run().await {
+            let end = worker.run().await;
+            drop(worker);
+            match end {
                 End::Gone => shared.retire(&pod),
                 End::Again(record) => shared.begin_again(*record),
                 End::Detached => {}

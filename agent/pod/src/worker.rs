@@ -190,7 +190,7 @@ impl<P: Ports> Worker<P> {
     }
 
     /// Works until the pod is gone or the agent ends.
-    pub(crate) async fn run(mut self) -> End {
+    pub(crate) async fn run(&mut self) -> End {
         loop {
             let orders = self.inbox.take();
             if orders.detach {
@@ -223,7 +223,7 @@ impl<P: Ports> Worker<P> {
                 return End::Gone;
             }
             if self.again && self.record.begins_again() && self.is_settled() {
-                return End::Again(Box::new(self.record));
+                return End::Again(Box::new(self.record.clone()));
             }
             tokio::select! {
                 () = self.inbox.wait() => {}

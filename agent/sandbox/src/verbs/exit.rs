@@ -27,15 +27,16 @@ impl Inner {
         state: Arc<PodState>,
         mut events: mpsc::UnboundedReceiver<Event>,
     ) {
+        // What happens seldom has memory of its own then: every pod has one of these futures for as long as it lives.
         while let Some(event) = events.recv().await {
             match event {
-                Event::Exited(exited) => self.exited(&state, exited).await,
+                Event::Exited(exited) => Box::pin(self.exited(&state, exited)).await,
                 Event::Disconnected if state.data().dead => {}
-                Event::Disconnected => match self.reconnect(&state, &mut events).await {
+                Event::Disconnected => match Box::pin(self.reconnect(&state, &mut events)).await {
                     Some(again) => events = again,
-                    None => return self.clear_dead(&state).await,
+                    None => return Box::pin(self.clear_dead(&state)).await,
                 },
-                Event::Died => return self.clear_dead(&state).await,
+                Event::Died => return Box::pin(self.clear_dead(&state)).await,
             }
         }
     }
