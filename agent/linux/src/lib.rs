@@ -26,7 +26,7 @@ mod signal;
 mod socket;
 mod spawn;
 
-pub use allocator::keep_malloc_small;
+pub use allocator::{give_free_memory_back, keep_malloc_small};
 pub use clone::{Cloned, OwnThreads, clone_sibling};
 pub use descriptor::{close_on_exec_from, make_room_for_descriptors, raise_descriptor_limit, take_inherited};
 pub use environment::forget_variables;
