@@ -107,7 +107,9 @@ impl Node {
             true => "",
             false => "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\n",
         };
-        let driver = match cgroups::by_systemd() && !configuration.contains("cgroupDriver") {
+        // Only logind is on a bus that a test has made.
+        let own_bus = self.environment.iter().any(|(name, _)| name == "DBUS_SYSTEM_BUS_ADDRESS");
+        let driver = match cgroups::by_systemd() && !own_bus && !configuration.contains("cgroupDriver") {
             true => "cgroupDriver: systemd\n",
             false => "",
         };

@@ -1,6 +1,7 @@
 //! `coracle uninstall`: nothing of a node is left on its machine.
 
 use std::collections::BTreeSet;
+use std::fmt::from_fn;
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -24,18 +25,8 @@ fn with_own_etc() -> Machine {
     machine
 }
 
-/// What a node can have on a machine.
-#[derive(Debug, PartialEq, Eq)]
-struct Inventory {
-    processes: BTreeSet<String>,
-    mounts: BTreeSet<String>,
-    cgroups: usize,
-    interfaces: BTreeSet<String>,
-    rules: String,
-    files: BTreeSet<String>,
-}
-
-fn inventory(machine: &Machine) -> Inventory {
+/// What a node can have on a machine, a line for each thing.
+fn inventory(machine: &Machine) -> BTreeSet<String> {
     let run = |program: &str, arguments: &[&str]| {
         Answer::from(machine.command(program).args(arguments).output().unwrap()).stdout
     };
@@ -50,15 +41,16 @@ fn inventory(machine: &Machine) -> Inventory {
         "kubelet/pod-resources",
         "cdi",
     ];
-    let files = names.into_iter().filter(|name| machine.path(name).exists());
-    Inventory {
-        processes: machine.processes().into_iter().map(processes::command_line).collect(),
-        mounts: processes::mounts(machine.init()).into_iter().collect(),
-        cgroups: machine.cgroups().directories().len(),
-        interfaces: interfaces(machine.init()),
-        rules: run("nft", &["list", "ruleset"]),
-        files: files.map(str::to_owned).collect(),
-    }
+    let files = names.into_iter().filter(|name| machine.path(name).exists()).map(str::to_owned);
+    let kinds: [(&str, Vec<String>); 6] = [
+        ("process", machine.processes().into_iter().map(processes::command_line).collect()),
+        ("mount", processes::mounts(machine.init())),
+        ("cgroup", machine.cgroups().directories().iter().map(|path| path.display().to_string()).collect()),
+        ("interface", interfaces(machine.init()).into_iter().collect()),
+        ("rules", vec![run("nft", &["list", "ruleset"])]),
+        ("file", files.collect()),
+    ];
+    kinds.into_iter().flat_map(|(kind, all)| all.into_iter().map(move |it| format!("{kind} {it}"))).collect()
 }
 
 fn uninstall(node: &Node, more: &[&str]) -> Answer {
@@ -121,7 +113,10 @@ fn nothing_is_left_of_a_node_without_an_agent() {
     fs::remove_dir_all(node.path("log")).unwrap();
     fs::remove_dir_all(node.path("manifests")).unwrap();
     // A network namespace ends some time after its last process.
-    wait_until("nothing to be left", SOON, || inventory(node.machine()) == before);
+    let changed =
+        || inventory(node.machine()).symmetric_difference(&before).cloned().collect::<BTreeSet<_>>();
+    let what = from_fn(|f| write!(f, "nothing to be left, and nothing else to be gone: {:#?}", changed()));
+    wait_until(what, SOON, || changed().is_empty());
 }
 
 #[test]
