@@ -27,6 +27,8 @@ mod thread;
 mod wiring;
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
@@ -49,6 +51,9 @@ pub(crate) const MALLOC_ARENAS: u16 = 2;
 /// For how many descriptors there is room from the beginning: a pod of one container has ten.
 const DESCRIPTORS: u32 = 4096;
 
+/// Threads that end within so long of each other are of one burst.
+const ONE_BURST: Duration = Duration::from_secs(5);
+
 /// The runtime everything of the agent runs in.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     coracle_linux::keep_malloc_small(MALLOC_ARENAS);
@@ -56,13 +61,21 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)
-        // One for work that blocks ends when it had none for ten seconds: what many have freed at once nobody will soon need.
-        .on_thread_stop(|| {
-            coracle_linux::give_free_memory_back();
-        })
+        .on_thread_stop(after_burst)
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")
+}
+
+/// Gives back what a burst of work has freed. A thread for work that blocks ends when it had none for ten seconds, and all
+/// those that a burst has made end soon after the first.
+fn after_burst() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| last.elapsed() > ONE_BURST) {
+        coracle_linux::give_free_memory_back();
+        *last = Some(Instant::now());
+    }
 }
 
 /// Log lines of the agent go to standard error, or with their fields to the journal where that is the same; `CORACLE_LOG`
