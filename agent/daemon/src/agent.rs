@@ -36,6 +36,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::config::Config;
+
 pub(crate) use abandoned::clear_abandoned;
 pub(crate) use dismantle::dismantle;
 pub(crate) use serve::run;
@@ -51,6 +53,9 @@ pub(crate) const MALLOC_ARENAS: u16 = 2;
 /// For how many descriptors there is room from the beginning: a pod of one container has ten.
 const DESCRIPTORS: u32 = 4096;
 
+/// How long work that blocks may take to its end.
+const RUNTIME_END: Duration = Duration::from_secs(5);
+
 /// Threads that end within so long of each other are of one burst.
 const ONE_BURST: Duration = Duration::from_secs(5);
 
@@ -65,6 +70,20 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")
+}
+
+/// Ends the runtime of a node whose directories are to be removed: nothing of it is at work any more that could write there.
+///
+/// # Errors
+/// Something still is, after all the time that plugins have.
+pub(crate) fn end(runtime: Runtime, config: &Config) -> anyhow::Result<()> {
+    runtime.shutdown_timeout(RUNTIME_END);
+    if thread::all_done(config.network.cni_timeout + RUNTIME_END) {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "work of the node still goes on, as that of a network plugin that hangs: see what it waits for, and try again"
+    )
 }
 
 /// Gives back what a burst of work has freed. A thread for work that blocks ends when it had none for ten seconds, and all

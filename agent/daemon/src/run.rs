@@ -91,6 +91,7 @@ pub(crate) fn run(config: &Config, files: &[PathBuf]) -> anyhow::Result<ExitCode
         agent.remove_cgroups().await?;
         code
     })?;
+    agent::end(runtime, &place.config)?;
     place.remove()?;
     Ok(ExitCode::from(code))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::from_fn;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
@@ -165,6 +166,34 @@ fn what_others_have_stays() {
     );
     assert!(!node.path("kubelet/device-plugins/kubelet.sock").exists());
     assert!(!node.path("kubelet/pod-resources").exists());
+}
+
+#[test]
+fn what_is_at_work_to_the_end_leaves_nothing_behind() {
+    needs_root!();
+    let mut node = Node::start_on(with_own_etc(), "", Vec::new());
+    node.kill_agent();
+    let late = node.path("run/late");
+    let script = format!(
+        "#!/bin/sh\ncase $CNI_COMMAND in\nGC) touch {0}; sleep 2; mkdir -p {1}; echo >> {0} ;;\n\
+         *) echo '{{\"cniVersion\": \"1.1.0\", \"supportedVersions\": [\"1.1.0\"]}}' ;;\nesac\n",
+        node.path("collected").display(),
+        late.display()
+    );
+    for directory in ["cni/bin", "cni/net.d"] {
+        fs::create_dir_all(node.path(directory)).unwrap();
+    }
+    let plugin = node.path("cni/bin/slow");
+    fs::write(&plugin, script).unwrap();
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+    let list = json!({"cniVersion": "1.1.0", "name": "slow", "plugins": [{"type": "slow"}]});
+    fs::write(node.path("cni/net.d/10-slow.conflist"), list.to_string()).unwrap();
+
+    let answer = uninstall(&node, &[]);
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    let collected = fs::read_to_string(node.path("collected")).expect("the plugin was asked to collect");
+    assert_eq!(collected, "\n", "its end was waited for");
+    assert!(!node.path("run").exists(), "what it made has been removed");
 }
 
 #[test]

@@ -52,9 +52,9 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
         agent.remove_cgroups().await?;
         on_own_thread("network", remove_table).await?
     });
-    // Nothing of the node is at work any more that could write what is to be gone.
-    runtime.shutdown_timeout(Duration::from_secs(5));
-    done
+    // Also what has failed may have begun something.
+    let ended = super::end(runtime, config);
+    done.and(ended)
 }
 
 async fn end_pods(pods: &coracle_pod::Pods<super::ports::NodePorts>, config: &Config) -> anyhow::Result<()> {
