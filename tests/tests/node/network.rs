@@ -3,7 +3,7 @@
 mod churn;
 mod firewalls;
 mod host;
-mod plugins;
+pub(crate) mod plugins;
 mod ports;
 mod restart;
 mod run;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::from_fn;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
@@ -15,6 +14,8 @@ use coracle_tests::node::{Answer, Node};
 use coracle_tests::processes;
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::json;
+
+use crate::network::plugins;
 
 /// A machine whose /etc is its own, so that what is removed there is not the host's.
 fn with_own_etc() -> Machine {
@@ -175,19 +176,14 @@ fn what_is_at_work_to_the_end_leaves_nothing_behind() {
     node.kill_agent();
     let late = node.path("run/late");
     let script = format!(
-        "#!/bin/sh\ncase $CNI_COMMAND in\nGC) touch {0}; sleep 2; mkdir -p {1}; echo >> {0} ;;\n\
-         *) echo '{{\"cniVersion\": \"1.1.0\", \"supportedVersions\": [\"1.1.0\"]}}' ;;\nesac\n",
+        "case $CNI_COMMAND in\nGC) touch {0}; sleep 2; mkdir -p {1}; echo >> {0} ;;\n\
+         *) echo '{{\"cniVersion\": \"1.1.0\", \"supportedVersions\": [\"1.1.0\"]}}' ;;\nesac",
         node.path("collected").display(),
         late.display()
     );
-    for directory in ["cni/bin", "cni/net.d"] {
-        fs::create_dir_all(node.path(directory)).unwrap();
-    }
-    let plugin = node.path("cni/bin/slow");
-    fs::write(&plugin, script).unwrap();
-    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+    plugins::install(&node, "slow", &script);
     let list = json!({"cniVersion": "1.1.0", "name": "slow", "plugins": [{"type": "slow"}]});
-    fs::write(node.path("cni/net.d/10-slow.conflist"), list.to_string()).unwrap();
+    plugins::configure(&node, "10-slow.conflist", &list.to_string());
 
     let answer = uninstall(&node, &[]);
     assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{addresses, reaches};
 
 /// Puts a configuration where the node looks for it, whole.
-fn configure(node: &Node, file: &str, text: &str) {
+pub(crate) fn configure(node: &Node, file: &str, text: &str) {
     let directory = node.path("cni/net.d");
     fs::create_dir_all(&directory).unwrap();
     fs::write(node.path("cni/new"), text).unwrap();
@@ -20,7 +20,7 @@ fn configure(node: &Node, file: &str, text: &str) {
 }
 
 /// A plugin that is a shell script.
-fn install(node: &Node, name: &str, script: &str) {
+pub(crate) fn install(node: &Node, name: &str, script: &str) {
     let directory = node.path("cni/bin");
     fs::create_dir_all(&directory).unwrap();
     let (new, path) = (node.path("cni/new-plugin"), directory.join(name));
