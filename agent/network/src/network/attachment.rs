@@ -71,10 +71,10 @@ impl Lists {
     /// The copy that there is, or this one.
     pub(super) fn shared(&self, list: Arc<ConfigList>) -> Arc<ConfigList> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(match latest.take() {
-            Some(known) if known == list => latest.insert(known),
-            _ => latest.insert(list),
-        })
+        match &*latest {
+            Some(known) if *known == list => Arc::clone(known),
+            _ => Arc::clone(latest.insert(list)),
+        }
     }
 }
 
