@@ -32,7 +32,7 @@ pub use descriptor::{close_on_exec_from, make_room_for_descriptors, raise_descri
 pub use environment::forget_variables;
 pub use execute::execve;
 pub use list_directory::{list_directory, list_if_there};
-pub use mount::{MountAttributes, mount_setattr};
+pub use mount::{MountAttributes, mount_setattr, open_to_mount};
 pub use name_service::look_names_up_without_modules;
 pub use namespace::{unshare_cgroup_namespace, unshare_mount_namespace, unshare_network_namespace};
 pub use netlink::{NetlinkOption, join_netlink_group, set_netlink_option};

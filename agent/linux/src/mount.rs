@@ -1,7 +1,9 @@
 //! `mount_setattr(2)`: changing a mount that is held by descriptor.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
@@ -26,6 +28,21 @@ impl Default for MountAttributes {
             propagation: None,
             recursive: false,
         }
+    }
+}
+
+/// Opens a path of the host to mount what is there, as a descriptor (`O_PATH`) that is close-on-exec.
+///
+/// What the host mounts only when it is used (autofs, `x-systemd.automount`) is mounted, as by `mount(2)`: the kernel
+/// takes an `O_PATH` for a look from without, which uses nothing, unless it asks for a directory.
+///
+/// # Errors
+/// Those of `openat2(2)`.
+pub fn open_to_mount(path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let open = |flags| openat2(CWD, path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+    match open(OFlags::DIRECTORY) {
+        Err(Errno::NOTDIR) => open(OFlags::empty()),
+        opened => opened,
     }
 }
 
@@ -55,4 +72,38 @@ pub fn mount_setattr(mount: impl AsFd, attributes: MountAttributes) -> Result<()
         )
     };
     crate::errno::check(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::fs;
+
+    use rustix::mount::{MountFlags, UnmountFlags, mount, mount_change, unmount};
+
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_when_it_is_used_is_asked_for() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        crate::unshare_mount_namespace().unwrap();
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+        let directory = std::env::temp_dir().join(format!("coracle-linux-automount-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        // A daemon that is no more: the kernel asks it in vain, and says that nothing is there.
+        let (requests, kernels) = std::io::pipe().unwrap();
+        drop(requests);
+        let options = format!("fd={},pgrp=1,minproto=5,maxproto=5,direct", kernels.as_raw_fd());
+        let options = CString::new(options).unwrap();
+        mount("test", &directory, "autofs", MountFlags::empty(), options.as_c_str()).unwrap();
+        let look = openat2(CWD, &directory, OFlags::PATH, Mode::empty(), ResolveFlags::empty());
+        look.expect("a look asks nobody");
+        assert_eq!(open_to_mount(&directory, ResolveFlags::empty()).unwrap_err(), Errno::NOENT);
+        unmount(&directory, UnmountFlags::DETACH).unwrap();
+        fs::remove_dir(&directory).unwrap();
+        let file = std::env::current_exe().unwrap();
+        open_to_mount(&file, ResolveFlags::empty()).unwrap();
+    }
 }

@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use coracle_linux::open_to_mount;
 use coracle_model::{HostPathType, Name};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{FileType, ResolveFlags, fstat};
 use rustix::io::Errno;
 
 use crate::VolumeError;
@@ -16,7 +17,7 @@ use crate::VolumeError;
 pub(crate) fn open(volume: &Name, path: &Path, kind: HostPathType) -> Result<OwnedFd, VolumeError> {
     let not =
         |expected| VolumeError::HostPathType { volume: volume.to_string(), path: path.to_owned(), expected };
-    let look = || openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let look = || open_to_mount(path, ResolveFlags::empty());
     let opened = match look() {
         Err(Errno::NOENT) => match kind {
             // Without a type the kubelet checks nothing, and the runtime makes a missing directory.

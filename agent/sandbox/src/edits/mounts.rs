@@ -78,8 +78,7 @@ fn detach(mount: &EditMount) -> Result<OwnedFd, Error> {
     check_path(EDIT, path)?;
     let failed = |step: &'static str| move |errno: rustix::io::Errno| file(step, path)(errno.into());
     // A link of the host may lead anywhere on it, but not to what some process has open.
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = openat2(CWD, path.as_str(), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+    let source = open_to_mount(Path::new(path), ResolveFlags::NO_MAGICLINKS)
         .map_err(failed("open, to mount it into a container,"))?;
     let stat = fstat(&source).map_err(failed("look at"))?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
