@@ -3,7 +3,7 @@
 //! Pure functions: `pkg/kubelet/cm/helpers_linux.go` and `kuberuntime_container_linux.go` are where
 //! the kubelet has the same rules.
 
-use coracle_model::{Container, PodSpec, QosClass, Quantity, ResourceList, qos_class};
+use coracle_model::{Container, PodSpec, QosClass, Quantity, qos_class};
 
 /// The bandwidth period in microseconds; the kubelet's `cpuCFSQuotaPeriod` default.
 pub const CPU_PERIOD_US: u64 = 100_000;
@@ -40,30 +40,16 @@ pub fn container_limits(container: &Container) -> Limits {
     }
 }
 
-/// The limits of a pod's cgroup: what its containers may use together. `pids` is the node's
+/// The limits of a pod's cgroup: what its containers may use together ([`PodSpec::limit`]). `pids` is the node's
 /// `podPidsLimit`.
-///
-/// A sum is only a limit when every container has one; otherwise the container without would be
-/// limited by its neighbours'.
 pub fn pod_limits(spec: &PodSpec, pids: Option<u64>) -> Limits {
-    let class = qos_class(spec);
-    if class == QosClass::BestEffort {
+    if qos_class(spec) == QosClass::BestEffort {
         return Limits { cpu_shares: Some(MIN_CPU_SHARES), pids, ..Limits::default() };
     }
-    let cpu = |list: &ResourceList| list.cpu.map_or(0, Quantity::milli);
-    let memory = |list: &ResourceList| list.memory.map_or(0, Quantity::units);
-    let all_have = |amount: &dyn Fn(&ResourceList) -> u64| {
-        spec.init_containers.iter().chain(&spec.containers).all(|c| amount(&c.resources.limits) > 0)
-    };
-    let limit = |amount: &dyn Fn(&ResourceList) -> u64| {
-        (class == QosClass::Guaranteed || all_have(amount))
-            .then(|| spec.effective(|c| amount(&c.resources.limits)))
-            .filter(|total| *total > 0)
-    };
     Limits {
         cpu_shares: Some(cpu_shares(pod_cpu_request(spec))),
-        cpu_quota_us: limit(&cpu).and_then(cpu_quota_us),
-        memory: limit(&memory),
+        cpu_quota_us: spec.limit(|list| list.cpu.map_or(0, Quantity::milli)).and_then(cpu_quota_us),
+        memory: spec.memory_limit(),
         pids,
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Container, EphemeralContainer, ExtendedResource, Name, PodDns, PodSecurity, PodUid, RestartPolicy,
-    Volume, VolumeSource,
+    Container, EphemeralContainer, ExtendedResource, Name, PodDns, PodSecurity, PodUid, Quantity,
+    ResourceList, RestartPolicy, Volume, VolumeSource,
 };
 
 /// A pod: what is to run, fully defaulted and validated.
@@ -173,6 +173,19 @@ impl PodSpec {
         }
         let apps = self.containers.iter().map(amount);
         apps.fold(sidecars, u64::saturating_add).max(initializing)
+    }
+
+    /// How much of something the containers may use together, from what their limits say: [`PodSpec::effective`]. `None`
+    /// where one of them has no limit, which would else be limited by its neighbours'.
+    pub fn limit(&self, amount: impl Fn(&ResourceList) -> u64) -> Option<u64> {
+        let of = |container: &Container| amount(&container.resources.limits);
+        let all_have = self.init_containers.iter().chain(&self.containers).all(|container| of(container) > 0);
+        all_have.then(|| self.effective(of)).filter(|total| *total > 0)
+    }
+
+    /// The most memory the containers may use together, in bytes: [`PodSpec::limit`].
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.limit(|list| list.memory.map_or(0, Quantity::units))
     }
 
     /// How many devices of each extended resource the pod as a whole takes: [`PodSpec::effective`].

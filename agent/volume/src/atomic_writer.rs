@@ -67,7 +67,7 @@ impl AtomicWriter<'_> {
             self.tidy(payload, &name)?;
             return Ok(false);
         }
-        self.remove_all_but(&[DATA.to_owned()].into_iter().chain(current(self.volume)).collect())?;
+        self.remove_unfinished()?;
         self.reserve(payload)?;
         let name = self.make_directory()?;
         let written = self.fill(&name, payload).and_then(|()| self.swap(&name));
@@ -202,11 +202,23 @@ impl AtomicWriter<'_> {
         symlinkat(&target, self.volume, name)
     }
 
+    /// Removes what an interrupted call has left. What containers see stays as it is: they read it while the next
+    /// content is being written.
+    fn remove_unfinished(&self) -> Result<(), VolumeError> {
+        let current = current(self.volume);
+        self.remove(|name, _| name.starts_with("..") && name != DATA && Some(name) != current.as_deref())
+    }
+
     /// Removes links and old content. Directories that subPaths have made stay: they are in use.
     fn remove_all_but(&self, kept: &BTreeSet<String>) -> Result<(), VolumeError> {
+        self.remove(|name, kind| {
+            (kind == FileType::Symlink || name.starts_with("..")) && !kept.contains(name)
+        })
+    }
+
+    fn remove(&self, goes: impl Fn(&str, FileType) -> bool) -> Result<(), VolumeError> {
         for (name, kind) in self.list(self.volume)? {
-            let ours = kind == FileType::Symlink || name.starts_with("..");
-            if ours && !kept.contains(&name) {
+            if goes(&name, kind) {
                 remove_tree(self.volume.as_fd(), name.as_ref())
                     .map_err(|error| self.failed("remove old content from")(errno(&error)))?;
             }

@@ -15,22 +15,12 @@ use crate::memory::{Memory, is_mount_root, mount_memory};
 /// The directory's name, which tools know from the kubelet.
 pub(crate) const PLUGIN: &str = "kubernetes.io~empty-dir";
 
-/// How large a volume in memory may grow: the smaller of its `sizeLimit` and the memory the pod's
-/// containers may use together; `None` where neither is limited, and the kernel's default holds.
-pub(crate) fn memory_size(pod: &Pod, size_limit: Option<Quantity>) -> Option<u64> {
-    let limits: Option<Vec<u64>> = pod
-        .spec
-        .containers
-        .iter()
-        .map(|container| container.resources.limits.memory.map(Quantity::units))
-        .collect();
-    let pod_limit =
-        limits.map(|limits| limits.into_iter().fold(0, u64::saturating_add)).filter(|limit| *limit > 0);
-    let volume_limit = size_limit.filter(|limit| !limit.is_zero()).map(Quantity::units);
-    match (volume_limit, pod_limit) {
-        (Some(volume), Some(pod)) => Some(volume.min(pod)),
-        (limit, None) | (None, limit) => limit,
-    }
+/// How large a volume in memory may grow, as in the kubelet: as far as its `sizeLimit`, the memory that the pod's
+/// containers may use together, and that which all pods of the node may (`node`) allow. `None` where nothing of it is
+/// known, and the kernel's default holds.
+pub(crate) fn memory_size(pod: &Pod, size_limit: Option<Quantity>, node: Option<u64>) -> Option<u64> {
+    let volume = size_limit.filter(|limit| !limit.is_zero()).map(Quantity::units);
+    [volume, pod.spec.memory_limit(), node].into_iter().flatten().min()
 }
 
 /// Makes the volume, unless it is there. `group` is the pod's `fsGroup`: as in the kubelet it is set when
@@ -38,7 +28,7 @@ pub(crate) fn memory_size(pod: &Pod, size_limit: Option<Quantity>) -> Option<u64
 pub(crate) fn ensure(
     path: &Path,
     medium: EmptyDirMedium,
-    size: Option<u64>,
+    size: impl FnOnce() -> Option<u64>,
     group: Option<u32>,
 ) -> Result<(), VolumeError> {
     match medium {
@@ -48,8 +38,8 @@ pub(crate) fn ensure(
             if is_mount_root(&directory, path)? {
                 return Ok(());
             }
-            let memory = Memory { size, inodes: None, mode: mode_for(group), group };
-            mount_memory(&directory, memory).map_err(VolumeError::io("mount memory on", path))
+            let memory = Memory { size: size(), inodes: None, mode: mode_for(group), group };
+            mount_memory(&directory, memory).map(drop).map_err(VolumeError::io("mount memory on", path))
         }
     }
 }

@@ -28,7 +28,9 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use coracle_model::{Name, Pod, PodUid, Volume, VolumeMount, VolumeSource};
+use coracle_linux::{MountAttributes, mount_setattr};
+use coracle_model::{EmptyDirMedium, Name, Pod, PodUid, Volume, VolumeMount, VolumeSource};
+use rustix::mount::MountPropagationFlags;
 
 pub use error::VolumeError;
 pub use mount::PreparedMount;
@@ -45,7 +47,11 @@ pub fn directory_in_memory(path: &Path) -> Result<(), VolumeError> {
         return Ok(());
     }
     let memory = memory::Memory { size: None, inodes: None, mode: 0o700, group: None };
-    memory::mount_memory(&directory, memory).map_err(VolumeError::io("mount memory on", path))
+    // On a shared mount it became shared with it; nobody else is to have it.
+    let private = MountAttributes { propagation: Some(MountPropagationFlags::PRIVATE), ..Default::default() };
+    let mounted = memory::mount_memory(&directory, memory);
+    let mounted = mounted.and_then(|mount| mount_setattr(&mount, private));
+    mounted.map_err(VolumeError::io("mount memory on", path))
 }
 
 /// The volumes of every pod on the node.
@@ -64,12 +70,18 @@ impl Volumes {
     /// called again after a failure or a restart.
     ///
     /// `payloads` has what is to be in the volumes of configuration, by name. One without keeps what was
-    /// written into it before.
+    /// written into it before. `memory` is asked, for a volume in
+    /// it, how many bytes of memory all pods of the node may use together.
     ///
     /// # Errors
     ///
     /// [`VolumeError`] of the first volume that cannot be had. The kubelet's event would be `FailedMount`.
-    pub fn ensure(&self, pod: &Pod, payloads: &BTreeMap<Name, Payload>) -> Result<(), VolumeError> {
+    pub fn ensure(
+        &self,
+        pod: &Pod,
+        payloads: &BTreeMap<Name, Payload>,
+        memory: impl Fn() -> Option<u64>,
+    ) -> Result<(), VolumeError> {
         let group = pod.spec.security.fs_group;
         for volume in &pod.spec.volumes {
             let path = self.path(&pod.uid, volume);
@@ -78,7 +90,7 @@ impl Volumes {
                     host_path::open(&volume.name, path, *kind)?;
                 }
                 VolumeSource::EmptyDir { medium, size_limit } => {
-                    let size = empty_dir::memory_size(pod, *size_limit);
+                    let size = || empty_dir::memory_size(pod, *size_limit, memory());
                     empty_dir::ensure(&path, *medium, size, group)?;
                 }
                 VolumeSource::Projected(_) => match payloads.get(&volume.name) {
@@ -160,7 +172,13 @@ impl Volumes {
                 mount::prepare(&source, &path, mount, read_only)
             }
             Some(sub_path) => {
-                let target = sub_path::open(&source, &volume.name, sub_path)?;
+                let target = {
+                    let host = match &volume.source {
+                        VolumeSource::HostPath { path, .. } => Some(path.as_path()),
+                        _ => None,
+                    };
+                    sub_path::open(&source, host, &volume.name, sub_path)?
+                };
                 mount::prepare(&target, &path.join(sub_path), mount, read_only)
             }
         }
@@ -202,21 +220,27 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// [`VolumeError::OverLimit`] with the kubelet's eviction message, [`VolumeError::Io`].
+    /// [`VolumeError::OverLimit`] with the kubelet's eviction message; else the first [`VolumeError::Io`].
     pub fn check_limits(&self, pod: &Pod) -> Result<(), VolumeError> {
+        let mut unknown = Ok(());
         for volume in &pod.spec.volumes {
-            if let VolumeSource::EmptyDir {
-                medium: coracle_model::EmptyDirMedium::Default,
-                size_limit: Some(limit),
-            } = &volume.source
+            if let VolumeSource::EmptyDir { medium: EmptyDirMedium::Default, size_limit: Some(limit) } =
+                &volume.source
             {
-                let path = self.path(&pod.uid, volume);
-                if usage::usage(&path)? > limit.units() {
-                    return Err(VolumeError::OverLimit { volume: volume.name.to_string(), limit: *limit });
+                match usage::usage(&self.path(&pod.uid, volume)) {
+                    Ok(used) if used > limit.units() => {
+                        return Err(VolumeError::OverLimit {
+                            volume: volume.name.to_string(),
+                            limit: *limit,
+                        });
+                    }
+                    Ok(_) => {}
+                    // The limits of the others hold all the same.
+                    Err(error) => unknown = unknown.and(Err(error)),
                 }
             }
         }
-        Ok(())
+        unknown
     }
 
     /// Where a volume's content lies.

@@ -6,13 +6,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use coracle_linux::{MountAttributes, mount_setattr};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, fstatvfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
-    move_mount,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, move_mount,
 };
 
 use crate::VolumeError;
@@ -30,8 +28,9 @@ pub(crate) struct Memory {
     pub(crate) group: Option<u32>,
 }
 
-/// Mounts it on the directory.
-pub(crate) fn mount_memory(directory: &OwnedFd, memory: Memory) -> Result<(), Errno> {
+/// Mounts it on the directory, whose propagation it takes on: on a shared mount it is shared, as the kubelet's are,
+/// and what one container mounts in it can be another's. Returns the mount.
+pub(crate) fn mount_memory(directory: &OwnedFd, memory: Memory) -> Result<OwnedFd, Errno> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "tmpfs")?;
     fsconfig_set_string(&context, "mode", format!("{:o}", memory.mode))?;
@@ -53,9 +52,7 @@ pub(crate) fn mount_memory(directory: &OwnedFd, memory: Memory) -> Result<(), Er
     let memory = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&memory, "", directory, "", flags)?;
-    // On a shared parent the mount became shared with it; what containers mount in it is not the host's.
-    let private = MountAttributes { propagation: Some(MountPropagationFlags::PRIVATE), ..Default::default() };
-    mount_setattr(&memory, private)
+    Ok(memory)
 }
 
 /// Sets the limits of a mounted tmpfs to what it holds now and this much more.

@@ -16,7 +16,15 @@ use crate::VolumeError;
 
 /// Opens the path, as a descriptor to mount; a missing one becomes a directory with the mode of the
 /// volume, as in the kubelet.
-pub(crate) fn open(volume: &OwnedFd, name: &Name, sub_path: &Path) -> Result<OwnedFd, VolumeError> {
+///
+/// An absolute link leads where it would on the host: out of the volume, unless that is the path `host` of the host and
+/// the link leads beneath it.
+pub(crate) fn open(
+    volume: &OwnedFd,
+    host: Option<&Path>,
+    name: &Name,
+    sub_path: &Path,
+) -> Result<OwnedFd, VolumeError> {
     let failed = |step, error: Errno| match error {
         Errno::XDEV => {
             VolumeError::SubPathEscapes { volume: name.to_string(), sub_path: sub_path.to_owned() }
@@ -33,6 +41,10 @@ pub(crate) fn open(volume: &OwnedFd, name: &Name, sub_path: &Path) -> Result<Own
     }
     match beneath(volume, sub_path, OFlags::PATH) {
         Err(Errno::NOENT) => {}
+        Err(Errno::XDEV) if let Some(path) = host.and_then(|host| resolved(host, sub_path)) => {
+            let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            return open_beneath(volume, &path, OFlags::PATH, flags).map_err(|error| failed("open", error));
+        }
         opened => return opened.map_err(|error| failed("open", error)),
     }
     // With the bit by which files take on the volume's group (fsGroup).
@@ -59,6 +71,13 @@ pub(crate) fn open(volume: &OwnedFd, name: &Name, sub_path: &Path) -> Result<Own
         .map_err(|error| failed("open", error))?;
     }
     Ok(parent)
+}
+
+/// Where the path leads at this moment, from the volume's root and without links, if it stays beneath it.
+fn resolved(host: &Path, sub_path: &Path) -> Option<PathBuf> {
+    let (root, path) = (host.canonicalize().ok()?, host.join(sub_path).canonicalize().ok()?);
+    let beneath = path.strip_prefix(root).ok()?;
+    Some(Path::new(".").join(beneath))
 }
 
 /// The mode without the umask, on what was just made unless somebody replaced it.

@@ -37,7 +37,7 @@ fn each_type_takes_what_it_names() {
         for name in all {
             let path = f.path(name);
             let pod = pod(vec![host_path("v", &path, kind)]);
-            let found = f.volumes.ensure(&pod, &no_payloads()).map_err(|error| error.to_string());
+            let found = f.volumes.ensure(&pod, &no_payloads(), || None).map_err(|error| error.to_string());
             let expected = if fits.contains(&name) {
                 Ok(())
             } else {
@@ -60,8 +60,9 @@ fn each_type_takes_what_it_names() {
 fn what_is_missing_is_made_or_refused() {
     let f = Fixture::new();
     let mode = |name: &str| fs::metadata(f.path(name)).unwrap().permissions().mode() & 0o7777;
-    let ensure =
-        |name: &str, kind| f.volumes.ensure(&pod(vec![host_path("v", &f.path(name), kind)]), &no_payloads());
+    let ensure = |name: &str, kind| {
+        f.volumes.ensure(&pod(vec![host_path("v", &f.path(name), kind)]), &no_payloads(), || None)
+    };
     ensure("a/b", HostPathType::DirectoryOrCreate).unwrap();
     assert_eq!(mode("a/b"), 0o755);
     ensure("unset/x", HostPathType::Unset).unwrap();

@@ -43,7 +43,7 @@ fn volume() -> Volume {
 fn nothing_can_be_written_and_no_device_opened() {
     let f = Fixture::new();
     let pod = pod(vec![volume()]);
-    f.volumes.ensure(&pod, &no_payloads()).unwrap();
+    f.volumes.ensure(&pod, &no_payloads(), || None).unwrap();
     for sub_path in [None, Some("")] {
         let mounted = f.volumes.mount_image(&mount_at("v", sub_path), tree()).unwrap();
         assert!(mounted.is_directory);

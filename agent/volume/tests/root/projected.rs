@@ -24,7 +24,7 @@ fn name() -> Name {
 /// A pod with one such volume, made.
 fn made(f: &Fixture, payload: Payload) -> Pod {
     let pod = pod(vec![projected(NAME)]);
-    f.volumes.ensure(&pod, &BTreeMap::from([(name(), payload)])).unwrap();
+    f.volumes.ensure(&pod, &BTreeMap::from([(name(), payload)]), || None).unwrap();
     pod
 }
 
@@ -146,7 +146,7 @@ fn a_reader_never_sees_a_mix() {
     std::thread::scope(|scope| {
         // Threads share descriptors, and a descriptor reaches the mount from any mount namespace.
         scope.spawn(|| {
-            use rustix::fs::{Mode, OFlags, openat};
+            use rustix::fs::{Mode, OFlags, openat, readlinkat};
             let read = |at: &std::os::fd::OwnedFd, path: &str| -> Option<String> {
                 let file = openat(at, path, OFlags::RDONLY, Mode::empty()).ok()?;
                 std::io::read_to_string(fs::File::from(file)).ok()
@@ -154,6 +154,7 @@ fn a_reader_never_sees_a_mix() {
             let mut whole = 0;
             while !done.load(Ordering::Relaxed) {
                 let data = openat(&mounted.fd, "..data", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+                assert!(readlinkat(&mounted.fd, "first", Vec::new()).is_ok(), "a file is there all along");
                 // One that was replaced meanwhile is being removed: what is gone is not mixed.
                 let Ok(data) = data else { continue };
                 if let (Some(first), Some(last)) = (read(&data, "first"), read(&data, "z/last")) {
@@ -180,14 +181,14 @@ fn a_restarted_agent_finds_the_volume_and_a_missing_payload_keeps_it() {
     let pod = made(&f, payload(&[("a", "1", 0o644)]));
     let data = fs::read_link(root(&f).join("..data")).unwrap();
     let restarted = Volumes::new(f.path("state"));
-    restarted.ensure(&pod, &BTreeMap::from([(name(), payload(&[("a", "1", 0o644)]))])).unwrap();
-    restarted.ensure(&pod, &no_payloads()).unwrap();
+    restarted.ensure(&pod, &BTreeMap::from([(name(), payload(&[("a", "1", 0o644)]))]), || None).unwrap();
+    restarted.ensure(&pod, &no_payloads(), || None).unwrap();
     assert_eq!(fs::read_link(root(&f).join("..data")).unwrap(), data, "readers notice nothing");
     assert_eq!(mount_count(f.dir.path()), 1);
     restarted.release(&pod.uid).unwrap();
     assert_eq!((mount_count(f.dir.path()), f.path("state/pods/u1").exists()), (0, false));
 
-    let missing = restarted.ensure(&pod, &no_payloads()).unwrap_err();
+    let missing = restarted.ensure(&pod, &no_payloads(), || None).unwrap_err();
     assert!(matches!(missing, VolumeError::NotReady { .. }), "{missing}");
     assert!(!restarted.is_written(&pod, &pod.spec.volumes[0]));
     let late = restarted.update(&pod, &name(), &payload(&[("a", "1", 0o644)])).unwrap_err();
@@ -241,7 +242,7 @@ fn the_group_of_the_pod_owns_its_volumes() {
     ]);
     pod.spec.security.fs_group = Some(4321);
     let files = payload(&[("a", "1", 0o600), ("d/run.sh", "1", 0o500)]);
-    f.volumes.ensure(&pod, &BTreeMap::from([(name(), files.clone())])).unwrap();
+    f.volumes.ensure(&pod, &BTreeMap::from([(name(), files.clone())]), || None).unwrap();
     let root = root(&f);
     for (path, bits) in [
         (root.clone(), 0o2777),
@@ -264,7 +265,7 @@ fn the_group_of_the_pod_owns_its_volumes() {
 
     // What containers make of an emptyDir is theirs.
     fs::set_permissions(f.empty_dir("disk"), Permissions::from_mode(0o700)).unwrap();
-    f.volumes.ensure(&pod, &BTreeMap::from([(name(), files)])).unwrap();
+    f.volumes.ensure(&pod, &BTreeMap::from([(name(), files)]), || None).unwrap();
     assert_eq!(mode(&f.empty_dir("disk")), 0o700);
     drop(made);
     f.volumes.release(&pod.uid).unwrap();
@@ -275,7 +276,7 @@ fn a_file_that_containers_wrote_is_read_beneath_the_volume() {
     let f = Fixture::new();
     let pod = pod(vec![empty_dir("disk", coracle_model::EmptyDirMedium::Default, None), projected(NAME)]);
     let volumes = &f.volumes;
-    volumes.ensure(&pod, &BTreeMap::from([(name(), Payload::default())])).unwrap();
+    volumes.ensure(&pod, &BTreeMap::from([(name(), Payload::default())]), || None).unwrap();
     let disk = Name::label("disk").unwrap();
     let read = |path: &str| volumes.read_file(&pod, &disk, Path::new(path), 16);
     fs::create_dir(f.empty_dir("disk/sub")).unwrap();

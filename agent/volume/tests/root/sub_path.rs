@@ -15,7 +15,7 @@ use crate::support::{Fixture, empty_dir, host_path, inside, mount_at, no_payload
 fn a_missing_path_becomes_a_directory_with_the_volumes_mode() {
     let f = Fixture::new();
     let pod = pod(vec![empty_dir("v", EmptyDirMedium::Default, None)]);
-    f.volumes.ensure(&pod, &no_payloads()).unwrap();
+    f.volumes.ensure(&pod, &no_payloads(), || None).unwrap();
     let volume = f.empty_dir("v");
     let mounted = f.volumes.mount(&pod, &mount_at("v", Some("a/b/c"))).unwrap();
     assert!(mounted.is_directory);
@@ -48,11 +48,13 @@ fn links_stay_in_the_volume() {
         symlink(target, volume.join(name)).unwrap();
     }
     symlink("nowhere", volume.join("dangling")).unwrap();
+    symlink(volume.join("real/dir"), volume.join("whole")).unwrap();
+    symlink(&volume, volume.join("root")).unwrap();
     fs::write(volume.join("plain"), "").unwrap();
     let pod = pod(vec![host_path("v", &volume, HostPathType::Directory)]);
     let mount = |sub: &str| f.volumes.mount(&pod, &mount_at("v", Some(sub)));
     let ino = |path: std::path::PathBuf| fs::metadata(path).unwrap().ino();
-    for good in ["inside", "real/up", "./real/dir"] {
+    for good in ["inside", "real/up", "./real/dir", "whole", "root/inside", "root/whole"] {
         assert_eq!(ino(inside(&mount(good).unwrap())), ino(volume.join("real/dir")), "{good}");
     }
     for bad in [
@@ -74,8 +76,16 @@ fn links_stay_in_the_volume() {
         let error = mount(bad).unwrap_err();
         assert!(matches!(error, VolumeError::SubPath { .. }), "{bad}: {error}");
     }
+    assert_eq!(ino(inside(&mount("root").unwrap())), ino(volume.clone()));
     assert_eq!(fs::read_dir(f.path("outside")).unwrap().count(), 1);
     assert!(!volume.join("nowhere").exists());
+    // What containers write leads from their root, not the host's.
+    let own = self::pod(vec![empty_dir("own", EmptyDirMedium::Default, None)]);
+    f.volumes.ensure(&own, &no_payloads(), || None).unwrap();
+    fs::create_dir(f.empty_dir("own").join("real")).unwrap();
+    symlink(f.empty_dir("own").join("real"), f.empty_dir("own").join("whole")).unwrap();
+    let error = f.volumes.mount(&own, &mount_at("own", Some("whole"))).unwrap_err();
+    assert!(matches!(error, VolumeError::SubPathEscapes { .. }), "{error}");
 }
 
 /// A container that shares the volume swaps a directory with a link out of it, as fast as it can.

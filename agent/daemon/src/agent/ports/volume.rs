@@ -79,7 +79,8 @@ impl ports::Volumes for VolumePort {
                     }
                 }
             }
-            volumes.ensure(&pod, &payloads).map_err(failure("FailedMount"))
+            let memory = || node.allocatable.as_ref().ok().map(|allocatable| allocatable.memory);
+            volumes.ensure(&pod, &payloads, memory).map_err(failure("FailedMount"))
         })
         .await
     }
