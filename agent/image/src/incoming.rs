@@ -19,6 +19,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use coracle_model::Platform;
+
 use crate::store::{Layer, Temporary};
 use crate::unpack::{Budget, Fault, Limits, Lowers, unpack_stream};
 use crate::{Digest, ImageDocument, ImageError, Store};
@@ -114,7 +116,7 @@ impl Incoming {
         let document: ImageDocument =
             serde_json::from_slice(config).map_err(|error| unusable(error.to_string()))?;
         let ours = crate::import::architecture();
-        if document.os != "linux" || document.architecture != ours {
+        if !Platform::host().may_run(&document.os, &document.architecture) {
             let found = format!("{}/{}", document.os, document.architecture);
             return Err(ImageError::Platform { id, found, ours });
         }

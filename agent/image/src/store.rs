@@ -28,6 +28,7 @@ mod disk;
 mod find;
 mod lease;
 mod names;
+mod references;
 mod remove;
 mod temporary;
 mod usage;

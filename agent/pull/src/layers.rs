@@ -1,5 +1,6 @@
 //! The layers of an image, some of them at a time, from the lowest up.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,6 +70,15 @@ struct Fetch<'a> {
     given_up: CancellationToken,
 }
 
+/// How a thread was given what a registry sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    /// All of it, or as much as it wanted.
+    AsWanted,
+    /// It was cut off, since another layer has failed.
+    GivenUp,
+}
+
 /// Brings the layers that are missing. Its threads have ended when it returns.
 pub(crate) async fn fetch_layers(
     parts: &Parts,
@@ -119,7 +129,7 @@ impl Fetch<'_> {
         let thread = on_thread("unpack", move || incoming.unpack(index, reader, blob));
         let mut thread =
             thread.map_err(|source| Fault::Other(PullError::Thread { name: self.name.clone(), source }))?;
-        let mut fed = Ok(());
+        let mut fed = Ok(Fed::AsWanted);
         let moved = watch::Sender::new(());
         let made = async {
             tokio::select! {
@@ -142,8 +152,12 @@ impl Fetch<'_> {
             }
             // The stream that broke off is why the thread has failed.
             (_, Err(error)) => Err(Fault::Registry(error)),
-            (Some(Err(error)), Ok(())) => Err(self.unpacked(&layer, error)),
-            (None, Ok(())) => Err(Fault::Other(PullError::Ended("a thread that unpacks a layer".to_owned()))),
+            // What the thread says of that is nobody's fault.
+            (_, Ok(Fed::GivenUp)) => Err(aborted()),
+            (Some(Err(error)), Ok(Fed::AsWanted)) => Err(self.unpacked(&layer, error)),
+            (None, Ok(Fed::AsWanted)) => {
+                Err(Fault::Other(PullError::Ended("a thread that unpacks a layer".to_owned())))
+            }
         }
     }
 
@@ -154,17 +168,17 @@ impl Fetch<'_> {
         index: usize,
         layer: &Descriptor,
         moved: &watch::Sender<()>,
-    ) -> Result<(), coracle_registry::Error> {
+    ) -> Result<Fed, coracle_registry::Error> {
         let stream = async {
             if feed.wanted().await.is_err() {
-                return Ok(());
+                return Ok(Fed::AsWanted);
             }
             self.change(index, |layer| layer.state = LayerState::Pulling);
             let mut blob = self.parts.client.blob(self.name, layer, self.credential).await?;
             while let Some(bytes) = blob.next().await? {
                 let count = bytes.len() as u64;
                 if feed.send(bytes).await.is_err() {
-                    return Ok(());
+                    return Ok(Fed::AsWanted);
                 }
                 self.change(index, |layer| layer.done += count);
                 self.parts.layers.moved.fetch_add(count, Ordering::Relaxed);
@@ -172,11 +186,11 @@ impl Fetch<'_> {
             }
             // Whoever reads no more has an error of its own, or all it needs.
             let _ = feed.end();
-            Ok(())
+            Ok(Fed::AsWanted)
         };
         tokio::select! {
             result = stream => result,
-            () = self.given_up.cancelled() => Ok(()),
+            () = self.given_up.cancelled() => Ok(Fed::GivenUp),
         }
     }
 
@@ -194,6 +208,8 @@ impl Fetch<'_> {
         let client = &self.parts.client;
         let hosts = match &source {
             Published(_) => client.sent_by(layer.digest),
+            // Whoever else sends it sends the same, or it was not sent to its end.
+            LayerSource { source, .. } if !may_be_sent_wrong(source.kind()) => Vec::new(),
             // What is no archive is most often not what was asked for either.
             Mismatch { .. } | Layer { .. } | LayerSource { .. } => client.was_wrong(layer.digest),
             _ => return self.store(source),
@@ -203,5 +219,25 @@ impl Fetch<'_> {
 
     fn store(&self, source: ImageError) -> Fault {
         Fault::Other(PullError::Store { name: self.name.clone(), source })
+    }
+}
+
+/// Whether bytes that are not those that were asked for may be why a layer cannot be read: as decompressors have it, and
+/// whoever counts the bytes. What is not supported, and what befalls the reader itself, is no sender's fault.
+fn may_be_sent_wrong(kind: ErrorKind) -> bool {
+    use ErrorKind::{FileTooLarge, InvalidData, InvalidInput, Other, UnexpectedEof};
+    matches!(kind, FileTooLarge | InvalidData | InvalidInput | Other | UnexpectedEof)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_befalls_the_reader_is_no_senders_fault() {
+        for kind in [ErrorKind::ConnectionAborted, ErrorKind::Unsupported, ErrorKind::StorageFull] {
+            assert!(!may_be_sent_wrong(kind), "{kind}");
+        }
+        assert!(may_be_sent_wrong(ErrorKind::UnexpectedEof) && may_be_sent_wrong(ErrorKind::InvalidInput));
     }
 }

@@ -8,6 +8,7 @@ use coracle_model::{Digest, ImageName};
 use coracle_registry::{Client, Credential, Descriptor, Manifest};
 use tokio::sync::watch;
 
+use crate::access::Pulling;
 use crate::error::{Attempt, PullError};
 use crate::layers::{Layers, fetch_layers};
 use crate::thread::on_thread;
@@ -42,17 +43,19 @@ pub(crate) enum Fault {
 }
 
 impl Parts {
-    /// Tries the credentials in order, each until the registry does not refuse it.
+    /// Tries the credentials in order, each until the registry does not refuse it. `record` is told of the image before that
+    /// becomes visible.
     pub(crate) async fn pull(
         &self,
         name: &ImageName,
         credentials: &[Found],
         progress: &watch::Sender<Progress>,
         turn: &Turn,
+        record: Option<&Pulling>,
     ) -> Result<Pulled, PullError> {
         let mut attempts = Vec::new();
         for found in credentials {
-            match self.pull_with(name, found, progress, turn).await {
+            match self.pull_with(name, found, progress, turn, record).await {
                 Ok(pulled) => return Ok(pulled),
                 Err(Fault::Registry(error)) => {
                     // Many registries do not tell what is not there from what is not for everybody.
@@ -74,6 +77,7 @@ impl Parts {
         found: &Found,
         progress: &watch::Sender<Progress>,
         turn: &Turn,
+        record: Option<&Pulling>,
     ) -> Result<Pulled, Fault> {
         let credential = &found.credential;
         progress.send_modify(|progress| (progress.stage, progress.layers) = (Stage::Resolving, Vec::new()));
@@ -86,7 +90,7 @@ impl Parts {
         // By its digest where it is known: a tag that moves meanwhile may be gone.
         let exact = digest.map_or_else(|| name.clone(), |digest| name.with_digest(digest));
         let manifest = self.client.manifest(&exact, credential).await?;
-        let image = self.fetch(name, &manifest, credential, progress, turn).await?;
+        let image = self.fetch(name, &manifest, credential, progress, turn, record).await?;
         Ok(Pulled { image, digest: manifest.digest, with: found.clone(), fetched: true })
     }
 
@@ -94,8 +98,13 @@ impl Parts {
     async fn known(&self, name: &ImageName, digest: Digest) -> Result<Option<Image>, Fault> {
         let (store, name) = (self.store.clone(), name.clone());
         self.on_store(&name.clone(), move || {
-            let Some(image) = store.resolve(&name.with_digest(digest))? else { return Ok(None) };
-            if name.digest().is_some() || store.resolve(&name)?.is_some_and(|named| named.id == image.id) {
+            let image = match store.resolve(&name.with_digest(digest)) {
+                // What is damaged comes again.
+                Ok(None) | Err(ImageError::Record { .. }) => return Ok(None),
+                Ok(Some(image)) => image,
+                Err(error) => return Err(error),
+            };
+            if name.digest().is_some() || (store.resolver()?)(&name) == Some(image.id) {
                 return Ok(Some(image));
             }
             match store.tag(&image.id.to_string(), &name) {
@@ -114,6 +123,7 @@ impl Parts {
         credential: &Credential,
         progress: &watch::Sender<Progress>,
         turn: &Turn,
+        record: Option<&Pulling>,
     ) -> Result<Image, Fault> {
         let config = self.client.document(name, &manifest.config, credential).await?;
         let (store, bytes) = (self.store.clone(), manifest.bytes.clone());
@@ -139,6 +149,10 @@ impl Parts {
         fetch_layers(self, name, &incoming, &manifest.layers, credential, progress).await?;
 
         progress.send_modify(|progress| progress.stage = Stage::Committing);
+        if let Some(record) = record {
+            // The thread that commits goes on when nobody waits for it any more, and then nobody notes what it has made.
+            record.brings(incoming.id()).await.map_err(|error| Fault::Other(error.into()))?;
+        }
         let mut names = vec![name.key()];
         let by_digest = name.with_digest(manifest.digest);
         if by_digest != names[0] {

@@ -17,7 +17,7 @@ use crate::flight::{Flights, Share, Told};
 use crate::layers::Layers;
 use crate::pull::{Parts, Pulled};
 use crate::turn::{Rate, Turns};
-use crate::{Progress, Stage};
+use crate::{LayerState, Progress, Stage};
 
 /// How long a pull may stand still, with the network silent too: containerd's `image_pull_progress_timeout`. How long a
 /// registry may keep silent is the client's, and less.
@@ -97,7 +97,7 @@ impl Inner {
         };
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner).clone();
         let pulled = tokio::select! {
-            pulled = parts.pull(name, credentials, progress, &turn) => pulled,
+            pulled = parts.pull(name, credentials, progress, &turn, record.as_ref()) => pulled,
             never = turn.lend(progress.subscribe()) => match never {},
             () = stalled(progress.subscribe(), || parts.layers.moved()) => {
                 Err(PullError::Stalled { name: name.clone(), wait: STALLED })
@@ -126,11 +126,22 @@ async fn stalled(mut progress: watch::Receiver<Progress>, moved: impl Fn() -> u6
             Ok(Ok(())) => {}
             // Whoever tells has gone, and the pull with it.
             Ok(Err(_)) => std::future::pending().await,
-            Err(_) if progress.borrow().stage == Stage::Committing => {}
+            Err(_) if is_up_to_the_disk(&progress.borrow()) => {}
             Err(_) if moved() != before => {}
             Err(_) => return,
         }
     }
+}
+
+/// Whether there is something that nobody but the disk keeps waiting: the commit, or a layer whose bytes have all come. A
+/// large layer is flushed by whoever unpacks it, and one that waits for those below is kept waiting by a stream, whose
+/// silence its client does not bear for so long.
+fn is_up_to_the_disk(progress: &Progress) -> bool {
+    progress.stage == Stage::Committing
+        || progress
+            .layers
+            .iter()
+            .any(|layer| layer.state == LayerState::Unpacking && layer.done >= layer.size)
 }
 
 // === impl Pull ===
@@ -154,7 +165,25 @@ impl Pull {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use coracle_model::Digest;
+
     use super::*;
+    use crate::LayerProgress;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_takes_long_for_a_layer_that_has_come_is_no_stall() {
+        let unpacking =
+            LayerProgress { digest: Digest::of(b""), size: 10, done: 10, state: LayerState::Unpacking };
+        let coming = LayerProgress { done: 9, state: LayerState::Pulling, ..unpacking.clone() };
+        let layers = vec![coming, unpacking];
+        let (tell, progress) =
+            watch::channel(Progress { stage: Stage::Pulling, layers, waited: Duration::ZERO });
+        let stall = stalled(progress, || 0);
+        tokio::pin!(stall);
+        assert!(timeout(STALLED * 10, &mut stall).await.is_err(), "it is flushed");
+        tell.send_modify(|progress| progress.layers[1].state = LayerState::Complete);
+        timeout(STALLED * 2, &mut stall).await.expect("the other does not come");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_pull_that_waits_for_others_is_not_stalled_while_they_get_on() {

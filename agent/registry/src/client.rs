@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_fetch::Client as Http;
-use coracle_model::{Digest, ImageName};
+use coracle_model::{Digest, ImageName, Platform};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
@@ -15,7 +15,7 @@ use crate::descriptor::{Descriptor, Manifest};
 use crate::document::{self, Document, SaidToBe};
 use crate::error::Error;
 use crate::hosts::{Host, Hosts};
-use crate::platform::Platform;
+use crate::platform;
 use crate::rounds::Rounds;
 use crate::settings::{Limits, Settings};
 use crate::wrong::Senders;
@@ -123,7 +123,7 @@ impl Client {
                 }
                 Document::Index(entries) => entries,
             };
-            let entry = inner.platform.choose(&entries)?;
+            let entry = platform::choose(&inner.platform, &entries)?;
             let name = name.with_digest(entry.descriptor.digest);
             let hosts = inner.hosts_of(&name, Need { pull: true, resolve: false }).await?;
             let said = SaidToBe { content_type: None, media_type: Some(&entry.descriptor.media_type) };

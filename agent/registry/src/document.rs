@@ -4,12 +4,12 @@
 //! [index]: https://github.com/opencontainers/image-spec/blob/main/image-index.md
 //! [of schema 2]: https://distribution.github.io/distribution/spec/manifest-v2-2/
 
+use coracle_model::Platform;
 use serde::Deserialize;
 
 use crate::answer::shown;
 use crate::descriptor::Descriptor;
 use crate::error::Error;
-use crate::platform::Platform;
 
 /// How many layers an image may have: overlayfs takes no more (`OVL_MAX_STACK`).
 pub(crate) const MOST_LAYERS: usize = 500;

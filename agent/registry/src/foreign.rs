@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use coracle_model::Platform;
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 
 use crate::auth::Challenge;
 use crate::document::{self, Document, SaidToBe};
 use crate::hosts::HostsFile;
-use crate::platform::Platform;
+use crate::platform::choose;
 
 /// Reads a manifest or an index, and chooses of one.
 ///
@@ -21,7 +22,7 @@ pub fn manifest(bytes: &[u8], content_type: Option<&str>, media_type: Option<&st
         Ok(Document::Manifest { layers, .. }) => {
             assert!(page.is_ok() && layers.len() <= document::MOST_LAYERS, "{} layers", layers.len());
         }
-        Ok(Document::Index(entries)) => match Platform::host().choose(&entries) {
+        Ok(Document::Index(entries)) => match choose(&Platform::host(), &entries) {
             Ok(entry) => assert!(entries.contains(entry)),
             Err(error) => assert!(error.to_string().len() < 100_000),
         },

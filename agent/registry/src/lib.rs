@@ -28,6 +28,7 @@ mod settings;
 mod wrong;
 
 pub use coracle_fetch::{Error as FetchError, Proxies};
+pub use coracle_model::Platform;
 
 pub use answer::Said;
 pub use blob::Blob;
@@ -35,5 +36,4 @@ pub use client::Client;
 pub use credential::{Credential, Secret};
 pub use descriptor::{Descriptor, Manifest};
 pub use error::Error;
-pub use platform::Platform;
 pub use settings::{Limits, Settings};

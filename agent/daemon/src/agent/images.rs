@@ -90,13 +90,9 @@ impl NodeImages {
         configuration: Configuration,
         events: EventPort,
     ) -> anyhow::Result<Self> {
-        let known: Vec<_> = store
-            .list()?
-            .into_iter()
-            .map(|image| (image.id, [image.repo_tags, image.repo_digests].concat()))
-            .collect();
         let directory = access::directory(&config.root_dir);
-        let access = Access::open(&directory, config.images.verification.clone(), &known)
+        // Those that cannot be read are among them: who may use them stays known.
+        let access = Access::open(&directory, config.images.verification.clone(), &store.known()?)
             .context("cannot read who may use which image")?;
         let Sources { registries, keyring } = Sources::load(config, images)?;
         let puller = Puller::new((*store).clone(), registries, config.images.pulls, Some(access.clone()));

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use coracle_model::Platform;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::archive::Archive;
-use super::{ImportOptions, Imported, architecture};
+use super::{ImportOptions, Imported};
 use crate::incoming::{Disk, Incoming};
 use crate::{Digest, ImageDocument, ImageError, ImageName, Store};
 
@@ -30,14 +31,6 @@ struct Descriptor {
     annotations: Option<BTreeMap<String, String>>,
     #[serde(default)]
     platform: Option<Platform>,
-}
-
-#[derive(Clone, Deserialize)]
-struct Platform {
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
 }
 
 /// A manifest or an index: which of the two is told by the fields, and having both is refused
@@ -170,12 +163,11 @@ fn import_one(
     options: &ImportOptions,
 ) -> Result<Imported, ImageError> {
     let document: ImageDocument = parse(archive, "image configuration", &candidate.config)?;
-    if document.os != "linux" || document.architecture != architecture() {
+    let host = Platform::host();
+    if !host.may_run(&document.os, &document.architecture) {
         return Err(archive.invalid(format!(
-            "its image is for {}/{}, this machine is linux/{}",
-            document.os,
-            document.architecture,
-            architecture()
+            "its image is for {}/{}, this machine is {host}",
+            document.os, document.architecture
         )));
     }
     let (diff_ids, layers) = (&document.rootfs.diff_ids, &candidate.layers);
@@ -208,27 +200,16 @@ fn import_one(
     incoming.commit(&names, options.pin.clone())
 }
 
-/// The manifest of this machine's platform.
+/// The manifest of this machine's platform, by the rules by which one is pulled.
 fn choose(archive: &Archive, descriptors: Vec<Descriptor>, depth: usize) -> Result<Vec<u8>, ImageError> {
     if descriptors.len() > MAX_DESCRIPTORS {
         return Err(archive.invalid(format!("an index in it lists more than {MAX_DESCRIPTORS} manifests")));
     }
-    let is_ours = |platform: &Platform| platform.os == "linux" && platform.architecture == architecture();
-    let platforms: Vec<String> = descriptors
-        .iter()
-        .filter_map(|descriptor| descriptor.platform.as_ref())
-        .map(|platform| format!("{}/{}", platform.os, platform.architecture))
-        .collect();
-    let chosen = descriptors
-        .iter()
-        .find(|descriptor| descriptor.platform.as_ref().is_some_and(is_ours))
-        .or_else(|| descriptors.iter().find(|descriptor| descriptor.platform.is_none()));
-    let Some(descriptor) = chosen else {
-        return Err(archive.invalid(format!(
-            "it has no image for linux/{}, only for {}",
-            architecture(),
-            platforms.join(", ")
-        )));
+    let platforms = || descriptors.iter().map(|descriptor| descriptor.platform.as_ref());
+    let host = Platform::host();
+    let Some(descriptor) = host.choose(platforms()).map(|at| &descriptors[at]) else {
+        let found: Vec<_> = platforms().flatten().map(Platform::to_string).collect();
+        return Err(archive.invalid(format!("it has no image for {host}, only for {}", found.join(", "))));
     };
     let content = blob(archive, descriptor)?;
     let document: Document = parse(archive, &format!("manifest {}", descriptor.digest), &content)?;

@@ -40,7 +40,8 @@ impl Incoming {
         let work = store.temporary()?;
         let blobs = self.write_blobs(&work)?;
         let is_new = |slot: &Slot| matches!(slot, Slot::Have(held) if !held.stored);
-        if state.slots.iter().any(is_new) || !record_path.exists() {
+        let is_flushed = state.slots.iter().any(is_new) || !record_path.exists();
+        if is_flushed {
             self.disk.flush().inspect_err(|_| state.doubtful = true)?;
         }
 
@@ -48,6 +49,15 @@ impl Incoming {
         let (new_layers, known_layers) = self.place_layers(&mut state, &work)?;
         for (digest, path) in &blobs {
             let place = store.blob_path(digest);
+            // What is there is on the disk, which the new one need not be.
+            if fs::read(&place).is_ok_and(|content| Digest::of(&content) == *digest) {
+                continue;
+            }
+            if !is_flushed {
+                File::open(path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(ImageError::store("flush", path))?;
+            }
             fs::rename(path, &place).map_err(ImageError::store("create", &place))?;
         }
         for directory in ["layers", "blobs/sha256"].map(|name| store.root().join(name)) {
@@ -99,7 +109,14 @@ impl Incoming {
                 known += 1;
                 continue;
             }
-            // What was damaged, or was not found to be whole, gives way.
+            // What was damaged, or was not found to be whole, gives way, but not what a container sees.
+            if place.join("diff").is_dir()
+                && let Some(user) = self.store.user_of_layer(&held.layer.chain_id)?
+            {
+                let (layer, problem) =
+                    (held.layer.diff_id, format!("{user} uses it, so it cannot be replaced"));
+                return Err(ImageError::Damaged { layer, path: place, problem });
+            }
             let damaged = work.path.join(format!("damaged-{}", held.layer.chain_id.hex()));
             match fs::rename(&place, &damaged) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -55,7 +55,12 @@ impl Store {
     pub(crate) fn hold_stored(&self, chain: &Digest) -> Result<Option<HeldLayer>, ImageError> {
         let path = self.layer_path(chain);
         let Some(lock) = open_locked(&path, FlockOperation::NonBlockingLockShared)? else { return Ok(None) };
-        let Some(layer) = read_record::<Layer>(&path.join("layer.json"))? else { return Ok(None) };
+        let layer = match read_record::<Layer>(&path.join("layer.json")) {
+            Ok(Some(layer)) => layer,
+            // It is made again, as one that is not there.
+            Ok(None) | Err(ImageError::Record { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         match open_directory(&path.join("diff")) {
             Ok(diff) => {
                 Ok(Some(HeldLayer { layer, diff: Arc::new(diff), path, stored: true, flushed: true, lock }))

@@ -89,7 +89,8 @@ impl Store {
     /// Removes what no image refers to, what is stale in `tmp`, and images by the policy.
     ///
     /// `in_use` says who of the caller's own uses an image; containers of every process that hold a lease count besides.
-    /// That an image is in use now is also noted as its last use.
+    /// That an image is in use now is also noted as its last use. An image whose documents are damaged stays, with its
+    /// layers; where nobody knows which these are, all images do.
     ///
     /// # Errors
     ///
@@ -111,6 +112,13 @@ impl Store {
         collected.layers = unreferenced.count;
         collected.freed = stale.bytes + unreferenced.bytes;
 
+        if self.references()?.has_unknown_layers() {
+            tracing::warn!(
+                "an image is damaged so that nobody knows which layers it has: until it is removed, none is collected"
+            );
+            trash.remove()?;
+            return Ok(collected);
+        }
         let now = Timestamp::now();
         let mut images = self.list()?;
         images.sort_by_key(|image| (image.last_used, image.imported));

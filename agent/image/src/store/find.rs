@@ -68,22 +68,36 @@ impl Store {
         }
     }
 
-    /// Every image, the latest import first.
+    /// Every image, the latest import first. One whose documents cannot be read keeps nobody from the others: it is left
+    /// out, and told of in the log. [`Store::verify`] names it as well.
     ///
     /// # Errors
     ///
-    /// As [`Store::resolve`].
+    /// [`ImageError::Record`] for damaged names, [`ImageError::Store`].
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
         let names = self.names()?;
         let mut images = Vec::new();
         for id in self.ids()? {
-            // Another process may have removed it since.
-            if let Some(record) = read_record::<ImageRecord>(&self.image_path(&id))? {
-                images.extend(self.load(id, record, &names)?);
+            match self.get_among(&id, &names) {
+                // Where there is none, another process has removed it since.
+                Ok(image) => images.extend(image),
+                Err(error) => tracing::warn!(image = %id, %error, "an image cannot be read"),
             }
         }
         images.sort_by(|a, b| b.imported.cmp(&a.imported).then(a.id.cmp(&b.id)));
         Ok(images)
+    }
+
+    /// Every image there is, those included whose documents cannot be read, with its names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::list`].
+    pub fn known(&self) -> Result<Vec<(Digest, Vec<ImageName>)>, ImageError> {
+        let names = self.names()?;
+        let of =
+            |id: Digest| names.iter().filter(move |(_, image)| **image == id).map(|(name, _)| name.clone());
+        Ok(self.ids()?.into_iter().map(|id| (id, of(id).collect())).collect())
     }
 
     pub(super) fn ids(&self) -> Result<Vec<Digest>, ImageError> {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coracle_model::{ContainerId, Name, PodUid};
 use rustix::fs::{
@@ -18,6 +19,9 @@ const NOW: Timestamps = Timestamps {
     last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW as _ },
 };
 
+/// Nobody writes a lease for so long.
+const TORN: Duration = Duration::from_secs(3600);
+
 impl Store {
     /// Notes that a container uses an image, until [`Store::release`] or a reboot.
     ///
@@ -31,7 +35,8 @@ impl Store {
         }
         let path = self.lease_path(container);
         self.touch(image)?;
-        // Not worth an fsync: after a power failure no container runs.
+        // Not worth an fsync: after a power failure no container runs. Whoever reads it half written leaves it alone, and
+        // whoever acts on it waits for the lock.
         fs::write(&path, format!("{image}\n{}\n", boot_id()?)).map_err(ImageError::store("write", &path))
     }
 
@@ -151,9 +156,10 @@ impl Store {
             let Ok(text) = fs::read_to_string(&path) else { continue };
             match (Lease::parse(&text, &boot), name.parse()) {
                 (Some(lease), Ok(id)) => leases.push((id, lease)),
-                // One that is being written.
-                (Some(_), Err(_)) => {}
-                (None, _) => self.unlink(&path)?,
+                (None, _) if is_whole(&text) => self.unlink(&path)?,
+                // It is being written, or whoever wrote it was killed.
+                _ if is_old(&path) => self.unlink(&path)?,
+                _ => {}
             }
         }
         Ok(leases)
@@ -187,6 +193,19 @@ impl Lease {
         let volume = lines.next().zip(lines.next()).map(|(pod, name)| (pod.to_owned(), name.to_owned()));
         is_now.then_some(Self { image, volume })
     }
+}
+
+/// Whether a lease names an image and a boot, whichever they are.
+fn is_whole(text: &str) -> bool {
+    let mut lines = text.lines();
+    let image = lines.next().and_then(|line| line.parse::<Digest>().ok());
+    image.is_some() && lines.next().is_some() && text.ends_with('\n')
+}
+
+/// Whether nobody can be writing a file any more. A time in the future is that of a clock that was set.
+fn is_old(path: &Path) -> bool {
+    let age = fs::metadata(path).and_then(|data| data.modified()).map(|time| time.elapsed());
+    matches!(age, Ok(Ok(age)) if age > TORN)
 }
 
 /// What a volume's lease is filed under: it looks like a container's, and is nobody's.

@@ -1,12 +1,11 @@
 //! Removal of names and images.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 
 use rustix::fs::FlockOperation;
 
-use super::{Image, ImageRecord, Store, Temporary, file_names, read_record};
+use super::{Image, Store, Temporary, file_names};
 use crate::incoming::open_locked;
 use crate::{Digest, ImageError, ImageName};
 
@@ -113,22 +112,18 @@ impl Store {
     }
 
     /// Takes out what no image refers to: layers of an attempt that was killed while it removed them, or that somebody
-    /// counted on then, and documents. What is counted on now stays.
+    /// counted on then, and documents. What is counted on now stays, and so does what an image may have whose record is
+    /// damaged.
     pub(super) fn delete_unreferenced(&self, trash: &Temporary) -> Result<Deleted, ImageError> {
-        let (mut layers, mut blobs) = (HashSet::new(), HashSet::new());
-        for id in self.ids()? {
-            if let Some(record) = read_record::<ImageRecord>(&self.image_path(&id))? {
-                layers.extend(record.layers.into_iter().map(|layer| layer.chain_id.hex()));
-                blobs.extend(std::iter::once(id).chain(record.manifest).map(|blob| blob.hex()));
-            }
-        }
+        let references = self.references()?;
         for name in file_names(&self.root.join("blobs/sha256"))? {
-            if !blobs.contains(&name) {
+            if !references.may_have_blob(&name) {
                 self.unlink(&self.root.join("blobs/sha256").join(name))?;
             }
         }
         let mut deleted = Deleted::default();
-        for name in file_names(&self.root.join("layers"))?.iter().filter(|name| !layers.contains(*name)) {
+        let layers = file_names(&self.root.join("layers"))?;
+        for name in layers.iter().filter(|name| !references.may_have_layer(name)) {
             let path = self.root.join("layers").join(name);
             let Some(_lock) = open_locked(&path, FlockOperation::NonBlockingLockExclusive)? else { continue };
             // That it cannot be measured keeps nobody from removing it.

@@ -22,7 +22,8 @@ pub struct Usage {
     pub layers: u64,
     /// Those of them that several images have.
     pub shared: u64,
-    /// Layers no image has: of images that were removed while another that has them was on its way.
+    /// Layers no image has: of images that were removed while another that has them was on its way; or of images that
+    /// cannot be read.
     pub unreferenced: u64,
     /// What is being made, was finished for an image that has not come yet, or is being removed.
     pub in_flight: u64,
@@ -94,7 +95,10 @@ impl Store {
                 usage.unreferenced += self.layer_usage(&layers.join(name))?;
             }
         }
-        usage.reclaimable += usage.unreferenced;
+        // Layers of an image that cannot be read are among them, and stay.
+        if usage.images.len() == self.ids()?.len() {
+            usage.reclaimable += usage.unreferenced;
+        }
         let tmp = self.root.join("tmp");
         for name in file_names(&tmp)? {
             usage.in_flight += disk_usage(&tmp.join(name))?;

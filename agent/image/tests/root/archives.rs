@@ -193,6 +193,14 @@ fn the_machines_platform_is_chosen() {
     f.import(&f.path("layout"), "app").unwrap();
     assert!(f.mount("app").has("d/new"));
 
+    // Of an architecture's variants, what this machine does not run is passed over.
+    let mut newer = with(&theirs, "linux", architecture());
+    newer["platform"]["variant"] = json!("v9");
+    let several = json!({"schemaVersion": 2, "manifests": [newer, with(&ours, "linux", architecture())]});
+    layout.write_with(&f.path("layout"), &several);
+    f.import(&f.path("layout"), "variants").unwrap();
+    assert!(f.mount("variants").has("d/new"));
+
     let only = json!({"schemaVersion": 2, "manifests": [with(&theirs, "linux", "s390x")]});
     layout.write_with(&f.path("layout"), &only);
     let error = f.import(&f.path("layout"), "x").unwrap_err().to_string();

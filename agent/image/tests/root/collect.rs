@@ -237,6 +237,77 @@ fn a_pods_volume_keeps_its_image_and_is_the_same_for_all_its_containers() {
 }
 
 #[test]
+fn a_lease_that_is_being_written_is_not_taken_for_one_of_another_boot() {
+    let f = Fixture::new();
+    let path = f.path("images/leases").join(ContainerId::random().to_string());
+    let image = coracle_image::Digest::of(b"image");
+    for torn in [String::new(), image.to_string(), format!("{image}\n"), format!("{image}\n12ab")] {
+        fs::write(&path, &torn).unwrap();
+        assert!(f.store.leases().unwrap().is_empty() && path.exists(), "{torn:?}");
+    }
+    let then = SystemTime::now() - Duration::from_secs(2 * 3600);
+    File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+    assert!(f.store.leases().unwrap().is_empty() && !path.exists(), "nobody writes it any more");
+    fs::write(&path, format!("{image}\nanother\n")).unwrap();
+    assert!(f.store.leases().unwrap().is_empty() && !path.exists(), "it is of another boot");
+}
+
+#[test]
+fn a_lease_stays_whoever_reads_leases_meanwhile() {
+    let f = Fixture::new();
+    f.import_tar(&Tar::new().file("f", "").build(), "app").unwrap();
+    let image = f.image("app").id;
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let store = f.store.clone();
+        scope.spawn(move || {
+            while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                store.leases().unwrap();
+            }
+        });
+        let containers: Vec<_> = (0..300).map(|_| ContainerId::random()).collect();
+        containers.iter().for_each(|container| f.store.lease(&image, *container).unwrap());
+        assert_eq!(f.store.leases().unwrap().len(), containers.len());
+        drop(end);
+    });
+}
+
+#[test]
+fn an_image_whose_documents_are_damaged_keeps_nobody_from_the_others() {
+    let f = Fixture::new();
+    image(&f, "a", 1);
+    image(&f, "b", 1);
+    let a = f.image("a").id;
+    let record = f.path("images/images").join(format!("{}.json", a.hex()));
+    let config = f.path("images/blobs/sha256").join(a.hex());
+    let (whole, configuration) = (fs::read(&record).unwrap(), fs::read(&config).unwrap());
+    let all = CollectPolicy { wanted: u64::MAX, ..Default::default() };
+    let layers = || names(&f.path("images/layers")).len();
+
+    fs::write(&record, "{").unwrap();
+    let listed: Vec<_> = f.store.list().unwrap().iter().map(|image| familiar(&image.repo_tags)).collect();
+    assert_eq!(listed, ["b:latest"]);
+    let known = f.store.known().unwrap();
+    assert!(known.len() == 2 && known.iter().any(|(id, names)| *id == a && !names.is_empty()), "{known:?}");
+    assert!(f.store.df(|_| None).unwrap().images.len() == 1 && !f.store.verify().unwrap().is_empty());
+    let collected = f.store.collect(&all, |_| None).unwrap();
+    assert!(collected.images.len() == 1 && about(collected.freed, 1), "{collected:?}");
+    assert_eq!(layers(), 2, "what its configuration names stays");
+
+    // Where that is damaged too, nobody knows which layers it has.
+    image(&f, "b", 1);
+    fs::write(&config, "{").unwrap();
+    assert_eq!(f.store.collect(&all, |_| None).unwrap().images.len(), 0, "it would free nothing");
+    assert!(matches!(f.store.remove("b", |_| None), Ok(coracle_image::Removed::Deleted { freed: 0, .. })));
+    assert_eq!(layers(), 3);
+    fs::write(&record, &whole).unwrap();
+    fs::write(&config, &configuration).unwrap();
+    assert_eq!(f.store.collect(&CollectPolicy::default(), |_| None).unwrap().layers, 1);
+    assert_eq!(f.mount("a").read("a").len(), 1 << 20);
+    f.assert_sound();
+}
+
+#[test]
 fn an_images_files_are_mounted_read_only() {
     let f = Fixture::new();
     f.import_tar(&Tar::new().dir("dir", 0o755).file("dir/file", "content").build(), "data").unwrap();

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
 use coracle_image::{CollectPolicy, Digest, ImageError, Incoming, Limits, Store};
+use coracle_model::ContainerId;
 use serde_json::json;
 
 use crate::support::{Fixture, Tar, gzip, names};
@@ -298,6 +299,66 @@ fn what_is_damaged_can_be_removed_or_comes_again() {
         f.assert_sound();
         remote.pull(&f.store, "app");
     }
+}
+
+#[test]
+fn a_layer_whose_record_is_damaged_comes_again_but_not_under_a_container() {
+    let f = Fixture::new();
+    let remote = three();
+    remote.pull(&f.store, "app");
+    let image = f.image("app");
+    let layer = f.path("images/layers").join(image.layers[1].chain_id.hex());
+    fs::write(layer.join("layer.json"), "{").unwrap();
+    let container = ContainerId::random();
+    f.store.lease(&image.id, container).unwrap();
+    let incoming = remote.begin(&f.store);
+    assert_eq!(incoming.layers().iter().map(|layer| layer.have).collect::<Vec<_>>(), [true, false, true]);
+    remote.unpack(&incoming, 1).unwrap();
+    let error = incoming.commit(&["app".parse().unwrap()], None).unwrap_err().to_string();
+    assert!(error.contains(&format!("container {container} uses it")), "{error}");
+    assert!(layer.join("diff").is_dir());
+    f.store.release(container).unwrap();
+    let imported = incoming.commit(&["app".parse().unwrap()], None).unwrap();
+    assert_eq!((imported.new_layers, imported.known_layers), (1, 2));
+    drop(incoming);
+    f.assert_sound();
+}
+
+#[test]
+fn documents_that_are_there_are_not_replaced_when_their_image_comes_again() {
+    let f = Fixture::new();
+    let remote = three();
+    remote.pull(&f.store, "app");
+    let config = f.image("app").id.hex();
+    let blobs = f.path("images/blobs/sha256");
+    let inodes = || {
+        let inode = |name: &String| fs::metadata(blobs.join(name)).unwrap().ino();
+        names(&blobs).iter().map(inode).collect::<Vec<_>>()
+    };
+    let before = inodes();
+    assert_eq!(before.len(), 2);
+    remote.pull(&f.store, "app");
+    assert_eq!(inodes(), before, "nobody flushes what nothing new comes with");
+    fs::write(blobs.join(config), "{").unwrap();
+    remote.pull(&f.store, "app");
+    assert_ne!(inodes(), before, "what is damaged gives way");
+    f.assert_sound();
+}
+
+#[test]
+fn what_this_machine_runs_beside_its_own_is_taken() {
+    let f = Fixture::new();
+    let tar = Tar::new().file("f", "").build();
+    let of = |architecture: &str| {
+        let config = json!({"architecture": architecture, "os": "linux", "config": {"Cmd": ["sh"]},
+                            "rootfs": {"type": "layers", "diff_ids": [Digest::of(&tar)]}});
+        Remote::described(config.to_string().into_bytes(), vec![gzip(&tar)])
+    };
+    of(if std::env::consts::ARCH == "x86_64" { "386" } else { "arm" }).pull(&f.store, "older");
+    assert_eq!(f.image("older").layers.len(), 1);
+    let other = of("s390x");
+    let error = f.store.incoming(&other.manifest, &other.config, Limits::default()).unwrap_err();
+    assert!(matches!(error, ImageError::Platform { .. }), "{error}");
 }
 
 #[test]

@@ -11,7 +11,9 @@
 //! | `salt` | goes into the hashes of credentials, so that those of two nodes tell nothing of each other |
 //!
 //! **Invariant:** no credential is in a file, only hashes of them, and the files are their owner's alone. **Invariant:** a
-//! file that is torn, and a disk that fails, make the node ask the registry once more, never once less.
+//! file that is torn, and a disk that fails, make the node ask the registry once more, never once less. **Invariant:** an
+//! image that a pull makes visible is on record before, so that none is taken for an imported one, whatever becomes of the
+//! pull.
 //!
 //! [KEP-2535]: https://kubernetes.io/docs/concepts/containers/images/#ensureimagepullcredentialverification
 
@@ -58,8 +60,8 @@ struct Files {
 #[derive(Debug, Default)]
 struct Running(Mutex<BTreeMap<ImageName, usize>>);
 
-/// A pull that is on record. One that is dropped stays there, until another of its name has ended: what it was about to
-/// make may have come into being.
+/// A pull that is on record. One that is dropped stays there, until another of its name has ended; what it was about to make
+/// may come into being all the same, and is on record by itself, see [`Pulling::brings`].
 #[must_use = "a pull ends by `pulled` or `failed`"]
 #[derive(Debug)]
 pub struct Pulling {
@@ -235,6 +237,26 @@ impl Running {
 // === impl Pulling ===
 
 impl Pulling {
+    /// It is about to make this image visible, which nobody can keep it from once it has begun. From now on the image is one
+    /// that was pulled with credentials nobody has, unless it is known with which; how this pull ends changes that only by
+    /// [`Pulling::pulled`].
+    ///
+    /// # Errors
+    /// It cannot be written; then the image must not become visible.
+    pub async fn brings(&self, image: Digest) -> Result<(), AccessError> {
+        let access = self.access.clone();
+        run(move || {
+            let files = access.files();
+            let file = Record::file(image);
+            match files.pulled.read(&file)? {
+                Kept::Nothing => files.pulled.write(&file, &Record::new(image)),
+                // One that is torn makes the registry be asked as well.
+                Kept::Whole(_) | Kept::Torn => Ok(()),
+            }
+        })
+        .await
+    }
+
     /// It has brought this image, and this is what the registry was shown.
     ///
     /// # Errors
@@ -265,8 +287,8 @@ impl Pulling {
         .await
     }
 
-    /// It has brought nothing. Where its record cannot be removed, that of the next pull of this name can, or the next
-    /// start does it.
+    /// It has brought nothing that is for everybody: what it has said it brings stays on record. Where its own
+    /// cannot be removed, that of the next pull of this name can, or the next start does it.
     pub async fn failed(mut self) {
         let Some(name) = self.name.take() else { return };
         let access = self.access.clone();

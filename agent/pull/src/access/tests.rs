@@ -155,6 +155,40 @@ async fn of_several_pulls_the_last_ends_it() {
 }
 
 #[tokio::test]
+async fn what_a_pull_brings_after_it_was_given_up_is_not_public() {
+    let node = Node::new(VerificationPolicy::default());
+    let begin = || async { node.access.begin(&name("reg.example/x")).await.unwrap() };
+    let pulling = begin().await;
+    pulling.brings(image()).await.unwrap();
+    drop(pulling);
+    // The next, which shows nothing, is refused.
+    begin().await.failed().await;
+    assert_eq!(node.files("pulling").len(), 0);
+    let by_digest = format!("reg.example/x@{}", Digest::of(b"manifest"));
+    for of in ["reg.example/x", by_digest.as_str()] {
+        assert!(node.must_pull(of, &[]).await && node.must_pull(of, &[secret("one", "right")]).await, "{of}");
+    }
+    node.pulled("reg.example/x", &secret("one", "right")).await;
+    assert!(!node.must_pull("reg.example/x", &[secret("one", "right")]).await);
+
+    // What is known of who may use it stays known when it comes again, also by a pull that fails.
+    let again = begin().await;
+    again.brings(image()).await.unwrap();
+    again.failed().await;
+    assert!(!node.must_pull("reg.example/x", &[secret("one", "right")]).await);
+    assert!(node.must_pull("reg.example/x", &[]).await);
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_put_on_record_does_not_come() {
+    let node = Node::new(VerificationPolicy::default());
+    let pulling = node.access.begin(&name("reg.example/x")).await.unwrap();
+    fs::remove_dir_all(directory(node.root.path()).join("pulled")).unwrap();
+    assert!(pulling.brings(image()).await.is_err());
+    pulling.failed().await;
+}
+
+#[tokio::test]
 async fn records_go_with_their_images() {
     let mut node = Node::new(VerificationPolicy::default());
     node.pulled("reg.example/x", &secret("one", "right")).await;

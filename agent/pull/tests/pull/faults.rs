@@ -1,5 +1,7 @@
 //! Registries that misbehave while an image's layers come: whatever they do, an error in bounded time, and nothing left.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use coracle_tests::needs_root;
@@ -72,6 +74,47 @@ async fn a_mirror_that_sends_layers_wrong_is_asked_for_them_last() {
         place.pull(&name).await.unwrap();
         assert_eq!(server.asked().len(), 1, "{:?}", server.lines());
     }
+}
+
+#[tokio::test]
+async fn a_layer_that_is_given_up_because_another_fails_is_nobodys_fault() {
+    needs_root!();
+    let (image, content) =
+        of_layers(&[tar_of(&[("slow", &noise(1 << 20, 8))]), tar_of(&[("wrong", &noise(1000, 9))])]);
+    let digest = |number: usize| image.manifest["layers"][number]["digest"].as_str().unwrap().to_owned();
+    let (slow, wrong) = (digest(0), digest(1));
+    let server = Registry::with(content.clone());
+    let is_well = Arc::new(AtomicBool::new(false));
+    let (well, stops) = (Arc::clone(&is_well), slow.clone());
+    let mirror = Registry::start(move |request| {
+        let reply = content.answer(request);
+        if well.load(Ordering::SeqCst) {
+            return reply;
+        }
+        if request.path().ends_with(&stops) {
+            return reply.sent(|bytes| Body::Stalled(bytes, 500_000));
+        }
+        if request.path().ends_with(&wrong) {
+            // So slowly that the other has begun to come.
+            return reply.sent(|mut bytes| {
+                bytes[600] ^= 1;
+                Body::Trickle(bytes, 300, Duration::from_millis(100))
+            });
+        }
+        reply
+    });
+    let hosts = tempfile::tempdir().unwrap();
+    std::fs::create_dir(hosts.path().join("example.org")).unwrap();
+    let text = format!("server = {:?}\n[host.{:?}]\n", server.url(), mirror.url());
+    std::fs::write(hosts.path().join("example.org/hosts.toml"), text).unwrap();
+    let place = Place::with(vec![hosts.path().to_owned()], LIMITS);
+    let name = app(&mirror).replace(&mirror.host(), "example.org");
+    let error = place.error_of(&name).await;
+    assert!(error.contains("has digest sha256:"), "{error}");
+    is_well.store(true, Ordering::SeqCst);
+    place.pull(&name).await.unwrap();
+    let lines = server.lines();
+    assert!(!lines.iter().any(|line| line.ends_with(&slow)), "the mirror is still asked first: {lines:?}");
 }
 
 #[tokio::test]

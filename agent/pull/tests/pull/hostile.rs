@@ -72,6 +72,18 @@ async fn bombs() {
     assert!(error.contains("larger than 1073741824 bytes when decompressed"), "{error}");
 }
 
+#[tokio::test]
+async fn a_window_that_is_too_large_is_no_fault_of_whoever_sends_it() {
+    needs_root!();
+    let archive = tar_of(&[("a", &super::noise(1 << 20, 6))]);
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    encoder.long_distance_matching(true).unwrap();
+    encoder.window_log(27).unwrap();
+    std::io::Write::write_all(&mut encoder, &archive).unwrap();
+    let error = refused(claiming(&[encoder.finish().unwrap()], &[archive])).await;
+    assert!(error.contains("window of 128 MiB") && !error.contains("sent by"), "{error}");
+}
+
 /// Many frames of the same bytes, one after another.
 fn zstd_frames(bytes: &[u8], count: usize) -> Vec<u8> {
     zstd::bulk::compress(bytes, 1).unwrap().repeat(count)

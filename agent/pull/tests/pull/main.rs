@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod faults;
 mod hostile;
 mod many;
@@ -64,14 +65,7 @@ impl Place {
         // Beside the build: a temporary directory may be in memory, or on overlayfs.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let store = Store::open(directory.path().join("images")).unwrap();
-        let client = Client::new(Settings {
-            hosts_dirs,
-            proxies: Proxies::from_variables(|_| None).unwrap(),
-            user_agent: "coracle/test".to_owned(),
-            limits,
-            platform: Platform::host(),
-        });
-        let puller = Puller::new(store.clone(), client.unwrap(), pulls, None);
+        let puller = Puller::new(store.clone(), client(hosts_dirs, limits), pulls, None);
         Self { store, puller, directory }
     }
 
@@ -101,6 +95,18 @@ impl Place {
         }
         found
     }
+}
+
+/// Who asks the hosts of these directories, with so much patience.
+fn client(hosts_dirs: Vec<PathBuf>, limits: Limits) -> Client {
+    let client = Client::new(Settings {
+        hosts_dirs,
+        proxies: Proxies::from_variables(|_| None).unwrap(),
+        user_agent: "coracle/test".to_owned(),
+        limits,
+        platform: Platform::host(),
+    });
+    client.unwrap()
 }
 
 /// Everything below a directory.

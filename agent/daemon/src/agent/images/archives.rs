@@ -145,7 +145,11 @@ impl Archive {
 
     fn is_pinned(&self, store: &Store, path: &Path) -> Result<bool, ImageError> {
         for id in &self.images {
-            let image = store.get(id)?;
+            let image = match store.get(id) {
+                // What is damaged is imported again.
+                Err(ImageError::Record { .. }) => None,
+                found => found?,
+            };
             let pinned = |pin: &Pin| matches!(pin, Pin::Archive(of) if of == path);
             if !image.is_some_and(|image| image.pins.iter().any(pinned)) {
                 return Ok(false);
