@@ -20,6 +20,8 @@ mod sysctl;
 pub use error::NetworkError;
 pub use files::{Content, NameFile, NameFiles};
 pub use hosts::{Names, hosts};
-pub use network::{Attach, Attached, Bandwidth, DefaultNetwork, Network, NetworkSettings, PortMapping};
+pub use network::{
+    Attach, Attached, Bandwidth, DefaultNetwork, HostEnd, Network, NetworkSettings, PortMapping,
+};
 pub use resolver::{ClusterDns, Resolver};
 pub use sysctl::SysctlPolicy;

@@ -4,6 +4,7 @@ mod attach;
 mod attachment;
 mod chain;
 mod default;
+mod host_end;
 mod namespace;
 mod recover;
 mod store;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
-use coracle_cni::{ConfigList, Interface, Plugins, Running, Version, end_executions, first_network};
+use coracle_cni::{ConfigList, Plugins, Running, Version, end_executions, first_network};
 use coracle_cni_plugins::PLUGINS;
 use coracle_model::PodUid;
 
@@ -27,6 +28,7 @@ use crate::NetworkError;
 pub use self::attach::{Attach, Bandwidth, PortMapping};
 pub use self::attachment::Attached;
 pub use self::default::DefaultNetwork;
+pub use self::host_end::HostEnd;
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -116,6 +118,11 @@ impl Network {
                 self.take_back(&id, &known, false)?;
             }
             let mut attachment = self.asked_for(attach, self.network()?)?;
+            // Once on record, DEL is owed with this very list, whatever becomes of its file: one that names a program
+            // that is not there would owe what cannot be done.
+            self.with_list(&attachment, |chain| {
+                chain.ensure_installed(&self.subject(&id, &attachment, false))
+            })?;
             self.record(&id, &attachment)?;
             let added = self.with_list(&attachment, |chain| {
                 let result = chain.add(&self.subject(&id, &attachment, false), &|| self.is_unwanted(&id))?;
@@ -180,14 +187,6 @@ impl Network {
     /// The sandboxes of which something is on record, be it that DEL is owed. From memory.
     pub fn on_record(&self) -> Vec<(PodUid, u32)> {
         self.ids(|_| true).into_iter().map(|id| (id.uid, id.attempt)).collect()
-    }
-
-    /// The interfaces of the host that the plugins have told of for a pod, bridges among them. From memory.
-    pub fn host_interfaces(&self, uid: &PodUid) -> Vec<String> {
-        let ids = self.ids(|id| id.uid == *uid);
-        let results = ids.iter().filter_map(|id| self.of(id)?.result.clone());
-        let of_host = |interface: &Interface| interface.sandbox.is_empty();
-        results.flat_map(|result| result.interfaces).filter(of_host).map(|interface| interface.name).collect()
     }
 
     /// What a sandbox has, if it is attached. From memory.
@@ -309,7 +308,11 @@ impl Network {
     ) -> Result<(), NetworkError> {
         self.with_list(known, |chain| chain.del(&self.subject(id, known, namespace_ends)))?;
         self.store.remove(id)?;
-        self.lock().remove(id);
+        // It is still the same turn: an ADD that follows in it has to be found by whoever interrupts it. With the turn
+        // the rest goes.
+        if let Some(known) = self.lock().get_mut(id) {
+            known.attachment = None;
+        }
         Ok(())
     }
 

@@ -106,7 +106,7 @@ fn execute(execution: &Execution<'_>) -> Result<Vec<u8>, CniError> {
 }
 
 /// The program of this type: the first that can be executed.
-fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf, CniError> {
+pub(crate) fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf, CniError> {
     check_kind(kind)?;
     coracle_program::find(kind, path).ok_or_else(|| {
         let directories: Vec<_> = path.iter().map(|directory| directory.display().to_string()).collect();

@@ -148,6 +148,12 @@ impl Listed {
 // === impl ListedPlugin ===
 
 impl ListedPlugin {
+    /// `ipam.type`: the plugin that this one asks for addresses, if any.
+    pub fn ipam_kind(&self) -> Option<&str> {
+        let kind = self.fields.get("ipam")?.get("type")?.as_str()?;
+        (!kind.is_empty()).then_some(kind)
+    }
+
     /// Reads the configuration of one plugin.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, CniError> {
         Self::from_json(Value::Object(object(text)?))

@@ -1,8 +1,10 @@
 //! The plugins that are part of a program, and all others by execution.
 
+use std::path::PathBuf;
+
 use coracle_program::excerpt;
 
-use crate::exec::{execute_call, execute_gc, execute_status};
+use crate::exec::{execute_call, execute_gc, execute_status, find};
 use crate::{AddResult, Call, CniError, GcCall, Plugin, StatusCall, Version, code};
 
 /// Plugins whose code is here. Each verb is run in the process where the type is one of them; of any other type the
@@ -30,6 +32,19 @@ impl Plugins {
     /// The plugin of this type, if it is one of these.
     pub fn get(&self, kind: &str) -> Option<&'static dyn Plugin> {
         self.0.iter().copied().find(|plugin| plugin.kind() == kind)
+    }
+
+    /// Whether a plugin of this type could be called: it is one of these, or its program is in one of the
+    /// directories.
+    ///
+    /// # Errors
+    /// [`code::PLUGIN_FAILED`], with where the program was looked for, or [`code::INVALID_CONFIG`] where the type is
+    /// the name of none.
+    pub fn ensure_installed(&self, kind: &str, path: &[PathBuf]) -> Result<(), CniError> {
+        match self.get(kind) {
+            Some(_) => Ok(()),
+            None => find(kind, path).map(drop),
+        }
     }
 
     /// ADD.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_cni::Dns;
 use coracle_model::{Pod, PodUid};
-use coracle_network::{Attach, DefaultNetwork, Network, NetworkError, NetworkSettings};
+use coracle_network::{Attach, DefaultNetwork, HostEnd, Network, NetworkError, NetworkSettings};
 use coracle_pod::ports::Failure;
 use tokio::sync::{OwnedMutexGuard, watch};
 
@@ -39,7 +39,7 @@ struct Inner {
     of_host: Mutex<BTreeSet<PodUid>>,
     /// The host's ends of what connects pods that are being removed. What is on record of them goes with DEL, and what
     /// comes after that may fail, or be given up, and begin again.
-    ending: Mutex<HashMap<PodUid, BTreeSet<String>>>,
+    ending: Mutex<HashMap<PodUid, BTreeSet<HostEnd>>>,
     /// Becomes true once what agents before this one have left is taken back.
     collected: watch::Sender<bool>,
     /// Why no pod can be attached now.
@@ -154,20 +154,10 @@ impl PodNetwork {
         Turn { network: self.clone(), _busy: busy.lock_owned().await }
     }
 
-    /// The host's ends of what connects a pod, also when some of it was taken back in an earlier try.
-    pub(crate) fn host_interfaces(&self, pod: &PodUid) -> Vec<String> {
-        let now = self.inner.driver.host_interfaces(pod);
-        let mut ending = self.inner.ending.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = ending.entry(pod.clone()).or_default();
-        all.extend(now);
-        all.iter().cloned().collect()
-    }
-
     /// Forgets a pod that is gone.
     pub(crate) fn forget(&self, pod: &PodUid) {
         self.inner.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
         self.inner.of_host.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
-        self.inner.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
     }
 
     /// Sees whether pods can be attached now. Blocks.
@@ -215,8 +205,13 @@ impl Turn {
         if !self.network.inner.driver.on_record().iter().any(|(uid, _)| *uid == pod) {
             return Ok(self);
         }
-        self.carry_out("FailedKillPod", move |network| network.inner.driver.del(&pod, None, namespace_ends))
-            .await
+        self.carry_out("FailedKillPod", move |network| {
+            if namespace_ends {
+                network.note_ends_of(&pod);
+            }
+            network.inner.driver.del(&pod, None, namespace_ends)
+        })
+        .await
     }
 
     /// Does it on a thread of its own, which has the turn until it is done.

@@ -31,6 +31,19 @@ pub(super) struct Subject<'a> {
 // === impl Chain ===
 
 impl Chain<'_> {
+    /// Whether there are the programs that an ADD, and so the DEL that is owed for it, would need.
+    pub(super) fn ensure_installed(&self, subject: &Subject<'_>) -> Result<(), NetworkError> {
+        for plugin in &self.list.plugins {
+            // Of where another's plugin has its addresses from nothing is known: it may need no program for it.
+            let ipam = plugin.ipam_kind().filter(|_| self.plugins.get(&plugin.kind).is_some());
+            for kind in std::iter::once(plugin.kind.as_str()).chain(ipam) {
+                let installed = self.plugins.ensure_installed(kind, self.path);
+                installed.map_err(|error| self.failed("ADD", plugin, subject, error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// ADD of all, each with the result of the one before, as long as somebody wants it.
     pub(super) fn add(
         &self,

@@ -109,10 +109,44 @@ fn a_plugin_that_is_not_installed_is_named_with_where_it_was_looked_for() {
     let error = node.add(&node.network()).unwrap_err().to_string();
     assert!(error.contains("plugin missing: there is no such program"), "{error}");
     assert!(error.contains(&node.path("bin").display().to_string()), "{error}");
-    // DEL of what is not installed is owed.
+}
+
+#[test]
+fn a_list_that_names_a_plugin_that_is_not_installed_owes_nothing_and_may_be_mended() {
+    let node = Node::new();
+    node.install_answering("right", RESULT);
+    let network = node.network();
+    let ipam = json!({"type": "missing", "subnet": "10.9.0.0/16"});
+    for plugins in [
+        json!([{"type": "missing"}]),
+        json!([{"type": "right"}, {"type": "missing"}]),
+        json!([{"type": "bridge", "ipam": ipam}]),
+    ] {
+        node.configure("1.0.0", plugins);
+        let error = node.add(&network).unwrap_err().to_string();
+        assert!(error.contains("plugin missing: there is no such program"), "{error}");
+        assert!(node.verbs().is_empty(), "nothing was made that is to be taken back");
+        assert!(node.files().is_empty());
+        network.del(&uid(), None, false).unwrap();
+    }
+    node.configure("1.0.0", json!([{"type": "right"}]));
+    node.add(&network).unwrap();
+    assert_eq!(node.verbs(), ["ADD right"]);
+}
+
+#[test]
+fn a_plugin_that_was_uninstalled_after_its_add_owes_its_del() {
+    let node = Node::new();
+    node.configure("1.0.0", json!([{"type": "only"}]));
+    node.install_answering("only", RESULT);
+    let network = node.network();
+    node.add(&network).unwrap();
+    std::fs::remove_file(node.path("bin/only")).unwrap();
+    let error = network.del(&uid(), None, false).unwrap_err().to_string();
+    assert!(error.contains("plugin only: there is no such program"), "{error}");
     assert_eq!(node.files(), ["0f0e-uid-0.json"]);
-    node.install_answering("missing", RESULT);
-    node.network().del(&uid(), None, false).unwrap();
+    node.install_answering("only", RESULT);
+    network.del(&uid(), None, false).unwrap();
     assert!(node.files().is_empty());
 }
 

@@ -107,6 +107,25 @@ fn killed_in_any_plugin_of_an_add_the_next_try_succeeds() {
 }
 
 #[test]
+fn the_next_try_of_an_add_that_an_agent_was_killed_in_can_be_interrupted() {
+    let node = node();
+    killed_in(&node, "add", "ADD", "first");
+    let reached = node.path("reached");
+    let script = format!("[ $CNI_COMMAND != ADD ] || {{ touch {}; sleep 600; }}", reached.display());
+    node.install("first", &script);
+    let network = node.network();
+    std::thread::scope(|scope| {
+        let added = scope.spawn(|| node.add(&network));
+        wait_for(&reached);
+        network.interrupt(&uid());
+        let error = added.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("killed by signal 9"), "{error}");
+    });
+    assert_eq!(node.verbs(), ["DEL second", "DEL first", "ADD first", "DEL second", "DEL first"]);
+    assert!(node.files().is_empty());
+}
+
+#[test]
 fn killed_in_any_plugin_of_a_del_it_is_still_owed() {
     for kind in ["first", "second"] {
         let node = node();

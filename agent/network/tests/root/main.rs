@@ -4,5 +4,6 @@
 
 mod debian;
 mod harness;
+mod host_end;
 mod ours;
 mod recovery;

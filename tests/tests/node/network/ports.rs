@@ -29,6 +29,13 @@ fn serve(inside: Pid) {
     echo_datagrams(udp_in(inside, SocketAddr::new(parse("::"), 53)).unwrap());
 }
 
+/// Has `nft` do something in the node's network.
+fn nft(node: &Node, arguments: &str) {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &node.machine().init().to_string(), "--net", "nft"]).args(arguments.split(' '));
+    assert!(command.status().expect("nftables is installed").success());
+}
+
 #[test]
 fn a_port_of_the_host_is_reached_from_outside_the_node_and_its_pods() {
     needs_root!();
@@ -83,13 +90,33 @@ fn what_others_do_to_the_rule_set_is_mended() {
     serve(node.container_pid(&web, "c"));
     let there = SocketAddr::new(parse(FIRST[0]), 8080);
     tcp(outside.init(), there);
-    let flush = |what: &str| {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &node.machine().init().to_string(), "--net", "nft"]).args(what.split(' '));
-        assert!(command.status().expect("nftables is installed").success());
-    };
     for what in ["flush ruleset", "delete table inet coracle"] {
-        flush(what);
+        nft(&node, what);
+        wait_until(format!("the port to be there again after {what:?}"), SOON, || {
+            connect_from(outside.init(), there).is_ok()
+        });
+        tcp(outside.init(), there);
+    }
+    node.finish();
+}
+
+#[test]
+fn what_others_do_to_the_rule_set_while_no_agent_runs_is_mended_by_the_next() {
+    needs_root!();
+    let mut node = Node::start();
+    let outside = Machine::new();
+    join(node.machine(), &outside);
+    node.run(&with_ports("web"));
+    let web = node.wait_running("web");
+    serve(node.container_pid(&web, "c"));
+    let there = SocketAddr::new(parse(FIRST[0]), 8080);
+    tcp(outside.init(), there);
+    // The last one takes a pod's part, and leaves the table whole.
+    for what in ["flush ruleset", "delete table inet coracle", "flush map inet coracle ports4"] {
+        node.kill_agent();
+        nft(&node, what);
+        assert!(connect_from(outside.init(), there).is_err(), "{what:?} has taken the port away");
+        node.start_agent();
         wait_until(format!("the port to be there again after {what:?}"), SOON, || {
             connect_from(outside.init(), there).is_ok()
         });

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use coracle_linux::ReadinessFd;
@@ -88,21 +89,35 @@ impl PodNetwork {
         }
     }
 
-    /// Interfaces that end with a pod's namespace, which has ended with its pause: unless somebody else holds it, as who
-    /// looks into it with `nsenter` does. Then they would be on the network for as long, with the pod's address.
-    pub(crate) fn see_to_the_end_of(&self, interfaces: Vec<String>) {
-        if interfaces.is_empty() {
-            return;
+    /// Takes note of the host's ends of what connects a pod, for [`PodNetwork::see_to_the_end_of`]. Blocks.
+    pub(super) fn note_ends_of(&self, pod: &PodUid) {
+        match self.inner.driver.host_ends(pod) {
+            Ok(ends) if ends.is_empty() => {}
+            Ok(ends) => {
+                let mut ending = self.inner.ending.lock().unwrap_or_else(PoisonError::into_inner);
+                ending.entry(pod.clone()).or_default().extend(ends);
+            }
+            // Unless somebody holds the namespace they end with it all the same.
+            Err(error) => tracing::warn!(%pod, %error, "which interfaces the pod has is not known"),
         }
+    }
+
+    /// Interfaces that end with a pod's namespace, which has ended with its pause: unless somebody else holds it, as
+    /// who looks into it with `nsenter` does. Then they would be on the network for as long, with the pod's address.
+    /// Only those that were noted are meant: the pod may be back by the time, under its UID, and has one of the same
+    /// name.
+    pub(crate) fn see_to_the_end_of(&self, pod: &PodUid) {
+        let noted = self.inner.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
+        let Some(ends) = noted else { return };
         tokio::spawn(async move {
             sleep(NAMESPACE_END).await;
             let removed = on_own_thread("network", move || {
-                let mut socket = Socket::open(Protocol::Route)?;
-                for name in &interfaces {
-                    let link = socket.link(LinkId::Name(name))?;
-                    if link.is_some_and(|link| link.kind == "veth") {
-                        tracing::info!(interface = %name, "a pod's network namespace is held by somebody; its interface is removed");
-                        socket.remove_link(LinkId::Name(name))?;
+                for end in &ends {
+                    if end.remove()? {
+                        tracing::info!(
+                            interface = %end,
+                            "a pod's network namespace is held by somebody; its interface was removed"
+                        );
                     }
                 }
                 Ok::<_, coracle_netlink::Error>(())
@@ -151,13 +166,23 @@ impl PodNetwork {
         }
     }
 
-    /// Makes again what somebody else has taken out of the host's rule set, whenever the kernel tells of it.
+    /// Makes again what somebody else has taken out of the host's rule set, whenever the kernel tells of it, and
+    /// before that what was taken out while no agent listened: `nft -f` with a file that begins with `flush ruleset`,
+    /// as a restart of nftables does it, takes all there is.
     ///
     /// # Errors
     /// Where the kernel cannot be listened to.
     pub(crate) async fn follow_rule_set(&self) -> io::Result<()> {
         let mut watch = Watch::open().map_err(io::Error::other)?;
         let readable = ReadinessFd::new(watch.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+        // Not before what agents before this one have left is collected, which begins once the node is ready: a
+        // repair would only wait for that.
+        let mut collected = self.inner.collected.subscribe();
+        let _ = collected.wait_for(|collected| *collected).await;
+        // What is there is left alone.
+        if !self.inner.driver.on_record().is_empty() {
+            self.repair().await;
+        }
         loop {
             readable.readable().await?.clear_ready();
             let changes = watch.changes().map_err(io::Error::other)?;

@@ -190,12 +190,11 @@ impl ports::Runtime for RuntimePort {
 
     async fn remove_sandbox(&self, pod: &PodUid) -> Result<(), Failure> {
         // First of all, while its namespace is there. A failure keeps that.
-        let interfaces = self.network.host_interfaces(pod);
         self.network.interrupt(pod).await;
         let turn = self.network.turn(pod).await.del(pod, true).await?;
         self.runtime.remove_sandbox(pod).await.map_err(failure("FailedKillPod"))?;
         drop(turn);
-        self.network.see_to_the_end_of(interfaces);
+        self.network.see_to_the_end_of(pod);
         let (composer, uid) = (Arc::clone(&self.composer), pod.clone());
         blocking(move || {
             composer.naming.remove(&uid)?;
