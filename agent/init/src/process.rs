@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use coracle_init::protocol::{Report, receive_start, send_report};
 use coracle_linux::{
     Cloned, OwnThreads, SeccompInstruction, clone_sibling, close_on_exec_from, install_seccomp_filter,
+    join_new_session_keyring,
 };
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use rustix::thread::{
 };
 
 use crate::execute::execute;
-use crate::failure::{Context, Result, Step};
+use crate::failure::{Context, Result, Step, describe};
 use crate::hooks;
 use crate::plan::{HookPlan, ProcessPlan};
 use crate::procfs::PrivateProc;
@@ -84,6 +85,7 @@ pub(crate) fn open_terminal(plan: &ProcessPlan, ground: &Ground<'_>, console: Co
 /// Becomes the process. Returns only with a failure, or in the sibling's stead when that was born.
 pub(crate) fn launch(mut plan: ProcessPlan, ground: Ground<'_>) -> Result<Infallible> {
     let mut warnings = Vec::new();
+    warnings.extend(leave_session_keyring()?);
     if let Some(proc) = &ground.proc {
         if let Some(score) = plan.oom_score_adj {
             warnings.extend(proc.set_oom_score_adj(score)?);
@@ -147,6 +149,21 @@ pub(crate) fn launch(mut plan: ProcessPlan, ground: Ground<'_>) -> Result<Infall
         install(&filter)?;
     }
     Err(execute(&plan))
+}
+
+/// Takes a new session keyring: that of the agent, and of the administrator who has started it, would else be
+/// every container's. A program that is added to a container has one of its own, too: by a name, as runc has it, a
+/// root of any other container could join it.
+fn leave_session_keyring() -> Result<Option<String>> {
+    match join_new_session_keyring() {
+        // Without the call a container has no way to a keyring either: it is under the same kernel and filters.
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+        Err(errno @ Errno::DQUOT) => Ok(Some(format!(
+            "session keyring: it is the agent's, for want of a new one: {}",
+            describe(errno)
+        ))),
+        Err(errno) => Err(errno).at(Step::Identity, "taking a new session keyring"),
+    }
 }
 
 fn report(control: &OwnedFd, report: &Report) -> Result<()> {

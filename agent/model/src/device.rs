@@ -62,6 +62,10 @@ pub struct DeviceNode {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
+    /// Whether an owner or group that is absent is the container's user's, if that is not root, before it is the host's
+    /// node's: as CDI has it.
+    #[serde(default)]
+    pub is_users: bool,
 }
 
 /// What kind of node, and which.

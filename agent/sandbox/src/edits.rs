@@ -9,13 +9,14 @@ use std::path::{Component, Path};
 
 use coracle_cgroup::DeviceRule;
 use coracle_init::hook::Hooks;
-use coracle_model::ContainerEdits;
+use coracle_model::{ContainerEdits, DeviceNode};
 use oci_spec::runtime::LinuxDevice;
 
 pub(crate) use mounts::PreparedMount;
 
 use crate::error::Error;
 use crate::hooks;
+use crate::request::ExecUser;
 
 /// What a container is given beside what its request says.
 #[derive(Debug, Default)]
@@ -47,6 +48,14 @@ pub(crate) fn merge_env(env: &mut Vec<(String, String)>, edits: &[(String, Strin
             Some((_, known)) => known.clone_from(value),
             None => env.push((name.clone(), value.clone())),
         }
+    }
+}
+
+/// Nodes that are the user's for want of another owner.
+pub(crate) fn give_nodes(nodes: &mut [DeviceNode], user: &ExecUser) {
+    for node in nodes.iter_mut().filter(|node| node.is_users) {
+        node.uid = node.uid.or(Some(user.uid).filter(|uid| *uid != 0));
+        node.gid = node.gid.or(Some(user.gid).filter(|gid| *gid != 0));
     }
 }
 
@@ -104,5 +113,28 @@ mod tests {
         for bad in ["", "usr", "/usr/../etc", "/a\0b"] {
             assert!(check_path("mount", bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_nobody_is_said_to_own_is_the_users() {
+        let node = |uid, is_users| DeviceNode {
+            path: "/dev/a".to_owned(),
+            host_path: String::new(),
+            kind: None,
+            permissions: "rw".to_owned(),
+            file_mode: None,
+            uid,
+            gid: None,
+            is_users,
+        };
+        let given = |node: DeviceNode, uid, gid| {
+            let mut nodes = [node];
+            give_nodes(&mut nodes, &ExecUser { uid, gid, additional_gids: Vec::new() });
+            (nodes[0].uid, nodes[0].gid)
+        };
+        assert_eq!(given(node(None, true), 1000, 1001), (Some(1000), Some(1001)));
+        assert_eq!(given(node(Some(5), true), 1000, 1001), (Some(5), Some(1001)));
+        assert_eq!(given(node(None, true), 0, 0), (None, None), "root's is the host's");
+        assert_eq!(given(node(None, false), 1000, 1001), (None, None));
     }
 }

@@ -16,6 +16,10 @@
 //! length says whether its lines were written (drain the journal) or not (cut the file back to the noted
 //! length and write them again). See [`Pump::recover`].
 //!
+//! A container must not stop for its log. While the file cannot be opened or written, its output is taken and given
+//! up, and opening is tried again when there is more of it; while the cursor cannot be written, lines go past the
+//! journal.
+//!
 //! Whoever is attached to the container is shown what the pump looks at ([taps]), which takes nothing
 //! from the pipe, and for which nothing waits.
 
@@ -25,14 +29,16 @@ mod cursor;
 mod file;
 mod last;
 mod peek;
+mod pipes;
 mod pump;
 mod remove;
 mod taps;
 
-pub(crate) use file::SharedLogLimits;
 pub use file::{LogError, LogLimits};
+pub(crate) use file::{LogFile, SharedLogLimits};
 pub(crate) use last::{end_of, last_lines};
-pub(crate) use pump::{ContainerEnds, HELD_OUTPUT, OutputPipes, Pump, PumpError};
+pub(crate) use pipes::{ContainerEnds, HELD_OUTPUT, OutputPipes};
+pub(crate) use pump::{Pump, PumpError};
 pub(crate) use remove::{remove, remove_all, remove_older};
 pub use taps::LiveOutput;
 pub(crate) use taps::{MOST_BEHIND, Tap, Taps};

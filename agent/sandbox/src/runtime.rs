@@ -140,6 +140,12 @@ impl Inner {
     }
 }
 
+/// The log directory that the log of a container lies in, by [`pod_log_dir`]. It is not [`RuntimeConfig::log_dir`]
+/// of a container that was created under another configuration.
+pub(crate) fn log_dir_of(log: &Path) -> &Path {
+    log.ancestors().nth(3).unwrap_or(log)
+}
+
 /// The directory of a pod's logs.
 pub(crate) fn pod_log_dir(log_dir: &Path, pod: &coracle_model::Pod) -> PathBuf {
     log_dir.join(format!("{}_{}_{}", pod.key.namespace, pod.key.name, pod.uid))

@@ -7,11 +7,12 @@ mod mounts;
 mod oom;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use coracle_cgroup::HierarchyMount;
 use coracle_init::hook::Hooks;
 use coracle_model::{
-    Container, ContainerEdits, ContainerSecurity, NetDevice, Pod, ProcMount, SeccompProfile, qos_class,
+    Container, ContainerEdits, ContainerSecurity, NetDevice, Pod, ProcMount, SeccompProfile,
 };
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNetDevice,
@@ -74,6 +75,8 @@ pub(crate) fn build(request: &ContainerRequest, edits: &Prepared, host: &HostFac
     let security = &container.security;
     let granted = granted(security, &host.capabilities);
     let (mounts, sources) = all_mounts(request, edits, host)?;
+    // Whoever brings a /dev brings what is in it: nodes are made in one that is the container's own.
+    let own_dev = mounts.iter().any(|mount| is_dev(mount) && mount.typ().as_deref() == Some("tmpfs"));
     let unmasked = security.privileged || security.proc_mount == ProcMount::Unmasked;
     let paths = |list: &[&str]| {
         if unmasked { Vec::new() } else { list.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>() }
@@ -86,10 +89,12 @@ pub(crate) fn build(request: &ContainerRequest, edits: &Prepared, host: &HostFac
     // The namespaces are those init is started in; the builder's defaults ask for more.
     linux.set_namespaces(None).set_resources(None).set_seccomp(None);
     linux.set_sysctl(Some(sysctls(pod)));
-    let mut nodes =
-        if security.privileged { devices::of_host().map_err(Error::HostDevices)? } else { Vec::new() };
+    let mut nodes = match security.privileged && own_dev {
+        true => devices::of_host().map_err(Error::HostDevices)?,
+        false => Vec::new(),
+    };
     nodes.retain(|node| edits.devices.iter().all(|edit| edit.path() != node.path()));
-    nodes.extend(edits.devices.iter().cloned());
+    nodes.extend(edits.devices.iter().filter(|node| own_dev || !node.path().starts_with("/dev")).cloned());
     linux.set_devices(Some(nodes));
     linux.set_net_devices(net_devices(&request.edits)?);
     let mut process = process(ProcessRequest {
@@ -156,7 +161,7 @@ fn sysctls(pod: &Pod) -> HashMap<String, String> {
 
 /// How willing the kernel is to kill a process of the container: it would else inherit what protects pause.
 pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, host: &HostFacts) -> i32 {
-    oom::score_adj(qos_class(&pod.spec), container, host.memory_capacity)
+    oom::score_adj(&pod.spec, container, host.memory_capacity)
 }
 
 /// What a process is made of.
@@ -255,11 +260,15 @@ fn all_mounts(
     for mount in cgroup_mounts(&host.cgroup_mounts, privileged)? {
         all.push((mount, MountSource::Own));
     }
-    all.push((system_mount(&mounts::SHM, mounts::SHM.options.iter())?, MountSource::Shm));
+    let shm = (system_mount(&mounts::SHM, mounts::SHM.options.iter())?, MountSource::Shm);
 
-    let mut more = Vec::new();
+    let mut more = vec![shm];
     for (position, volume) in request.mounts.iter().enumerate() {
-        more.push((attached(&volume.destination)?, MountSource::Volume(position)));
+        let mount = attached(&volume.destination)?;
+        more.retain(|(other, source)| {
+            *source != MountSource::Shm || other.destination() != mount.destination()
+        });
+        more.push((mount, MountSource::Volume(position)));
     }
     for (position, edit) in edits.mounts.iter().enumerate() {
         let mount = edit_mount(edit)?;
@@ -269,13 +278,21 @@ fn all_mounts(
     }
     more.sort_by_key(|(mount, _)| mount.destination().components().count());
     for (mount, source) in more {
-        // A volume in the place of a system mount replaces it, as under containerd.
-        all.retain(|(system, _): &(Mount, MountSource)| system.destination() != mount.destination());
+        // A volume in the place of a system mount replaces it, as under containerd; a /dev with all that is in it.
+        all.retain(|(system, of): &(Mount, MountSource)| {
+            let inside =
+                is_dev(&mount) && *of == MountSource::Own && system.destination().starts_with("/dev");
+            !inside && system.destination() != mount.destination()
+        });
         all.push((mount, source));
     }
     // As in the kubelet, over whatever else is there.
     all.push((attached(&request.container.termination_message_path)?, MountSource::Message));
     Ok(all.into_iter().unzip())
+}
+
+fn is_dev(mount: &Mount) -> bool {
+    mount.destination() == Path::new("/dev")
 }
 
 /// What is given to init as a detached mount, whose attributes (read-only, propagation) are set already.
@@ -310,7 +327,7 @@ fn cgroup_mounts(hierarchies: &[HierarchyMount], writable: bool) -> Result<Vec<M
         let options = mounts::CGROUP_OPTIONS.iter().filter(|option| !(writable && **option == "ro"));
         let options = options.map(|option| (*option).to_owned()).chain(hierarchy.controllers.clone());
         let mount = MountBuilder::default()
-            .destination(std::path::Path::new("/sys/fs/cgroup").join(&hierarchy.directory))
+            .destination(Path::new("/sys/fs/cgroup").join(&hierarchy.directory))
             .typ(hierarchy.kind)
             .source(hierarchy.kind)
             .options(options.collect::<Vec<_>>())

@@ -58,6 +58,7 @@ fn node(node: &DeviceNode) -> model::DeviceNode {
         file_mode: Some(node.file_mode.unwrap_or(MODE)),
         uid: node.uid,
         gid: node.gid,
+        is_users: true,
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn read(response: api::AllocateResponse) -> Result<Answer, String> {
             file_mode: None,
             uid: None,
             gid: None,
+            is_users: false,
         });
     }
     for (key, value) in one.annotations {

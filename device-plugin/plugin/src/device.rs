@@ -60,6 +60,7 @@ pub(crate) fn node(path: &str, host_path: &str, permissions: &str) -> DeviceNode
         file_mode: None,
         uid: None,
         gid: None,
+        is_users: false,
     }
 }
 

@@ -196,3 +196,45 @@ fn a_follower_sees_every_line_across_rotations_and_agents() {
     node.wait_phase("counter", "Succeeded");
     node.finish();
 }
+
+#[test]
+fn a_log_that_was_removed_is_made_anew() {
+    needs_root!();
+    let node = Node::start();
+    let data = node.path("data");
+    let script = "echo before; until [ -e /data/go ]; do usleep 10000; done; echo after; sleep 1000";
+    node.run(&with_host_path(pod("writer", vec![shell("c", script)]), "data", &data, "/data"));
+    node.wait_log("writer", "c", "before");
+    let files = node.log_files(&node.wait_running("writer"), "c");
+    fs::remove_file(&files[0]).unwrap();
+    fs::write(data.join("go"), "").unwrap();
+    assert_eq!(node.wait_log("writer", "c", "after"), "after\n");
+    node.finish();
+}
+
+#[test]
+fn a_container_whose_log_cannot_be_taken_up_again_writes_on() {
+    needs_root!();
+    let mut node = Node::start();
+    let data = node.path("data");
+    // More than a pipe holds.
+    let script = "echo before; until [ -e /data/go ]; do usleep 10000; done; seq 100000; touch /data/done; \
+                  while true; do echo again; usleep 100000; done";
+    node.run(&with_host_path(pod("writer", vec![shell("c", script)]), "data", &data, "/data"));
+    node.wait_log("writer", "c", "before");
+    let files = node.log_files(&node.wait_running("writer"), "c");
+    let dir = files[0].parent().unwrap();
+    node.kill_agent();
+    let (aside, elsewhere) = (dir.with_extension("aside"), node.path("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    fs::rename(dir, &aside).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, dir).unwrap();
+    node.start_agent();
+    fs::write(data.join("go"), "").unwrap();
+    wait_until("the container to write on", SOON, || data.join("done").exists());
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "no link is followed");
+    fs::remove_file(dir).unwrap();
+    fs::rename(&aside, dir).unwrap();
+    node.wait_log("writer", "c", "again\n");
+    node.finish();
+}

@@ -1,6 +1,9 @@
 //! Who a container's program is, and what it may do.
 
-use coracle_tests::manifests::{pod, shell, with};
+use std::fs;
+use std::process::Command;
+
+use coracle_tests::manifests::{pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::Node;
 use serde_json::{Value, json};
@@ -87,6 +90,31 @@ fn a_privileged_container_is_privileged() {
     let own = coracle_tests::processes::status_field(node.agent_pid(), "CapBnd").unwrap();
     assert_eq!(field(&seen, "CapEff"), own);
     assert_eq!(field(&seen, "Seccomp"), "0");
+    node.finish();
+}
+
+#[test]
+fn a_volume_in_the_place_of_dev_is_what_is_there() {
+    needs_root!();
+    let node = Node::start();
+    let dev = node.path("dev");
+    fs::create_dir(&dev).unwrap();
+    let made = Command::new("mknod").args(["-m", "666"]).arg(dev.join("null")).args(["c", "1", "3"]).status();
+    assert!(made.unwrap().success());
+    fs::write(dev.join("brought"), "").unwrap();
+    let script = "cd /dev; echo x > null && ls; grep -c ' /dev/pts ' /proc/self/mounts; \
+                  grep -o ' /dev/shm [^ ]*' /proc/self/mounts; echo end";
+    for privileged in [true, false] {
+        let name = if privileged { "privileged" } else { "plain" };
+        let mut container = shell("c", script);
+        container["securityContext"] = json!({"privileged": privileged});
+        container["terminationMessagePath"] = json!("/tmp/message");
+        let mut one = with_host_path(pod(name, vec![container]), "dev", &dev, "/dev");
+        one["spec"]["restartPolicy"] = json!("Never");
+        node.run(&one);
+        let seen = node.wait_log(name, "c", "end\n");
+        assert_eq!(seen, "brought\nnull\nshm\n0\n /dev/shm tmpfs\nend\n", "{name}");
+    }
     node.finish();
 }
 

@@ -1,8 +1,10 @@
 //! Adding processes to a container that runs.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use coracle_init::protocol::Failure;
+use coracle_linux::join_new_session_keyring;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -59,6 +61,38 @@ fn an_added_process_is_inside_and_has_nothing_but_its_own() {
     expected.push_str("0\n1\n2\n3\nsleep\n");
     expected.push_str("CapInh:\t0000000000000000\nCapEff:\t0000000000000021\nCapBnd:\t0000000000000021\nNoNewPrivs:\t1\n/\n");
     assert_eq!(output, expected);
+}
+
+#[test]
+fn every_program_has_a_session_keyring_of_its_own() {
+    // As whoever starts the agent has one. Not every kernel and sandbox has keyrings.
+    if !fs::exists("/proc/keys").unwrap() || join_new_session_keyring().is_err() {
+        return;
+    }
+    let image = Image::new();
+    // Somebody who has no keys sees those that the program possesses.
+    let user = json!({ "uid": 4711, "gid": 4711 });
+    let recipe = |script: &str| {
+        let mut recipe = Recipe::new(&image, script);
+        recipe.spec["linux"]["maskedPaths"] = json!([]);
+        recipe.spec["process"]["user"] = user.clone();
+        recipe
+    };
+    let mut container = recipe("exec sleep 1000").create().unwrap();
+    container.start().unwrap();
+    let pid = container.pid();
+    let running = Running { container: Some(container), pid };
+    let added = || {
+        let mut process = process("cat /proc/keys");
+        process["user"] = user.clone();
+        running.run(process).unwrap()
+    };
+    let seen = [recipe("cat /proc/keys").run().unwrap(), added(), added()];
+    let keyrings = seen.each_ref().map(|keys| {
+        let mut sessions = keys.lines().filter(|line| line.contains(" _ses"));
+        sessions.next().unwrap_or_else(|| panic!("no session keyring: {keys:?}")).split(' ').next().unwrap()
+    });
+    assert_eq!(BTreeSet::from(keyrings).len(), 3, "{seen:?}");
 }
 
 #[test]

@@ -379,6 +379,25 @@ async fn a_container_that_fails_to_be_made_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_image_that_was_removed_before_its_container_is_made_is_looked_for_again() {
+    let node = Node::new();
+    node.fake.fail(Verb::Create, 1);
+    node.fake.hang(Verb::Create);
+    node.run(POLICY, &[], &["web"]).await;
+    assert_eq!((node.fake.count(Verb::Image), node.fake.count(Verb::Create)), (1, 1));
+    node.fake.fail(Verb::Image, 1);
+    node.fake.unhang(Verb::Create);
+    sleep(SETTLE).await;
+    assert_eq!(node.fake.count(Verb::Image), 2);
+    assert_eq!(node.waits().unwrap().0, "ErrImagePull", "what keeps it now");
+    // The image's back-off, and then the container is made.
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.see().status.phase, PodPhase::Running);
+    assert_eq!((node.fake.count(Verb::Image), node.fake.count(Verb::Create)), (3, 2));
+    node.well_behaved();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_begun_for_a_dead_sandbox_does_not_come_out_in_the_next() {
     let node = Node::new();
     node.run(POLICY, &["setup"], &["web"]).await;

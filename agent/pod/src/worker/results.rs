@@ -117,6 +117,10 @@ impl<P: Ports> Worker<P> {
                 let since = Instant::now();
                 let not_before = since + delay;
                 self.failing.insert(step, Failing { failure, count, since, not_before, backing_off: false });
+                if let Step::Create(index) = step {
+                    // As in the kubelet the image is looked for again: it may have been removed meanwhile.
+                    self.prepared.images.remove(&index);
+                }
                 self.stale |= step == Step::RefreshVolumes;
                 self.unsaved |= step == Step::SaveRecord;
                 if step == Step::Checkpoint {

@@ -71,7 +71,8 @@ impl<P: Ports> Worker<P> {
                     failures.insert(*index, pulling::failure(image, failing));
                 }
                 Step::Create(index) => {
-                    failures.insert(*index, failing.failure.clone());
+                    // The image's, which has come to be missing since, is behind it in time.
+                    failures.entry(*index).or_insert_with(|| failing.failure.clone());
                 }
                 Step::Sandbox | Step::Volumes | Step::SaveRecord | Step::AllocateDevices => {
                     pod_failure = pod_failure.or(Some(&failing.failure));

@@ -243,6 +243,7 @@ mod tests {
             file_mode: None,
             uid: None,
             gid: None,
+            is_users: false,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use coracle_linux::{MountAttributes, mount_setattr};
+use coracle_linux::{MountAttributes, mount_setattr, open_to_mount};
 use coracle_model::EditMount;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, ResolveFlags, fstat};
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, open_tree};
 
 use super::{check_path, refuse};

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::cri::Stream;
 
@@ -26,35 +26,52 @@ pub(super) struct Chunk {
 const MAGIC: [u8; 7] = *b"crlog1\n";
 const SIZE: usize = 32;
 
-/// The file that holds the cursor.
+/// The file that holds the cursor. It is opened, and made, when it is first needed, and again until it could be.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    file: File,
+    path: PathBuf,
+    file: Option<File>,
 }
 
 // === impl Cursor ===
 
 impl Cursor {
-    /// Opens the cursor at `path`, making it when it is not there.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        Ok(Self { file })
+    /// The cursor at `path`.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Notes the chunk that is about to be moved.
-    pub(super) fn write(&self, chunk: &Chunk) -> io::Result<()> {
-        self.file.write_all_at(&encode(chunk), 0)
+    pub(super) fn write(&mut self, chunk: &Chunk) -> io::Result<()> {
+        self.file()?.write_all_at(&encode(chunk), 0)
     }
 
     /// The chunk noted last, if any was.
-    pub(super) fn read(&self) -> io::Result<Option<Chunk>> {
+    pub(super) fn read(&mut self) -> io::Result<Option<Chunk>> {
         let mut bytes = [0; SIZE];
-        match self.file.read_exact_at(&mut bytes, 0) {
+        match self.file()?.read_exact_at(&mut bytes, 0) {
             Ok(()) => Ok(decode(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn file(&mut self) -> io::Result<&File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&self.path)?,
+        };
+        Ok(self.file.insert(file))
     }
 }
 
@@ -88,7 +105,7 @@ mod tests {
     #[test]
     fn a_cursor_round_trips() {
         let dir = tempfile::tempdir().unwrap();
-        let cursor = Cursor::open(&dir.path().join("cursor")).unwrap();
+        let mut cursor = Cursor::new(dir.path().join("cursor"));
         assert_eq!(cursor.read().unwrap(), None);
         let chunk = Chunk { stream: Stream::Stderr, taken: 7, before: u64::MAX, appended: 99 };
         cursor.write(&chunk).unwrap();

@@ -1,8 +1,9 @@
 //! The end of a log, as the text its container wrote.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -23,10 +24,12 @@ const WINDOW: u64 = 2 * MAX_PIECE as u64;
 /// # Errors
 /// When the log cannot be read, or something else was put in its place.
 pub(crate) fn last_lines(log_dir: &Path, log: &Path, lines: usize, most: usize) -> io::Result<Vec<u8>> {
-    let mut records = read_end(log_dir, log)?;
+    let (Some(parent), Some(name)) = (log.parent(), log.file_name()) else { return Ok(Vec::new()) };
+    let Some(directory) = open_beneath(log_dir, parent)? else { return Ok(Vec::new()) };
+    let mut records = read_end(&directory, name)?;
     if records.is_empty() {
-        let last = rotated(log)?.into_iter().max();
-        records = last.map_or(Ok(Vec::new()), |last| read_end(log_dir, &last))?;
+        let last = rotated(&directory, name)?.into_iter().max();
+        records = last.map_or(Ok(Vec::new()), |last| read_end(&directory, &last))?;
     }
     let mut text = text_of(&records, lines);
     text.drain(..text.len().saturating_sub(most));
@@ -34,19 +37,17 @@ pub(crate) fn last_lines(log_dir: &Path, log: &Path, lines: usize, most: usize) 
 }
 
 /// The last whole records of a file.
-fn read_end(log_dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
-    let Some(directory) = open_beneath(log_dir, parent)? else { return Ok(Vec::new()) };
+fn read_end(directory: &OwnedFd, name: &OsStr) -> io::Result<Vec<u8>> {
     // A pod with the log directory mounted may have put anything in its place.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(directory.as_fd(), name, flags, Mode::empty()) {
+    let file = match openat(directory, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(Vec::new()),
         Err(errno) => return Err(errno.into()),
     };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::other(format!("{} is not a regular file", path.display())));
+        return Err(io::Error::other(format!("{} is not a regular file", name.display())));
     }
     let mut records = end_of(&file, metadata.len(), WINDOW)?;
     if metadata.len() > WINDOW {

@@ -2,43 +2,26 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use coracle_linux::ReadinessFd;
 use jiff::Timestamp;
-use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size};
 use tokio::io::Interest;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::cri::{self, Stream};
 use super::cursor::{Chunk, Cursor};
-use super::file::{LogError, LogFile, SharedLogLimits};
+use super::file::{LogError, LogFile};
 use super::peek;
+use super::pipes::OutputPipes;
 use super::taps::Taps;
 
-/// How many descriptors [`OutputPipes`] are. pause holds them before any other of a container.
-pub(crate) const HELD_OUTPUT: usize = 4;
-
-/// The agent's ends of a container's output, in the order in which pause holds them.
-#[derive(Debug)]
-pub(crate) struct OutputPipes {
-    /// Standard output, or what a terminal showed.
-    pub(crate) stdout: OwnedFd,
-    /// Standard error.
-    pub(crate) stderr: OwnedFd,
-    /// What is being written to the log: [`super`] says why.
-    pub(crate) journal_read: OwnedFd,
-    /// The journal's other end.
-    pub(crate) journal_write: OwnedFd,
-}
-
-/// The container's ends: its standard output and error.
-#[derive(Debug)]
-pub(crate) struct ContainerEnds {
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
-}
+/// How long output waits that could not be looked at or moved, at first and at most; it doubles in between.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Moves a container's output to its log until both streams ended.
 pub(crate) struct Pump {
@@ -55,8 +38,12 @@ struct Writer {
     cursor: Cursor,
     log: LogFile,
     records: Vec<u8>,
-    /// Bytes given up because the log could not be written.
-    lost: u64,
+    /// Bytes given up because the log could not be written, from when that was said until it can be written again.
+    lost: Option<u64>,
+    /// It was said that the cursor could not be written, and has not been written since.
+    unnoted: bool,
+    /// It was said that the log could not be rotated, and that has not succeeded since.
+    unrotated: bool,
     taps: Arc<Taps>,
     /// Of each stream, how much of what lies ready was looked at before: the beginning of a line.
     seen: [usize; 2],
@@ -73,75 +60,40 @@ pub(crate) enum PumpError {
     Log(#[from] LogError),
 }
 
-// === impl OutputPipes ===
-
-impl OutputPipes {
-    /// Fresh pipes, and the container's ends of them.
-    pub(crate) fn new() -> io::Result<(Self, ContainerEnds)> {
-        let (journal_read, journal_write) = peek::pipe(PipeFlags::NONBLOCK)?;
-        let room = fcntl_getpipe_size(&journal_write)?;
-        let stream = || {
-            let (read, write) = peek::pipe(PipeFlags::empty())?;
-            // All that a stream can hold must fit into the journal.
-            if fcntl_getpipe_size(&write)? > room {
-                fcntl_setpipe_size(&write, room)?;
-            }
-            // The flag belongs to this end alone: the container's stays blocking, as programs expect.
-            rustix::io::ioctl_fionbio(&read, true)?;
-            io::Result::Ok((read, write))
-        };
-        let (stdout, container_stdout) = stream()?;
-        let (stderr, container_stderr) = stream()?;
-        Ok((
-            Self { stdout, stderr, journal_read, journal_write },
-            ContainerEnds { stdout: container_stdout, stderr: container_stderr },
-        ))
-    }
-
-    /// The descriptors that pause is to hold.
-    pub(crate) fn held(&self) -> [BorrowedFd<'_>; HELD_OUTPUT] {
-        [self.stdout.as_fd(), self.stderr.as_fd(), self.journal_read.as_fd(), self.journal_write.as_fd()]
-    }
-
-    /// The pipes again, taken from the front of what pause held.
-    pub(crate) fn from_held(held: &mut Vec<OwnedFd>) -> Option<Self> {
-        let rest = held.split_off(held.len().min(HELD_OUTPUT));
-        let pipes = <[OwnedFd; HELD_OUTPUT]>::try_from(std::mem::replace(held, rest)).ok()?;
-        let [stdout, stderr, journal_read, journal_write] = pipes;
-        Some(Self { stdout, stderr, journal_read, journal_write })
-    }
-}
-
 // === impl Pump ===
 
 impl Pump {
-    /// A pump from `pipes` to the log at `log`, its cursor at `cursor`; finishes what an agent before this
-    /// one had begun.
+    /// A pump from `pipes` to a log, its cursor at `cursor`; finishes what an agent before this one had begun.
+    ///
+    /// With an error it is one all the same: that of a container which runs must go on, or the container waits for
+    /// ever once its pipe is full. It loses what is written until the log can be.
     pub(crate) fn recover(
         pipes: OutputPipes,
-        cursor: &Path,
-        log: PathBuf,
-        limits: SharedLogLimits,
+        cursor: PathBuf,
+        log: LogFile,
         taps: Arc<Taps>,
-    ) -> Result<Self, PumpError> {
-        let error = |step| move |source| PumpError::Cursor { step, path: cursor.to_owned(), source };
+    ) -> (Self, Result<(), PumpError>) {
         let mut writer = Writer {
             journal_read: pipes.journal_read,
             journal_write: pipes.journal_write,
-            cursor: Cursor::open(cursor).map_err(error("open"))?,
-            log: LogFile::open(log, limits)?,
+            cursor: Cursor::new(cursor),
+            log,
             records: Vec::new(),
-            lost: 0,
+            lost: None,
+            unnoted: false,
+            unrotated: false,
             taps: Arc::clone(&taps),
             seen: [0; 2],
         };
-        let noted = writer.cursor.read().map_err(error("read"))?;
         let source = |stream| match stream {
             Stream::Stdout => pipes.stdout.as_fd(),
             Stream::Stderr => pipes.stderr.as_fd(),
         };
-        writer.finish(noted, |chunk| source(chunk.stream))?;
-        Ok(Self { writer, taps, stdout: pipes.stdout, stderr: pipes.stderr })
+        let recovered = writer.recover(|chunk| source(chunk.stream));
+        if recovered.is_err() {
+            writer.give_up_journal();
+        }
+        (Self { writer, taps, stdout: pipes.stdout, stderr: pipes.stderr }, recovered)
     }
 
     /// Follows both streams until their writers are gone.
@@ -172,6 +124,9 @@ impl Pump {
 
 /// Follows one stream. A part of a line stays in the pipe until the rest is there: readiness is taken
 /// edge-triggered, so it wakes nobody meanwhile.
+///
+/// What cannot be looked at or moved (there are no descriptors, or no memory) is tried again after a while: given
+/// up, it would stop the container once the pipe is full. Once the stream has ended it stops nobody.
 async fn follow(pipe: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result<(), PumpError> {
     let failed = |step| move |source| PumpError::Pipe { step, source };
     let pipe = ReadinessFd::new(pipe, Interest::READABLE).map_err(failed("watch"))?;
@@ -180,10 +135,37 @@ async fn follow(pipe: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result
         let ended = guard.ready().is_read_closed();
         // Cleared before the look, not after: what arrives in between makes a new event.
         guard.clear_ready();
-        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        while writer.take(pipe.get_ref().as_fd(), stream, ended)? {}
+        let mut wait = FIRST_WAIT;
+        while let Err(error) = take_all(writer, pipe.get_ref().as_fd(), stream, ended) {
+            if ended {
+                return Err(error);
+            }
+            tracing::warn!(%error, "a container's output waits, and is looked at again in {} s", wait.as_secs());
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
         if ended {
             return Ok(());
+        }
+    }
+}
+
+/// Moves all that is ready from `pipe` to the log. An error leaves an empty journal, if it can be emptied.
+fn take_all(
+    writer: &Mutex<Writer>,
+    pipe: BorrowedFd<'_>,
+    stream: Stream,
+    ended: bool,
+) -> Result<(), PumpError> {
+    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        match writer.take(pipe, stream, ended) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                writer.give_up_journal();
+                return Err(error);
+            }
         }
     }
 }
@@ -191,7 +173,8 @@ async fn follow(pipe: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result
 // === impl Writer ===
 
 impl Writer {
-    /// Moves what is ready from `pipe` to the log. Says whether there was anything to move.
+    /// Moves what is ready from `pipe` to the log, or away where that cannot be written. Says whether there was
+    /// anything to move.
     fn take(&mut self, pipe: BorrowedFd<'_>, stream: Stream, ended: bool) -> Result<bool, PumpError> {
         let failed = |step| move |source| PumpError::Pipe { step, source };
         let now = Timestamp::now();
@@ -211,17 +194,40 @@ impl Writer {
         if taken == 0 {
             return Ok(false);
         }
+        if !self.open_log() {
+            peek::discard(pipe, taken).map_err(failed("take"))?;
+            self.lose(taken);
+            return Ok(true);
+        }
         let chunk = Chunk {
             stream,
             taken: taken as u64,
             before: self.log.length(),
             appended: self.records.len() as u64,
         };
-        self.note(&chunk)?;
-        peek::transfer(pipe, self.journal_write.as_fd(), taken).map_err(failed("take"))?;
-        self.append(taken);
-        peek::discard(self.journal_read.as_fd(), taken).map_err(failed("drain"))?;
+        if self.note(&chunk) {
+            peek::transfer(pipe, self.journal_write.as_fd(), taken).map_err(failed("take"))?;
+            self.append(taken);
+            peek::discard(self.journal_read.as_fd(), taken).map_err(failed("drain"))?;
+        } else {
+            // A journal without a note is of no use to the next agent. Past it, that one finds these lines in the
+            // pipe, if this one is killed here, and writes them twice: better than not at all.
+            self.append(taken);
+            peek::discard(pipe, taken).map_err(failed("take"))?;
+        }
         Ok(true)
+    }
+
+    /// Opens the log, and completes the chunk another agent noted last.
+    fn recover<'a>(&mut self, source: impl Fn(&Chunk) -> BorrowedFd<'a>) -> Result<(), PumpError> {
+        self.log.ensure_open(Instant::now())?;
+        let noted = self.cursor.read();
+        let noted = noted.map_err(|source| PumpError::Cursor {
+            step: "read",
+            path: self.cursor.path().to_owned(),
+            source,
+        })?;
+        self.finish(noted, source)
     }
 
     /// Completes the chunk another agent noted last, if it was cut off in the middle.
@@ -232,7 +238,10 @@ impl Writer {
     ) -> Result<(), PumpError> {
         let failed = |step| move |source| PumpError::Pipe { step, source };
         let waiting = peek::ready(self.journal_read.as_fd()).map_err(failed("look at"))?;
-        let Some(chunk) = noted.filter(|_| waiting > 0) else { return Ok(()) };
+        let Some(chunk) = noted.filter(|_| waiting > 0) else {
+            self.give_up_journal();
+            return Ok(());
+        };
         if self.log.length() < chunk.before.saturating_add(chunk.appended) {
             // Not, or not wholly, written. The move into the journal may have been cut off as well.
             let taken = usize::try_from(chunk.taken).unwrap_or(waiting);
@@ -245,43 +254,87 @@ impl Writer {
             peek::peek(self.journal_read.as_fd(), |bytes| cri::format(bytes, chunk.stream, now, records))
                 .map_err(failed("look at"))?;
             let again = Chunk { appended: self.records.len() as u64, before: self.log.length(), ..chunk };
-            self.note(&again)?;
+            // Without it the old note holds: its records have the same length.
+            self.note(&again);
             self.append(taken);
         }
         let left = peek::ready(self.journal_read.as_fd()).map_err(failed("look at"))?;
         peek::discard(self.journal_read.as_fd(), left).map_err(failed("drain"))
     }
 
-    fn note(&self, chunk: &Chunk) -> Result<(), PumpError> {
-        self.cursor.write(chunk).map_err(|source| PumpError::Pipe { step: "note the position of", source })
+    /// Notes what is about to be done. Says whether that succeeded.
+    fn note(&mut self, chunk: &Chunk) -> bool {
+        let noted = self.cursor.write(chunk);
+        if let Err(error) = &noted
+            && !self.unnoted
+        {
+            let cursor = self.cursor.path().display();
+            tracing::warn!(%cursor, %error, "a line may be logged twice if the agent is killed");
+        }
+        self.unnoted = noted.is_err();
+        noted.is_ok()
+    }
+
+    /// Gives up what lies in the journal, if anything does: nobody knows any more what became of it.
+    fn give_up_journal(&mut self) {
+        let waiting = peek::ready(self.journal_read.as_fd()).unwrap_or(0);
+        if waiting > 0 && peek::discard(self.journal_read.as_fd(), waiting).is_ok() {
+            tracing::warn!(bytes = waiting, "output of a container may be missing from its log");
+        }
+    }
+
+    /// Whether the log is open. One that could not be opened, or that somebody has removed, is opened again.
+    fn open_log(&mut self) -> bool {
+        match self.log.ensure_open(Instant::now()) {
+            Ok(open) => open,
+            Err(error) => {
+                self.say_lost(&error);
+                false
+            }
+        }
+    }
+
+    /// Says that output is being lost from now on, once.
+    fn say_lost(&mut self, error: &LogError) {
+        if self.lost.is_none() {
+            tracing::error!(%error, "container output is being lost until the log can be written");
+            self.lost = Some(0);
+        }
+    }
+
+    fn lose(&mut self, taken: usize) {
+        let lost = self.lost.get_or_insert(0);
+        *lost = lost.saturating_add(taken as u64);
     }
 
     /// Appends the prepared records. A log that cannot be written (the disk is full) costs its lines,
     /// said once when it begins and once when it is over: a container must not stop for its log.
     fn append(&mut self, taken: usize) {
         match self.log.append(&self.records) {
-            Ok(()) if self.lost > 0 => {
-                tracing::warn!(
-                    bytes = self.lost,
-                    "the container log can be written again; output in between is lost"
-                );
-                self.lost = 0;
-            }
-            Ok(()) => {}
-            Err(error) => {
-                if self.lost == 0 {
-                    tracing::error!(%error, "container output is being lost; free space in the log directory");
+            Ok(()) => {
+                if let Some(bytes) = self.lost.take() {
+                    tracing::warn!(
+                        bytes,
+                        "the container log can be written again; output in between is lost"
+                    );
                 }
-                self.lost += taken as u64;
+            }
+            Err(error) => {
+                self.say_lost(&error);
+                self.lose(taken);
             }
         }
     }
 
     /// Rotates when due. A failed rotation lets the file grow and is tried again with the next chunk.
     fn rotate(&mut self, now: Timestamp) {
-        if let Err(error) = self.log.rotate_if_full(now) {
+        let rotated = self.log.rotate_if_full(now);
+        if let Err(error) = &rotated
+            && !self.unrotated
+        {
             tracing::warn!(%error, "log rotation failed");
         }
+        self.unrotated = rotated.is_err();
     }
 }
 
@@ -291,6 +344,7 @@ mod tests {
     use std::io::Write;
 
     use super::super::file::LogLimits;
+    use super::super::pipes::ContainerEnds;
     use super::*;
 
     struct Scene {
@@ -307,11 +361,25 @@ mod tests {
 
         /// What the next agent gets from pause.
         fn pump(&self) -> Pump {
+            let (pump, recovered) = self.recovered();
+            recovered.unwrap();
+            pump
+        }
+
+        fn recovered(&self) -> (Pump, Result<(), PumpError>) {
             let held = self.pipes.held().map(|fd| fd.try_clone_to_owned().unwrap());
             let pipes = OutputPipes::from_held(&mut held.into()).unwrap();
-            let log = self.dir.path().join("0.log");
-            let (cursor, taps) = (self.dir.path().join("cursor"), Arc::default());
-            Pump::recover(pipes, &cursor, log, LogLimits::default().into(), taps).unwrap()
+            let path = self.dir.path().join("0.log");
+            let log = LogFile::new(self.dir.path(), path, LogLimits::default().into());
+            Pump::recover(pipes, self.dir.path().join("cursor"), log, Arc::default())
+        }
+
+        /// Writes a line and has it taken.
+        fn line(&self, pump: &mut Pump, line: &str) {
+            self.write(format!("{line}\n").as_bytes());
+            assert!(pump.writer.take(self.pipes.stdout.as_fd(), Stream::Stdout, false).unwrap());
+            assert_eq!(peek::ready(self.pipes.stdout.as_fd()).unwrap(), 0);
+            assert_eq!(peek::ready(self.pipes.journal_read.as_fd()).unwrap(), 0);
         }
 
         fn text(&self) -> Vec<String> {
@@ -364,6 +432,51 @@ mod tests {
             );
             assert_eq!(peek::ready(scene.pipes.journal_read.as_fd()).unwrap(), 0);
         }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_costs_its_lines_and_stops_no_container() {
+        let scene = Scene::new();
+        let log = scene.dir.path().join("0.log");
+        fs::create_dir(&log).unwrap();
+        // What an agent before this one has left in the journal has no file to be completed in.
+        scene.write(b"left\n");
+        peek::transfer(scene.pipes.stdout.as_fd(), scene.pipes.journal_write.as_fd(), 5).unwrap();
+        let (mut pump, recovered) = scene.recovered();
+        assert!(matches!(recovered, Err(PumpError::Log(_))), "{recovered:?}");
+        scene.line(&mut pump, "lost");
+        scene.line(&mut pump, "lost as well");
+        assert_eq!(pump.writer.lost, Some(18));
+        fs::remove_dir(&log).unwrap();
+        // Until it is tried again.
+        std::thread::sleep(Duration::from_millis(500));
+        scene.line(&mut pump, "written");
+        assert_eq!((pump.writer.lost, scene.text()), (None, vec!["stdout F written".to_owned()]));
+    }
+
+    #[test]
+    fn a_log_that_was_removed_is_written_anew() {
+        let scene = Scene::new();
+        let mut pump = scene.pump();
+        scene.line(&mut pump, "one");
+        fs::remove_file(scene.dir.path().join("0.log")).unwrap();
+        scene.line(&mut pump, "two");
+        assert_eq!(scene.text(), ["stdout F two"]);
+    }
+
+    #[test]
+    fn a_cursor_that_cannot_be_written_costs_no_line() {
+        let scene = Scene::new();
+        let cursor = scene.dir.path().join("cursor");
+        fs::create_dir(&cursor).unwrap();
+        let (mut pump, recovered) = scene.recovered();
+        assert!(matches!(recovered, Err(PumpError::Cursor { .. })), "{recovered:?}");
+        scene.line(&mut pump, "one");
+        fs::remove_dir(&cursor).unwrap();
+        scene.line(&mut pump, "two");
+        assert!(cursor.is_file());
+        assert_eq!((pump.writer.lost, pump.writer.unnoted), (None, false));
+        assert_eq!(scene.text(), ["stdout F one", "stdout F two"]);
     }
 
     #[tokio::test]

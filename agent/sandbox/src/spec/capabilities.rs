@@ -34,8 +34,9 @@ pub(crate) struct Granted {
 
 /// The bounding, effective and permitted set of a container on a host whose own bounding set is `host`.
 ///
-/// As containerd does it: `ALL` in either list first, then single names of `add`, then those of `drop`,
-/// so that `drop: [ALL]` with `add: [X]` leaves X. `privileged` is everything the host has.
+/// As containerd does it: `ALL` of `add` first, then `ALL` of `drop`, which takes that away again, then single
+/// names of `add`, then those of `drop`. So `drop: [ALL]` leaves the names that are added, and not `ALL`.
+/// `privileged` is everything the host has.
 pub(crate) fn granted(security: &ContainerSecurity, host: &CapabilitySet) -> Granted {
     if security.privileged {
         return Granted { set: host.clone(), refused: CapabilitySet::new() };
@@ -47,8 +48,8 @@ pub(crate) fn granted(security: &ContainerSecurity, host: &CapabilitySet) -> Gra
     };
     let (add, drop) = (names(&security.capabilities.add), names(&security.capabilities.drop));
     let mut set: CapabilitySet = match (add.contains("ALL"), drop.contains("ALL")) {
-        (true, _) => host.clone(),
-        (false, true) => CapabilitySet::new(),
+        (_, true) => CapabilitySet::new(),
+        (true, false) => host.clone(),
         (false, false) => DEFAULT.map(str::to_owned).into(),
     };
     set.extend(add.into_iter().filter(|name| name != "ALL"));
@@ -86,6 +87,8 @@ mod tests {
         assert_eq!(of(&["NET_BIND_SERVICE"], &["ALL"]).set, set(&["NET_BIND_SERVICE"]));
         assert_eq!(of(&["CAP_NET_ADMIN"], &["ALL"]).set, set(&["NET_ADMIN"]));
         assert_eq!(of(&["ALL"], &[]).set, host);
+        assert_eq!(of(&["ALL"], &["ALL"]).set, set(&[]));
+        assert_eq!(of(&["ALL", "NET_ADMIN"], &["ALL"]).set, set(&["NET_ADMIN"]));
         assert!(!of(&["ALL"], &["CHOWN"]).set.contains("CHOWN"));
         assert!(!of(&[], &["CHOWN"]).set.contains("CHOWN"));
         assert!(!of(&["CHOWN"], &["CHOWN"]).set.contains("CHOWN"));

@@ -25,13 +25,13 @@ use crate::error::{Error, file, system};
 use crate::hooks;
 use crate::host;
 use crate::init_end::explained;
-use crate::logs::{ContainerEnds, OutputPipes, Pump};
+use crate::logs::{ContainerEnds, LogFile, OutputPipes, Pump, PumpError};
 use crate::net_devices;
 use crate::pause::{PauseClient, Spawn};
 use crate::pod::{ContainerState, PodState, Sandbox, cursor_path};
 use crate::record::{self, ContainerRecord};
 use crate::request::ContainerRequest;
-use crate::runtime::{Inner, Runtime, pod_log_dir};
+use crate::runtime::{Inner, Runtime, log_dir_of, pod_log_dir};
 use crate::shm;
 use crate::spec::{self, Built, MountSource};
 use crate::termination::MessageSource;
@@ -74,7 +74,8 @@ impl Inner {
         mut attempt: Attempt,
     ) -> Result<ContainerId, Error> {
         let pod = Arc::clone(&request.pod);
-        let edits = std::mem::take(&mut request.edits);
+        let mut edits = std::mem::take(&mut request.edits);
+        edits::give_nodes(&mut edits.device_nodes, &request.user);
         edits::merge_env(&mut request.env, &edits.env);
         edits::merge_gids(&mut request.user.additional_gids, &edits.additional_gids);
         let (edits, given) = blocking(move || edits::prepare(&edits).map(|given| (edits, given))).await?;
@@ -216,7 +217,10 @@ impl Inner {
             record,
             Some(control),
         ));
-        self.pump(&container, pipes)?;
+        // Of a container that does not run yet, a log that cannot be written is a reason to wait.
+        let (pump, recovered) = self.pump(&container, pipes);
+        recovered?;
+        follow(&container, pump);
         self.link_log(&pod, &container);
         state.data().containers.push(container);
         attempt.done = true;
@@ -274,19 +278,16 @@ impl Inner {
         }
     }
 
-    /// Follows the container's output.
-    pub(crate) fn pump(&self, container: &Arc<ContainerState>, pipes: OutputPipes) -> Result<(), Error> {
-        let log = container.data().record.log.clone();
+    /// What is to follow the container's output, and whether its log can be written.
+    pub(super) fn pump(
+        &self,
+        container: &ContainerState,
+        pipes: OutputPipes,
+    ) -> (Pump, Result<(), PumpError>) {
+        let path = container.data().record.log.clone();
         let (cursor, taps) = (cursor_path(&container.dir), Arc::clone(&container.taps));
-        let pump = Pump::recover(pipes, &cursor, log, self.log_limits.clone(), taps)?;
-        let id = container.id;
-        let task = tokio::spawn(async move {
-            if let Err(error) = pump.run().await {
-                tracing::error!(container = %id, %error, "container output is no longer followed");
-            }
-        });
-        container.data().pump = Some(task);
-        Ok(())
+        let log_dir = log_dir_of(&path).to_owned();
+        Pump::recover(pipes, cursor, LogFile::new(&log_dir, path, self.log_limits.clone()), taps)
     }
 
     /// Makes the link by which log shippers find the log, unless it is there. A failure costs only the link.
@@ -309,6 +310,17 @@ impl Inner {
     fn log_link(&self, key: &coracle_model::PodKey, container: &str, id: ContainerId) -> std::path::PathBuf {
         self.config.log_links_dir.join(format!("{}_{}_{container}-{id}.log", key.name, key.namespace))
     }
+}
+
+/// Follows the container's output.
+pub(super) fn follow(container: &ContainerState, pump: Pump) {
+    let id = container.id;
+    let task = tokio::spawn(async move {
+        if let Err(error) = pump.run().await {
+            tracing::error!(container = %id, %error, "container output is no longer followed");
+        }
+    });
+    container.data().pump = Some(task);
 }
 
 /// A creation under way. Dropped before it is done, it removes what was made.

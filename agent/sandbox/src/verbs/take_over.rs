@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coracle_model::{ContainerId, Pod, qos_class};
 
+use super::create::follow;
 use super::exec_sync::end_execs;
 use super::pids::shares_pids;
 use super::start;
@@ -93,7 +94,6 @@ impl Inner {
         container.taken_over(pidfd, held.next());
         *container.control.lock().await = control;
         if let Err(error) = self.follow_held(&container, pipes, held.next_back()) {
-            // A log that cannot be written (a full disk) is no reason to end a container that runs.
             tracing::error!(pod = %pod.key, container = %id, %error, "container output is no longer followed");
         }
         if to_start {
@@ -129,6 +129,13 @@ impl Inner {
         if let (true, Some(master)) = (tty, last) {
             tty::forward(master, tty::writing_end(pipes.held()[0])?)?;
         }
-        self.pump(container, pipes)
+        let (pump, recovered) = self.pump(container, pipes);
+        if let Err(error) = recovered {
+            // A log that cannot be written (a full disk) is no reason to end a container that runs, nor to stop it.
+            let id = container.id;
+            tracing::error!(container = %id, %error, "what it writes may be lost until its log can be written");
+        }
+        follow(container, pump);
+        Ok(())
     }
 }

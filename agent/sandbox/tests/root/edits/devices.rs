@@ -20,6 +20,7 @@ fn node(path: &str, letter: char, minor: u32, permissions: &str) -> DeviceNode {
         file_mode: Some(0o640),
         uid: Some(7),
         gid: Some(9),
+        is_users: false,
     }
 }
 
