@@ -1,6 +1,6 @@
 //! What the node's pods may use together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::files::{if_there, read};
 use crate::host::{Controller, Place};
@@ -15,6 +15,14 @@ pub struct Capacity {
     pub memory: u64,
 }
 
+/// The CPUs that are online. Not `std::thread::available_parallelism`, which tells what this process may use: the quota
+/// and the affinity of the agent, as its unit has them (`CPUQuota=`, `CPUAffinity=`), are not the pods'.
+pub fn online_cpus() -> u64 {
+    let listed = read(Path::new("/sys/devices/system/cpu/online")).ok().and_then(|text| cpus(&text));
+    // Without sysfs there is nothing better.
+    listed.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64))
+}
+
 impl Kubepods {
     /// What the node's pods may use together now.
     ///
@@ -23,13 +31,15 @@ impl Kubepods {
     pub fn capacity(&self) -> Result<Capacity, Error> {
         let info = rustix::system::sysinfo();
         let host = Capacity {
-            cpu: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64) * 1000,
+            cpu: online_cpus() * 1000,
             memory: u64::from(info.mem_unit).saturating_mul(info.totalram),
         };
         let mut capacity = host;
         for dir in self.above(Controller::Cpu) {
             let limit = if_there(cpu_limit(&dir))?.flatten();
             capacity.cpu = capacity.cpu.min(limit.unwrap_or(u64::MAX));
+            let cpuset = if_there(cpuset(&dir))?.flatten();
+            capacity.cpu = capacity.cpu.min(cpuset.map_or(u64::MAX, |cpus| cpus * 1000));
         }
         for dir in self.above(Controller::Memory) {
             let limit = if_there(memory_limit(&dir))?.flatten();
@@ -64,6 +74,25 @@ fn cpu_limit(dir: &Directory) -> Result<Option<u64>, Error> {
     Ok(cpu_quota(&file("cpu.cfs_quota_us")?, &file("cpu.cfs_period_us")?))
 }
 
+/// How many CPUs what is below may use; `None` where cpuset is not handed down, or on another hierarchy.
+fn cpuset(dir: &Directory) -> Result<Option<u64>, Error> {
+    match dir.v2 {
+        true => Ok(cpus(&read(&dir.path.join("cpuset.cpus.effective"))?)),
+        false => Ok(None),
+    }
+}
+
+/// How many there are in a list of CPUs, `0-3,8`; `None` for none, or what is no such list.
+fn cpus(list: &str) -> Option<u64> {
+    let mut count: u64 = 0;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+        count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+    }
+    Some(count)
+}
+
 /// In bytes; `None` for no limit. The root of a v1 hierarchy has a number larger than any memory.
 fn memory_limit(dir: &Directory) -> Result<Option<u64>, Error> {
     let name = if dir.v2 { "memory.max" } else { "memory.limit_in_bytes" };
@@ -94,5 +123,15 @@ mod tests {
         assert_eq!(cpu_quota("-1\n", "100000\n"), None);
         assert_eq!(cpu_quota("50000\n", "100000\n"), Some(500));
         assert_eq!(cpu_quota("50000", "0"), None);
+    }
+
+    #[test]
+    fn lists_of_cpus() {
+        for (list, count) in [("0\n", 1), ("0-3\n", 4), ("0-1,4,6-7\n", 5)] {
+            assert_eq!(cpus(list), Some(count), "{list}");
+        }
+        for list in ["", "\n", "3-0", "a", "0-", "0-18446744073709551615"] {
+            assert_eq!(cpus(list), None, "{list}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! leave anything behind is put into a cgroup of its own, below its container's. It has no limits and no
 //! controllers: what the program uses counts as the container's, and it ends with the container.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::group::{Role, make_dir, make_v1_dir};
@@ -14,6 +15,10 @@ use crate::{Cgroup, Error, files};
 
 /// What the names of such cgroups begin with: a container may have made others.
 const PREFIX: &str = "coracle-exec-";
+
+/// The cgroup, below a container's, for what joins a container whose own cgroup takes no process. It stays as long as
+/// the container; its name is not that of one executed program's.
+const LEAF: &str = "coracle-exec";
 
 /// How often those that are moved may have forked meanwhile.
 const MOST_MOVES: usize = 64;
@@ -45,15 +50,14 @@ impl Cgroup {
     }
 
     /// Moves what runs in an executed program's cgroup to its container's; whether all was moved. What
-    /// forks faster than it is moved stays.
+    /// forks faster than it is moved stays. In a container that has divided its cgroup, which takes no process
+    /// then, it is moved to a leaf below that.
     ///
     /// # Errors
     /// When the kernel's files cannot be read or the kernel refuses.
     pub fn hand_over(&self) -> Result<bool, Error> {
-        let Some(procs) = self.parent(Role::Container).member_dir().map(|dir| dir.join("cgroup.procs"))
-        else {
-            return Ok(true);
-        };
+        let Some(container) = self.parent(Role::Container).member_dir() else { return Ok(true) };
+        let (mut procs, mut is_leaf) = (container.join("cgroup.procs"), false);
         for _ in 0..MOST_MOVES {
             let pids = self.pids()?;
             if pids.is_empty() {
@@ -61,10 +65,16 @@ impl Cgroup {
             }
             for pid in pids {
                 match files::write(&procs, &pid.to_string()) {
-                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                    Ok(()) => {}
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                    // See `attachment_beside`.
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !is_leaf => {
+                        (procs, is_leaf) = (make_leaf(&container)?.join("cgroup.procs"), true);
+                        break;
+                    }
+                    Err(error) => {
                         return Err(Error::Write { path: procs, value: pid.to_string(), source: error });
                     }
-                    _ => {}
                 }
             }
         }
@@ -82,4 +92,11 @@ impl Cgroup {
         }
         self.host().v1_of(&[Controller::Pids, Controller::Memory, Controller::Cpu]).into_iter().next()
     }
+}
+
+/// Makes the leaf for what joins a container whose own directory is this one.
+pub(crate) fn make_leaf(container: &Path) -> Result<PathBuf, Error> {
+    let leaf = container.join(LEAF);
+    make_dir(&leaf)?;
+    Ok(leaf)
 }

@@ -251,7 +251,7 @@ impl Host {
     }
 
     /// The directory of a line of `/proc/<pid>/cgroup`, `id:controllers:path`, if it can be seen.
-    fn dir_of_membership(&self, line: &str) -> Option<PathBuf> {
+    pub(crate) fn dir_of_membership(&self, line: &str) -> Option<PathBuf> {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
         let mount = match controllers {

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use coracle_model::{PodUid, QosClass};
 use coracle_systemd::{Systemd, UnitName};
+use rustix::io::Errno;
 use tokio::sync::OnceCell;
 
 use crate::burstable::Requests;
 use crate::group::Role;
 use crate::layout::{Driver, Layout};
 use crate::limits::{MIN_CPU_SHARES, cpu_shares};
-use crate::{Cgroup, Error, Host, Limits, Mode, PodCgroup, files};
+use crate::{Cgroup, Error, Host, Limits, Mode, PodCgroup, RemoveError, files};
 
 const CLASSES: [QosClass; 3] = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
 
@@ -139,7 +140,8 @@ impl Kubepods {
     }
 
     /// Removes the subtree, with whatever is left in it, and then the parent where nothing else is in
-    /// it. For a node that ends.
+    /// it. For a node that ends and has a parent of its own: `coracle run`'s. A kubelet or a second node has its pods
+    /// below a parent they share, see [`Kubepods::remove_unused`].
     ///
     /// # Errors
     /// Names every directory that could not be removed. A parent that is in use is not an error.
@@ -149,11 +151,34 @@ impl Kubepods {
             match layout {
                 Layout::Directories(path) => blocking(move || kubepods.remove_dirs(&path)).await?,
                 Layout::Slices(slice) => {
-                    self.remove_slices(&slice, self.layout.path() == slice.path()).await?
+                    self.remove_slices(&slice, self.layout.path() == slice.path()).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Removes the subtree where no pod is in it any more, whoever's, and then the parent where nothing else is in it; what
+    /// stays, since others use it, as `/proc/<pid>/cgroup` shows it. For a node that ends, and whose own pods are removed.
+    ///
+    /// # Errors
+    /// When it cannot be told what is in it, or something that nobody uses cannot be removed.
+    pub async fn remove_unused(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut used = Vec::new();
+        for layout in self.layouts().cloned() {
+            let path = Path::new("/").join(layout.path());
+            let is_gone = match layout {
+                Layout::Slices(slice) => self.remove_slices(&slice, false).await?,
+                directories @ Layout::Directories(_) => {
+                    let kubepods = self.clone();
+                    blocking(move || kubepods.remove_unused_dirs(&directories)).await?
+                }
+            };
+            if !is_gone {
+                used.push(path);
+            }
+        }
+        Ok(used)
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -231,6 +256,44 @@ impl Kubepods {
             return Ok(());
         }
         kubepods.remove()?;
+        self.remove_parents(path);
+        Ok(())
+    }
+
+    /// Removes the directories of the subtree unless others are in them; whether they are gone.
+    fn remove_unused_dirs(&self, layout: &Layout) -> Result<bool, Error> {
+        let kubepods = layout.path();
+        // What is above one that is not there may be a slice of systemd's.
+        if !self.group(&kubepods).exists() {
+            return Ok(true);
+        }
+        let classes = [QosClass::Burstable, QosClass::BestEffort].map(|class| layout.class_path(class));
+        for mount in self.host.mounts() {
+            if holds_more(&mount.join(&kubepods), &classes)? {
+                return Ok(false);
+            }
+            for class in &classes {
+                if holds_more(&mount.join(class), &[])? {
+                    return Ok(false);
+                }
+            }
+        }
+        for mount in self.host.mounts() {
+            for dir in classes.iter().chain([&kubepods]).map(|path| mount.join(path)) {
+                match rustix::fs::rmdir(&dir) {
+                    Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
+                    // Somebody has come in between, or a process is in it, which none of this node's would be.
+                    Err(Errno::BUSY | Errno::NOTEMPTY) => return Ok(false),
+                    Err(errno) => return Err(Error::Remove(RemoveError(vec![(dir, errno.into())]))),
+                }
+            }
+        }
+        self.remove_parents(&kubepods);
+        Ok(true)
+    }
+
+    /// Removes the directories above one that is gone, in which nothing else is.
+    fn remove_parents(&self, path: &Path) {
         for mount in self.host.mounts() {
             let ancestors = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
             for path in ancestors {
@@ -240,7 +303,6 @@ impl Kubepods {
                 }
             }
         }
-        Ok(())
     }
 
     pub(crate) fn group(&self, path: &Path) -> Cgroup {
@@ -278,6 +340,13 @@ pub(crate) fn enable_controllers(host: &Host, dir: &Path) -> Result<(), Error> {
         Some(libc::EBUSY) => Error::InternalProcesses { path: dir.to_owned(), controllers },
         _ => Error::EnableControllers { path, controllers, source },
     })
+}
+
+/// Whether there are directories in a directory other than these.
+pub(crate) fn holds_more(dir: &Path, known: &[PathBuf]) -> Result<bool, Error> {
+    let mut names = subdirs(dir)?;
+    names.retain(|name| !known.iter().any(|it| it.file_name().is_some_and(|it| it == name.as_str())));
+    Ok(!names.is_empty())
 }
 
 /// The names of the directories in a directory; none when it is not there.

@@ -44,7 +44,7 @@ mod wait;
 mod write_limits;
 
 pub use attach::Attachment;
-pub use capacity::Capacity;
+pub use capacity::{Capacity, online_cpus};
 pub use device::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use error::{Error, RemoveError};
 pub use group::Cgroup;

@@ -3,7 +3,7 @@
 use coracle_model::QosClass;
 use coracle_systemd::{Active, Property, UnitName};
 
-use crate::kubepods::subdirs;
+use crate::kubepods::holds_more;
 use crate::layout::Slice;
 use crate::limits::cpu_weight;
 use crate::scope::limits;
@@ -73,36 +73,38 @@ impl Kubepods {
         }
     }
 
-    /// Has systemd stop the slices, then those above while nothing else is in them. `own` says that they are this
-    /// driver's, and no others' pods can be in them.
-    pub(crate) async fn remove_slices(&self, slice: &Slice, own: bool) -> Result<(), Error> {
+    /// Has systemd stop the slices, then those above while nothing else is in them; whether the slices are gone. `own`
+    /// says that no others' pods can be in them; otherwise they stay while any pod is in one of them, since what lies in
+    /// a slice is stopped with it: each unit in it requires it (systemd.slice(5)).
+    pub(crate) async fn remove_slices(&self, slice: &Slice, own: bool) -> Result<bool, Error> {
+        let Some(mount) = self.host().v2_mount() else { return Ok(true) };
         let classes = [QosClass::BestEffort, QosClass::Burstable].map(|class| slice.of(class));
         if !self.group(&slice.path()).exists() {
-            return Ok(());
+            return Ok(true);
         }
-        let in_use = |it: &Slice, except: &[Slice]| -> Result<bool, Error> {
-            let Some(mount) = self.host().v2_mount() else { return Ok(false) };
-            let mut names = subdirs(&mount.join(it.path()))?;
-            names.retain(|name| {
-                !except.iter().any(|slice| slice.path().file_name().is_some_and(|it| it == name.as_str()))
-            });
-            Ok(!names.is_empty())
-        };
-        if !own && (in_use(slice, &classes)? || in_use(&classes[0], &[])? || in_use(&classes[1], &[])?) {
-            return Ok(());
+        if !own {
+            let paths = classes.each_ref().map(Slice::path);
+            if holds_more(&mount.join(slice.path()), &paths)? {
+                return Ok(false);
+            }
+            for path in &paths {
+                if holds_more(&mount.join(path), &[])? {
+                    return Ok(false);
+                }
+            }
         }
         for slice in classes.iter().chain([slice]) {
             self.stop_slice(&slice.unit()?).await?;
         }
         let mut above = slice.parent();
         while let Some(slice) = above {
-            if in_use(&slice, &[])? {
+            if holds_more(&mount.join(slice.path()), &[])? {
                 break;
             }
             self.stop_slice(&slice.unit()?).await?;
             above = slice.parent();
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn stop_slice(&self, unit: &UnitName) -> Result<(), Error> {

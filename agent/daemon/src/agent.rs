@@ -39,7 +39,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::Config;
 
 pub(crate) use abandoned::clear_abandoned;
-pub(crate) use dismantle::dismantle;
+pub(crate) use dismantle::{dismantle, has_pods};
 pub(crate) use serve::run;
 pub(crate) use signals::Signals;
 pub(crate) use wiring::{Agent, Inherited, Particulars};

@@ -11,7 +11,7 @@ mod systemd;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use coracle_linux::{NewFile, PowerLoss, remove_if_there};
@@ -25,13 +25,14 @@ pub(crate) use systemd::Systemd;
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Puts everything in its place and, unless told not to, starts the agent, or restarts the one that runs: its pods run
-/// on. Can be repeated; what an earlier version has installed and this one does not is removed.
+/// on. Can be repeated; what an earlier version has installed and this one does not is removed. One that was started once
+/// is as the administrator has it from then on.
 pub(crate) fn install(place: &Place, start: bool) -> anyhow::Result<()> {
     let before = Record::load(place)?;
     let files = files::all(place)?;
     refuse_what_is_not_ours(place, &files, before.as_ref())?;
 
-    let mut record = before.clone().unwrap_or_default();
+    let mut record = before.unwrap_or_default();
     for file in &files {
         record.expect(&file.path);
     }
@@ -65,10 +66,14 @@ pub(crate) fn install(place: &Place, start: bool) -> anyhow::Result<()> {
         return Ok(());
     };
     systemd.reload()?;
-    if start {
-        return systemd.start(before.is_none());
+    if !start {
+        println!("start it with: systemctl enable --now coracle");
+        return Ok(());
     }
-    println!("start it with: systemctl enable --now coracle");
+    if systemd.start(!record.is_started())? && !record.is_started() {
+        record.set_started();
+        record.save(place)?;
+    }
     Ok(())
 }
 
@@ -85,14 +90,39 @@ fn refuse_what_is_not_ours(place: &Place, files: &[Installed], ours: Option<&Rec
             place.on_disk(&file.path).display()
         );
     }
-    if let Some(unit) = place.units_elsewhere().into_iter().find(|unit| unit.exists()) {
-        bail!(
-            "coracle is installed already: there is {}. Remove that one first (`coracle uninstall --keep-data`, or by the \
-             package manager), and try again",
-            unit.display()
-        );
+    let elsewhere = place.units_elsewhere(ours.is_some());
+    let Some(unit) = elsewhere.into_iter().find(|unit| is_unit(&place.on_disk(unit))) else { return Ok(()) };
+    let there = place.on_disk(&unit);
+    match prefix_on_record(place, &unit) {
+        Some(prefix) => bail!(
+            "coracle is installed already: there is {}. To upgrade it, name its place: `coracle install --prefix {}`. \
+             To have it here instead, remove that one first, which ends its pods (`coracle uninstall --keep-data \
+             --prefix {}`)",
+            there.display(),
+            prefix.display(),
+            prefix.display()
+        ),
+        None => bail!(
+            "coracle is installed already: there is {}, and not from `coracle install`: if a package has brought it, \
+             let the package manager upgrade or remove it; else move it away, and try again",
+            there.display()
+        ),
     }
-    Ok(())
+}
+
+/// Whether there is a unit: one that is masked is a link to nothing, systemd.unit(5).
+fn is_unit(path: &Path) -> bool {
+    let is_mask = fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"));
+    !is_mask && path.symlink_metadata().is_ok()
+}
+
+/// The prefix of the installation that a unit is of, if that is on record: the unit says where the program is.
+fn prefix_on_record(place: &Place, unit: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(place.on_disk(unit)).ok()?;
+    let program = text.lines().find_map(|line| line.strip_prefix("ExecStart=")?.split_whitespace().next())?;
+    let prefix = PathBuf::from(program.strip_suffix("/bin/coracle")?);
+    let record = Record::load(&place.at_prefix(prefix.clone())).ok()??;
+    record.has(unit).then_some(prefix)
 }
 
 /// The program itself, put there by hand and now installing what belongs to it.

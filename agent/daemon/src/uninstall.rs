@@ -8,8 +8,9 @@ use std::io;
 use anyhow::{Context, bail};
 
 use crate::agent;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, DEFAULT_CONFIG_FILE, Overrides};
 use crate::install::{Place, Record, Systemd, remove};
+use crate::words::whole;
 
 /// What stays.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,10 @@ pub(crate) fn uninstall(
     let systemd = Systemd::of(place)?;
     if !place.is_elsewhere() {
         // Before anything is done: where pods are, the configuration says.
-        let config = config()?;
+        let config = match config() {
+            Err(error) if keep.files && !keep.etc => without_configuration(error)?,
+            config => config?,
+        };
         if let Some(systemd) = &systemd
             && !keep.files
         {
@@ -79,6 +83,32 @@ pub(crate) fn uninstall(
     Ok(())
 }
 
+/// The default configuration in the place of one that is wrong, by which a package is removed: nobody can be made to mend
+/// the configuration of a program that is to go. Only where that one says nothing of the places a node has its things in,
+/// and no pod is on record in the default ones: pods that run must not be left behind unseen.
+fn without_configuration(error: anyhow::Error) -> anyhow::Result<Config> {
+    if !matches!(error.downcast_ref::<ConfigError>(), Some(ConfigError::Invalid(_))) {
+        return Err(error);
+    }
+    let text = fs::read(DEFAULT_CONFIG_FILE).with_context(|| format!("cannot read {DEFAULT_CONFIG_FILE}"))?;
+    let defaults = Overrides { config: Some("/dev/null".into()), ..Overrides::default() };
+    let defaults = Config::load(&defaults)?;
+    if names_places(&String::from_utf8_lossy(&text)) || agent::has_pods(&defaults)? {
+        return Err(error);
+    }
+    eprintln!(
+        "warning: the configuration is wrong and is left out of account, since no pod is on record: {}",
+        whole(&error)
+    );
+    Ok(defaults)
+}
+
+/// Whether the text of a configuration, however wrong, may say where a node has what it has of pods.
+fn names_places(text: &str) -> bool {
+    let mut said = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    said.any(|line| ["runDir", "rootDir"].iter().any(|name| line.contains(name)))
+}
+
 fn installed(place: &Place) -> anyhow::Result<Record> {
     let found = Record::load(place)?;
     found.with_context(|| {
@@ -88,4 +118,19 @@ fn installed(place: &Place) -> anyhow::Result<Record> {
             place.on_disk(place.prefix()).display()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_configuration_may_still_say_where_a_nodes_things_are() {
+        for text in ["runDir: /srv/run\nmaxPods: [", "{\"rootDir\": \"/srv\"", "a: 1\n  rootDir : /srv"] {
+            assert!(names_places(text), "{text}");
+        }
+        for text in ["", "maxPods: many", "# runDir: /run/coracle\n  # rootDir: /srv\nmaxPods: ["] {
+            assert!(!names_places(text), "{text}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) fn facts(cgroups: &coracle_cgroup::Host) -> Result<HostFacts, Error> 
 
 /// The host's CPUs in thousandths.
 pub(crate) fn milli_cpus() -> u64 {
-    std::thread::available_parallelism().map_or(1000, |cpus| cpus.get() as u64 * 1000)
+    coracle_cgroup::online_cpus() * 1000
 }
 
 /// A directory to find files in.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -124,6 +124,54 @@ fn files_of_others_are_not_replaced() {
     }
 }
 
+/// The unit that counts instead of the one that was installed, as `systemctl edit --full` and `mask` leave it.
+fn of_administrator(root: &Path) -> PathBuf {
+    let unit = root.join("etc/systemd/system/coracle.service");
+    fs::create_dir_all(unit.parent().unwrap()).unwrap();
+    unit
+}
+
+#[test]
+fn a_unit_of_the_administrators_is_no_hindrance_to_an_upgrade() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    coracle_ok(root, &["install"]);
+    let unit = of_administrator(root);
+    let mine = "[Service]\nExecStart=/usr/local/bin/coracle agent --node-name mine\n";
+    fs::write(&unit, mine).unwrap();
+    coracle_ok(root, &["install"]);
+    assert_eq!(fs::read_to_string(&unit).unwrap(), mine);
+    fs::remove_file(&unit).unwrap();
+    symlink("/dev/null", &unit).unwrap();
+    coracle_ok(root, &["install"]);
+    assert_eq!(fs::read_link(&unit).unwrap(), Path::new("/dev/null"));
+}
+
+#[test]
+fn a_masked_unit_is_no_installation() {
+    let root = tempfile::tempdir().unwrap();
+    symlink("/dev/null", of_administrator(root.path())).unwrap();
+    coracle_ok(root.path(), &["install"]);
+}
+
+#[test]
+fn only_an_installation_on_record_is_said_to_be_removed_by_uninstall() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let unit = of_administrator(root);
+    // As it stays when what it was written for is gone.
+    fs::write(&unit, "[Service]\nExecStart=/usr/local/bin/coracle agent\n").unwrap();
+    let answer = coracle(root, &["install"]);
+    assert!(answer.code == 1 && answer.stderr.contains("move it away"), "{}", answer.stderr);
+    assert!(!answer.stderr.contains("uninstall"), "{}", answer.stderr);
+    fs::remove_file(&unit).unwrap();
+
+    coracle_ok(root, &["install", "--prefix", "/usr"]);
+    let answer = coracle(root, &["install"]);
+    let advice = "coracle uninstall --keep-data --prefix /usr`";
+    assert!(answer.code == 1 && answer.stderr.contains(advice), "{}", answer.stderr);
+}
+
 #[test]
 fn systemd_understands_the_units() {
     let root = tempfile::tempdir().unwrap();
@@ -144,7 +192,7 @@ fn systemd_understands_the_units() {
         }
     }
     fs::create_dir_all(root.join("bin")).unwrap();
-    fs::copy("/bin/true", root.join("bin/kill")).unwrap();
+    fs::copy("/bin/true", root.join("bin/sh")).unwrap();
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no", "--recursive-errors=no", "--root"]).arg(root);
     let answer = Answer::from(verify.args(["coracle.service", "coracle.socket"]).output().unwrap());

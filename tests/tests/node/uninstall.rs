@@ -10,20 +10,17 @@ use coracle_tests::machine::Machine;
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::network::interfaces;
-use coracle_tests::node::{Answer, Node};
+use coracle_tests::node::{Answer, Node, binary};
 use coracle_tests::processes;
 use coracle_tests::wait::{SOON, wait_until};
 use serde_json::json;
 
 use crate::network::plugins;
 
-/// A machine whose /etc is its own, so that what is removed there is not the host's.
+/// A machine where what is removed from /etc is not the host's.
 fn with_own_etc() -> Machine {
     let machine = Machine::new();
-    let etc = machine.path("etc");
-    fs::create_dir(&etc).unwrap();
-    let script = format!("cp -a /etc/. {0} && mount --bind {0} /etc", etc.display());
-    assert!(machine.command("sh").args(["-c", &script]).status().unwrap().success());
+    machine.take_etc();
     machine
 }
 
@@ -146,12 +143,12 @@ fn what_others_have_stays() {
     let answer = uninstall(&node, &[]);
     assert_eq!(answer.code, 1, "{}", answer.stdout);
     assert!(answer.stderr.contains("something is mounted in"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("the pods' bridge stays: others use it"), "{}", answer.stderr);
     run(&format!("test -e {}/kept", mounted.display()));
     run(&format!("umount {}", mounted.display()));
 
     let answer = uninstall(&node, &[]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
-    assert!(answer.stderr.contains("the pods' bridge stays: others use it"), "{}", answer.stderr);
     assert!(interfaces(node.machine().init()).contains("coracle0"), "others have an interface on it");
     assert!(
         node.path("root/mine").exists() && answer.stdout.contains("stays: it holds what is not coracle's")
@@ -193,6 +190,77 @@ fn what_is_at_work_to_the_end_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_a_kubelet_has_in_the_same_cgroup_runs_on() {
+    needs_root!();
+    let mut node = Node::start_on(with_own_etc(), "", Vec::new());
+    node.run(&pod("only", vec![idle("c")]));
+    node.wait_running("only");
+    node.kill_agent();
+    let all = node.machine().cgroups().directories();
+    let kubepods: Vec<_> = all.iter().filter(|path| path.ends_with("kubepods")).collect();
+    if kubepods.is_empty() {
+        eprintln!("skipped: systemd makes the cgroups");
+        return;
+    }
+    let theirs: Vec<_> = kubepods.iter().map(|path| path.join("burstable/podtheirs")).collect();
+    theirs.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+
+    let answer = uninstall(&node, &[]);
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert!(answer.stdout.contains("kubepods stays: others use it"), "{}", answer.stdout);
+    assert!(theirs.iter().all(|path| path.exists()));
+    theirs.iter().for_each(|path| fs::remove_dir(path).unwrap());
+}
+
+#[test]
+fn where_no_node_has_been_nothing_is_made_to_be_removed() {
+    needs_root!();
+    let machine = with_own_etc();
+    let (run, root) = (machine.path("run"), machine.path("root"));
+    let configuration = format!(
+        "runDir: {}\nrootDir: {}\ndevicePluginDir: {}\ncdiSpecDirs: [{}]\n",
+        run.display(),
+        root.display(),
+        machine.path("kubelet/device-plugins").display(),
+        machine.path("cdi").display()
+    );
+    fs::write(machine.path("config.yaml"), configuration).unwrap();
+    let mut command = machine.command(binary());
+    command.args(["uninstall", "--keep-files", "--keep-data", "--config"]).arg(machine.path("config.yaml"));
+    let answer = Answer::from(command.output().unwrap());
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert!(!root.exists() && !run.exists(), "no node was started for it");
+}
+
+#[test]
+fn a_package_whose_configuration_is_wrong_can_be_removed() {
+    needs_root!();
+    let machine = with_own_etc();
+    let run = |line: &str| {
+        let line = line.replace("coracle uninstall", &format!("{} uninstall", binary().display()));
+        Answer::from(machine.command("sh").args(["-ec", &line]).output().unwrap())
+    };
+    let remove = "coracle uninstall --keep-files --keep-data";
+    let of_its_own =
+        run("mkdir -p /etc/coracle; for dir in /run /var/lib; do mount -t tmpfs none $dir; done");
+    assert_eq!(of_its_own.code, 0, "{}", of_its_own.stderr);
+
+    // Where its pods would be is not known.
+    let answer =
+        run(&format!("printf 'runDir: /run/mine\\nmaxPods: [' > /etc/coracle/config.yaml; {remove}"));
+    assert_eq!(answer.code, 1, "{}", answer.stdout);
+    // A pod may run.
+    let wrong = "echo 'maxPods: [' > /etc/coracle/config.yaml";
+    let answer =
+        run(&format!("{wrong}; mkdir -p /run/coracle/records; touch /run/coracle/records/a.json; {remove}"));
+    assert_eq!(answer.code, 1, "{}", answer.stdout);
+    // None can.
+    let answer = run(&format!("rm /run/coracle/records/a.json; {remove}"));
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert!(answer.stderr.contains("the configuration is wrong and is left out"), "{}", answer.stderr);
+}
+
+#[test]
 fn only_root_may() {
     needs_root!();
     let machine = Machine::new();
@@ -200,7 +268,7 @@ fn only_root_may() {
     command.args(["--reuid", "65534", "--clear-groups", "--"]);
     // Where anybody may execute it.
     let program = machine.path("coracle");
-    fs::copy(coracle_tests::node::binary(), &program).unwrap();
+    fs::copy(binary(), &program).unwrap();
     fs::set_permissions(machine.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let answer = Answer::from(command.arg(program).args(["uninstall", "--keep-files"]).output().unwrap());
     assert!(answer.code == 1 && answer.stderr.contains("only root can remove a node"), "{}", answer.stderr);

@@ -1,30 +1,10 @@
 //! The end of the machine, and its next boot: pods end with it in their order, within the time that logind gives them,
 //! and begin again with it.
 
-use coracle_tests::manifests::{pod, shell, with_host_path};
+use coracle_tests::manifests::slow_to_end;
 use coracle_tests::vm::Vm;
-use serde_json::{Value, json};
 
 use crate::host::{Host, SOON};
-
-/// A pod that writes down when it is told to end and when it has, and in its volumes that it ran.
-fn slow(name: &str, priority: i64) -> Value {
-    let script = format!(
-        "echo run >> /kept/runs; echo run >> /memory/runs; cat /kept/runs /memory/runs\n\
-         trap 'echo {name} asked >> /out/order; sleep 1; echo {name} ended >> /out/order; exit 0' TERM\n\
-         while :; do sleep 3600 & wait $!; done"
-    );
-    let mut pod = with_host_path(pod(name, vec![shell("c", &script)]), "out", "/srv/out".as_ref(), "/out");
-    pod["spec"]["priority"] = json!(priority);
-    pod["spec"]["terminationGracePeriodSeconds"] = json!(600);
-    for (volume, medium) in [("kept", ""), ("memory", "Memory")] {
-        let list = |list: &mut Value, value: Value| list.as_array_mut().unwrap().push(value);
-        list(&mut pod["spec"]["volumes"], json!({"name": volume, "emptyDir": {"medium": medium}}));
-        let mounts = &mut pod["spec"]["containers"][0]["volumeMounts"];
-        list(mounts, json!({"name": volume, "mountPath": format!("/{volume}")}));
-    }
-    pod
-}
 
 /// Waits until logind would ask the agent before it shuts the machine down.
 fn wait_locked(host: &mut Host) {
@@ -68,7 +48,7 @@ fn end_and_begin_again(driver: &str) {
     let mut host = Host::install(Vm::restore(), &configuration);
     let names = ["low", "high"];
     for (name, priority) in names.into_iter().zip([0, 2_000_000_000]) {
-        host.run(&slow(name, priority));
+        host.run(&slow_to_end(name, priority, "/srv/out".as_ref()));
     }
     for name in names {
         host.wait_running(name, 0);

@@ -62,6 +62,9 @@ fn stop_and_purge(configuration: &str) {
     let began = host.containers(&PODS, 0);
     assert!(inventory(&mut host.vm).len() > before.len() + 20, "what is there is seen");
 
+    // Who stops the socket's unit alone takes the agent that runs from nobody.
+    host.vm.ok("systemctl stop coracle.socket");
+    host.vm.ok("coracle get pods > /dev/null");
     host.vm.ok("systemctl stop coracle.socket coracle.service");
     assert_eq!(host.vm.ok("pgrep --exact --count sleep"), PODS.len().to_string());
     host.vm.ok("systemctl start coracle.socket coracle.service");
@@ -98,7 +101,11 @@ fn stop_and_purge(configuration: &str) {
 fn what_the_program_installs_by_itself_runs_pods_is_replaced_and_taken_away() {
     let mut vm = Vm::restore();
     let before = inventory(&mut vm);
+    // One that is not to be started, and by the next is: as one that was cut off before.
+    vm.ok("/payload/coracle install --no-start");
+    assert_ne!(vm.run("systemctl is-active coracle.service").code, 0);
     vm.ok("/payload/coracle install");
+    assert_eq!(vm.ok("systemctl is-enabled coracle.service coracle.socket"), "enabled\nenabled");
     vm.ok(&format!("coracle image import /payload/busybox.tar --name {BUSYBOX}"));
     let mut host = Host { vm };
     for name in PODS {

@@ -1,4 +1,4 @@
-use coracle_model::{Name, Resources, RestartPolicy};
+use coracle_model::{Name, ResourceList, Resources, RestartPolicy};
 
 use super::*;
 

@@ -1,6 +1,12 @@
 //! Programs executed in a container, and what they leave behind.
 
-use coracle_cgroup::{DevicePolicy, Limits};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use coracle_cgroup::{Attachment, Cgroup, DevicePolicy, Limits, PodCgroup};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::support::{DEADLINE, Subtree, container, hosts, spawn, wait_for};
 
@@ -75,5 +81,91 @@ fn a_later_agent_finds_the_programs_an_earlier_one_executed() {
         container.remove().unwrap();
         assert!(container.execs().unwrap().is_empty(), "what is not there has none");
         assert!(container.make_exec("3").is_err(), "and takes none");
+    }
+}
+
+/// The directory of a cgroup in the v2 tree, where controllers are handed down to it: not on a hybrid host.
+fn with_controllers(cgroup: &Cgroup) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().rfind(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+    let dir = Path::new(mount).join(cgroup.path().strip_prefix("/").unwrap());
+    let controllers = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    let usable = controllers.split_whitespace().any(|name| name == "memory");
+    if !usable {
+        eprintln!("skipped: needs the memory controller on cgroup v2");
+    }
+    usable.then_some(dir)
+}
+
+/// A program that is moved to a cgroup below its container's, which then hands a controller down: as systemd, a container
+/// engine or a kubelet do it that is run in a container.
+fn divided(pod: &PodCgroup, container: &Cgroup, dir: &Path) -> Child {
+    let main = spawn(pod, container, "exec sleep 1000");
+    fs::create_dir(dir.join("init")).unwrap();
+    fs::write(dir.join("init/cgroup.procs"), main.id().to_string()).unwrap();
+    fs::write(dir.join("cgroup.subtree_control"), "+memory").unwrap();
+    main
+}
+
+#[test]
+fn a_container_that_has_divided_its_cgroup_can_be_joined() {
+    for host in hosts() {
+        let subtree = Subtree::new(&host);
+        let pod = subtree.pod(&Limits::default());
+        let container = container(&pod, &Limits::default(), &DevicePolicy::All);
+        let Some(dir) = with_controllers(&container) else { continue };
+        let joined = |attachment: &Attachment| {
+            let fd = attachment.into.as_ref().unwrap().as_raw_fd();
+            fs::read_link(format!("/proc/self/fd/{fd}")).unwrap()
+        };
+        let mut before = spawn(&pod, &container, "exec sleep 1000");
+        let first = pidfd_open(Pid::from_child(&before), PidfdFlags::empty()).unwrap();
+        assert_eq!(
+            joined(&container.attachment_beside(first.as_fd()).unwrap()),
+            dir,
+            "it is not divided yet"
+        );
+        before.kill().unwrap();
+        before.wait().unwrap();
+
+        let mut main = divided(&pod, &container, &dir);
+        let first = pidfd_open(Pid::from_child(&main), PidfdFlags::empty()).unwrap();
+        let mut program = spawn(&pod, &pod.pause(), "exec sleep 1000");
+        let refused = fs::write(dir.join("cgroup.procs"), program.id().to_string()).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(16), "EBUSY: {refused}");
+        let place = joined(&container.attachment_beside(first.as_fd()).unwrap());
+        assert_eq!(place, dir.join("init"));
+        fs::write(place.join("cgroup.procs"), program.id().to_string()).unwrap();
+
+        // One that is not in the container's cgroup says nothing of where to go.
+        let stranger = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        let place = joined(&container.attachment_beside(stranger.as_fd()).unwrap());
+        assert_eq!(place, dir.join("coracle-exec"));
+        fs::write(place.join("cgroup.procs"), program.id().to_string()).unwrap();
+        assert!(container.execs().unwrap().is_empty(), "what is there is not ended by the next agent");
+
+        container.kill().unwrap();
+        main.wait().unwrap();
+        program.wait().unwrap();
+    }
+}
+
+#[test]
+fn what_is_left_running_in_a_container_that_has_divided_its_cgroup_can_be_handed_over() {
+    for host in hosts() {
+        let subtree = Subtree::new(&host);
+        let pod = subtree.pod(&Limits::default());
+        let container = container(&pod, &Limits::default(), &DevicePolicy::All);
+        let Some(dir) = with_controllers(&container) else { continue };
+        let mut main = divided(&pod, &container, &dir);
+        let exec = container.make_exec("hook").unwrap();
+        let mut program = spawn(&pod, &exec, "sleep 1000 & exec sleep 1000");
+        wait_for("both", || exec.pids().unwrap().len() == 2);
+        assert!(exec.hand_over().unwrap());
+        exec.remove().unwrap();
+        assert_eq!(container.pids().unwrap().len(), 3);
+        container.kill().unwrap();
+        main.wait().unwrap();
+        program.wait().unwrap();
     }
 }

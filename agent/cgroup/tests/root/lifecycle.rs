@@ -104,6 +104,29 @@ fn a_missing_subtree_is_made_again_for_a_pod() {
 }
 
 #[test]
+fn a_subtree_that_others_use_stays_until_their_last_pod_is_gone() {
+    for host in hosts() {
+        let subtree = Subtree::new(&host);
+        let (own, theirs) = (subtree.pod(&Limits::default()), subtree.pod(&Limits::default()));
+        let their_cgroup = container(&theirs, &Limits::default(), &DevicePolicy::All);
+        let mut their_process = spawn(&theirs, &their_cgroup, "exec sleep 1000");
+        let kubepods = theirs.cgroup().path().parent().unwrap().parent().unwrap().to_owned();
+        subtree.end(&own).unwrap();
+        assert_eq!(wait(subtree.kubepods.remove_unused()).unwrap(), [kubepods.as_path()]);
+        assert!(their_cgroup.exists() && their_process.try_wait().unwrap().is_none());
+
+        their_cgroup.kill().unwrap();
+        their_process.wait().unwrap();
+        assert_eq!(wait(subtree.kubepods.remove_unused()).unwrap(), [kubepods.as_path()]);
+        assert!(their_cgroup.exists(), "one without a process is theirs as well");
+
+        subtree.end(&theirs).unwrap();
+        assert_eq!(wait(subtree.kubepods.remove_unused()).unwrap(), Vec::<std::path::PathBuf>::new());
+        assert_eq!(subtree.dirs(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+#[test]
 fn a_pod_is_removed_with_all_that_is_below_it() {
     for host in hosts() {
         let subtree = Subtree::new(&host);

@@ -49,7 +49,7 @@ enum ImageCommand {
 impl Image {
     pub(super) fn execute(self, config: &Config) -> anyhow::Result<ExitCode> {
         let store = Store::open(config.images_dir())?;
-        let client = || Client::new(config.socket());
+        let client = || Client::new(config.socket()).when_late(super::tell_late);
         match self.command {
             ImageCommand::Pull(pull) => pull.execute(config, store),
             ImageCommand::Ls(list) => list.execute(&store),

@@ -141,7 +141,12 @@ fn client(overrides: &Overrides) -> anyhow::Result<Client> {
             "warning: the configuration is wrong (`coracle config check` says how); the agent may go by another"
         );
     }
-    Ok(Client::new(socket))
+    Ok(Client::new(socket).when_late(tell_late))
+}
+
+/// Where systemd holds the socket, the client of an agent that cannot start waits for it: not without a word.
+fn tell_late() {
+    eprintln!("the agent has not answered yet: `systemctl status coracle` may say why");
 }
 
 /// Runs a client's work on one thread.

@@ -7,7 +7,10 @@ use anyhow::{Context, bail};
 
 /// Where the units are that packages and `coracle install` bring: systemd looks in no other.
 const UNIT_DIRECTORIES: [&str; 3] =
-    ["/usr/lib/systemd/system", "/usr/local/lib/systemd/system", "/etc/systemd/system"];
+    ["/usr/lib/systemd/system", "/usr/local/lib/systemd/system", OF_ADMINISTRATOR];
+
+/// Where the administrator's are, which count instead of those of the same name in the others: systemd.unit(5).
+const OF_ADMINISTRATOR: &str = "/etc/systemd/system";
 
 /// A prefix, on this host or in another root directory.
 #[derive(Clone, Debug)]
@@ -82,11 +85,19 @@ impl Place {
         }
     }
 
-    /// Where units of other installations would be.
-    pub(crate) fn units_elsewhere(&self) -> Vec<PathBuf> {
+    /// The installation with another prefix in the same root directory.
+    pub(super) fn at_prefix(&self, prefix: PathBuf) -> Self {
+        Self { prefix, root: self.root.clone() }
+    }
+
+    /// Where units of other installations would be, as seen from within the root directory. Where something is installed
+    /// at this place, one of the administrator's is none: it is that installation's own, as `systemctl edit --full` has
+    /// written it.
+    pub(super) fn units_elsewhere(&self, is_installed: bool) -> Vec<PathBuf> {
         let own = self.of_systemd("systemd/system");
-        let others = UNIT_DIRECTORIES.map(PathBuf::from).into_iter().filter(|directory| *directory != own);
-        others.map(|directory| self.on_disk(&directory.join("coracle.service"))).collect()
+        let mut directories: Vec<PathBuf> = UNIT_DIRECTORIES.map(PathBuf::from).into();
+        directories.retain(|it| *it != own && !(is_installed && it == Path::new(OF_ADMINISTRATOR)));
+        directories.into_iter().map(|directory| directory.join("coracle.service")).collect()
     }
 
     /// Directories that are there from the beginning, with their modes: where manifests and the configuration belong.
@@ -115,8 +126,27 @@ mod tests {
     fn everything_is_beneath_the_root_directory() {
         let place = place("/usr", Some("/tmp/package"));
         assert_eq!(place.on_disk(&place.program()), Path::new("/tmp/package/usr/bin/coracle"));
-        assert!(place.units_elsewhere().iter().all(|unit| unit.starts_with("/tmp/package")));
+        assert!(
+            place.units_elsewhere(false).iter().all(|unit| place.on_disk(unit).starts_with("/tmp/package"))
+        );
         assert!(place.is_elsewhere());
+    }
+
+    #[test]
+    fn a_unit_of_the_administrators_is_another_installation_only_where_there_is_none() {
+        let units = |prefix, is_installed| {
+            let units = place(prefix, None).units_elsewhere(is_installed);
+            units.iter().map(|unit| unit.display().to_string()).collect::<Vec<_>>()
+        };
+        let (package, local, own) = (
+            "/usr/lib/systemd/system/coracle.service",
+            "/usr/local/lib/systemd/system/coracle.service",
+            "/etc/systemd/system/coracle.service",
+        );
+        assert_eq!(units("/usr/local", false), [package, own]);
+        assert_eq!(units("/usr/local", true), [package]);
+        assert_eq!(units("/opt/coracle", false), [package, local]);
+        assert_eq!(units("/opt/coracle", true), [package, local]);
     }
 
     #[test]

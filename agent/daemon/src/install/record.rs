@@ -18,6 +18,14 @@ pub(crate) struct Record {
     files: BTreeSet<PathBuf>,
     /// Those that were not there before.
     directories: BTreeSet<PathBuf>,
+    /// The agent was enabled and started; what becomes of it then is the administrator's. Not yet where the installation
+    /// was cut off before, or told not to. Of those on record from before this was, it is taken to be so.
+    #[serde(default = "true_of_old")]
+    started: bool,
+}
+
+fn true_of_old() -> bool {
+    true
 }
 
 // === impl Record ===
@@ -47,6 +55,15 @@ impl Record {
 
     pub(super) fn has(&self, path: &Path) -> bool {
         self.files.contains(path)
+    }
+
+    /// Whether the agent was started once.
+    pub(super) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    pub(super) fn set_started(&mut self) {
+        self.started = true;
     }
 
     /// The files.
@@ -88,5 +105,23 @@ impl Record {
             self.files().filter(|path| !kept.contains(path)).map(Path::to_owned).collect();
         self.files.retain(|path| kept.contains(path.as_path()));
         stale
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_new_until_it_was_started() {
+        let mut record = Record::default();
+        let again = |record: &Record| -> Record {
+            serde_json::from_slice(&serde_json::to_vec(record).unwrap()).unwrap()
+        };
+        assert!(!again(&record).is_started(), "cut off before");
+        record.set_started();
+        assert!(again(&record).is_started());
+        let old: Record = serde_json::from_str(r#"{"files": [], "directories": []}"#).unwrap();
+        assert!(old.is_started(), "of an earlier version");
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use coracle_program::Program;
 
 use super::place::Place;
+use crate::words::whole;
 
 /// There where systemd is the service manager: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -33,12 +34,22 @@ impl Systemd {
     /// Has it read units, and make what `tmpfiles.d` says.
     pub(crate) fn reload(&self) -> anyhow::Result<()> {
         execute("systemctl", &["daemon-reload"])?;
-        execute("systemd-tmpfiles", &["--create", "coracle.conf"]).map(drop)
+        // The agent makes what is missing.
+        if let Err(error) = execute("systemd-tmpfiles", &["--create", "coracle.conf"]) {
+            eprintln!("warning: {}", whole(&error));
+        }
+        Ok(())
     }
 
-    /// Starts the agent that was installed for the first time, or has the one that runs replaced.
-    pub(crate) fn start(&self, is_new: bool) -> anyhow::Result<()> {
-        if is_new {
+    /// Starts the agent that was never started, or has the one that runs replaced; whether that could be: one that the
+    /// administrator has masked is to run no more.
+    pub(crate) fn start(&self, is_new: bool) -> anyhow::Result<bool> {
+        if property(UNITS[1], "LoadState")? == "masked" {
+            println!("{0} is masked, and is not started: `systemctl unmask {0}` allows it", UNITS[1]);
+            return Ok(false);
+        }
+        // One that runs nevertheless was started by hand.
+        if is_new && property(UNITS[1], "ActiveState")? != "active" {
             execute("systemctl", &["enable", "--quiet", UNITS[0], UNITS[1]])?;
             // In this order: a socket that is not there yet is not handed over.
             execute("systemctl", &["start", UNITS[0]])?;
@@ -47,13 +58,13 @@ impl Systemd {
         } else {
             execute("systemctl", &["try-restart", UNITS[1]])?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Stops the agent, and has it not started again. Its pods end only if it is configured so.
     pub(crate) fn stop(&self) -> anyhow::Result<()> {
         for unit in UNITS {
-            if self.is_loaded(unit)? {
+            if property(unit, "LoadState")? == "loaded" {
                 execute("systemctl", &["stop", unit])?;
                 execute("systemctl", &["disable", "--quiet", unit])?;
             }
@@ -68,10 +79,12 @@ impl Systemd {
         let _ = execute("systemctl", &["reset-failed", UNITS[0], UNITS[1]]);
         Ok(())
     }
+}
 
-    fn is_loaded(&self, unit: &str) -> anyhow::Result<bool> {
-        Ok(execute("systemctl", &["show", "--property=LoadState", "--value", unit])?.trim() == "loaded")
-    }
+/// What systemd says of a unit.
+fn property(unit: &str, name: &str) -> anyhow::Result<String> {
+    let property = format!("--property={name}");
+    Ok(execute("systemctl", &["show", &property, "--value", unit])?.trim().to_owned())
 }
 
 /// Executes a program of systemd's that must succeed; what it says.

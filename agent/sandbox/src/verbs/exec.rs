@@ -103,7 +103,10 @@ impl Runtime {
             host: &self.inner.facts,
         })?;
         process.set_oom_score_adj(Some(spec::oom_score_adj(pod, specified, &self.inner.facts)));
-        let attachment = cgroup.unwrap_or(&container.cgroup).attachment()?;
+        let attachment = match cgroup {
+            Some(cgroup) => cgroup.attachment()?,
+            None => container.cgroup.attachment_beside(pidfd.as_fd())?,
+        };
         let streams = Streams::new(request.tty, request.stdin)?;
         let (control, init_end) = Control::pair()?;
         let since = state.data().execs.reported();

@@ -8,7 +8,9 @@ mod websocket;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,6 +21,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 pub use axum::body::Bytes;
 
@@ -38,6 +41,12 @@ use crate::{Problem, Status};
 /// The most of a single answer, and of one line of a watch, that is read.
 const MAX_BODY: usize = 256 << 20;
 
+/// An answer that has not begun after so long is late: an agent says at once whether it does what it is asked for.
+const LATE: Duration = Duration::from_secs(5);
+
+/// How long an answer may take to begin. What follows takes as long as it takes.
+const LIMIT: Duration = Duration::from_secs(300);
+
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -52,6 +61,18 @@ pub enum ClientError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The socket is there, and nobody answers: the service manager holds it for an agent that does not come, or the
+    /// agent hangs.
+    #[error(
+        "the agent at {} has not answered for {} s: `systemctl status coracle` and `journalctl -u coracle` may say why",
+        path.display(), after.as_secs()
+    )]
+    Unanswered {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was waited for.
+        after: Duration,
     },
     /// The agent said no.
     #[error("Error from server ({reason}): {status}", reason = .0.reason, status = .0)]
@@ -88,6 +109,10 @@ pub struct EventOptions {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// Called when an answer is late.
+    tell_late: Option<fn()>,
+    /// It was, by this client or a clone of it.
+    told: Arc<Once>,
 }
 
 // === impl EventOptions ===
@@ -124,7 +149,14 @@ impl EventOptions {
 impl Client {
     /// The agent that listens at `socket`. Nothing is connected yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), tell_late: None, told: Arc::new(Once::new()) }
+    }
+
+    /// Has `tell` called, once, when the agent takes long to answer: where the service manager holds its socket, clients
+    /// of one that cannot start wait for it.
+    #[must_use]
+    pub fn when_late(self, tell: fn()) -> Self {
+        Self { tell_late: Some(tell), ..self }
     }
 
     /// Where the agent listens.
@@ -326,7 +358,10 @@ impl Client {
         // Ends with the response's body; what goes wrong is seen there.
         tokio::spawn(connection.with_upgrades());
         let request = request.header(HOST, "coracle").body(Full::new(body)).map_err(broken)?;
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let tell = || self.tell_late.into_iter().for_each(|tell| self.told.call_once(tell));
+        let response = in_time(sender.send_request(request), LATE, LIMIT, tell).await;
+        let unanswered = || ClientError::Unanswered { path: self.socket.clone(), after: LIMIT };
+        let response = response.ok_or_else(unanswered)?.map_err(broken)?;
         let code = response.status();
         if code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
@@ -337,6 +372,21 @@ impl Client {
             _ => Box::new(Status::failure(code, "Unknown", String::from_utf8_lossy(&body))).into(),
         })
     }
+}
+
+/// What comes within `limit`; `tell` is called where that takes longer than `late`.
+async fn in_time<T>(
+    answer: impl Future<Output = T>,
+    late: Duration,
+    limit: Duration,
+    tell: impl FnOnce(),
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    if let Ok(answer) = timeout(late, answer.as_mut()).await {
+        return Some(answer);
+    }
+    tell();
+    timeout(limit.saturating_sub(late), answer).await.ok()
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
@@ -359,4 +409,31 @@ fn answer(path: &str, message: impl ToString) -> ClientError {
 
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
     ClientError::Connection(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn an_agent_that_does_not_answer_is_told_of_and_not_waited_for_without_end() {
+        let mut told = 0;
+        assert_eq!(in_time(ready(1), LONG, LONG, || told += 1).await, Some(1));
+        assert_eq!(told, 0, "an answer in time");
+        let late = async {
+            sleep(3 * MOMENT).await;
+            2
+        };
+        assert_eq!(in_time(late, MOMENT, LONG, || told += 1).await, Some(2));
+        assert_eq!(told, 1, "a late one");
+        assert_eq!(in_time(pending::<u8>(), MOMENT, 2 * MOMENT, || told += 1).await, None);
+        assert_eq!(told, 2, "none");
+    }
 }
