@@ -13,9 +13,10 @@ use coracle_model::ManifestSource;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::place::{FileEvent, Happened, Mounts, Place, is_manifest};
+use crate::unheard::{EVERY, Look};
 use crate::{ControllerError, Decode, Found, Manifests};
 
 /// Events this close together are handled as one.
@@ -30,6 +31,9 @@ const AT_A_TIME: usize = 2;
 /// A file is read when it was closed after writing, moved there or linked; never while it is being
 /// written. What is wrong with it is reported and leaves the pods of its last valid content alone. The
 /// same goes for a directory that vanishes as a whole; its files removed one by one are removed pods.
+///
+/// Where watches cannot tell of everything, since manifests are links that lead elsewhere, a link is on the way to the
+/// directory, or other machines write to its file system, it is looked at every 20 seconds as well.
 pub struct DirectorySource<D> {
     directory: Arc<Path>,
     decode: Arc<D>,
@@ -81,17 +85,29 @@ impl<D: Decode> DirectorySource<D> {
         loop {
             let mut place = Place::establish(&self.directory)?;
             self.writing.clear();
+            // Before everything is read: what changes meanwhile is seen by the next look.
+            let mut look = self.look().await;
             self.scan(&place, occasion).await;
             self.manifests.was_read(&self.place());
             self.manifests.publish();
             occasion = Occasion::Replaced;
             while place.is_current() {
-                let happened = gather(&mut place, &mounts, |name| self.is_news(name)).await?;
+                let again = look.as_ref().map(|_| EVERY);
+                let mut happened = gather(&mut place, &mounts, again, |name| self.is_news(name)).await?;
+                let now = self.look().await;
+                happened.anything |= look.is_some() && now != look;
+                look = now;
                 if self.take_in(&place, happened).await {
                     self.manifests.publish();
                 }
             }
         }
+    }
+
+    /// Looks at what no event tells of, if there is such.
+    async fn look(&self) -> Option<Look> {
+        let directory = Arc::clone(&self.directory);
+        spawn_blocking(move || Look::at(&directory)).await.ok().flatten()
     }
 
     /// Takes in what happened. Whether there was anything to take in.
@@ -156,6 +172,12 @@ impl<D: Decode> DirectorySource<D> {
         let found: BTreeSet<Arc<Path>> = found.into_iter().map(Arc::from).collect();
         let known: Vec<Arc<Path>> =
             self.manifests.with(|catalog| catalog.sources().filter_map(|it| it.as_file().cloned()).collect());
+        // Those of a directory that was configured before are not looked at: what lies there is nobody's any more.
+        let (known, elsewhere): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|path| path.parent() == Some(&*self.directory));
+        for path in elsewhere {
+            self.manifests.with(|catalog| catalog.update_file(&ManifestSource::File(path), None));
+        }
         let gone = known.into_iter().filter(|path| !found.contains(path));
         let written = |path: &Arc<Path>| path.file_name().is_none_or(|name| !self.writing.contains(name));
         let all = gone.chain(found.iter().filter(|path| written(path)).cloned()).collect();
@@ -187,17 +209,19 @@ impl<D: Decode> DirectorySource<D> {
     }
 }
 
-/// Waits for something to happen, and until it is quiet again. Files that are new and complete are not
+/// Waits for something to happen, or for the time of another look, and until it is quiet again. Files that are new and complete are not
 /// kept waiting: whatever comes after them, nothing is taken back for having acted on them.
 async fn gather(
     place: &mut Place,
     mounts: &Mounts,
+    again: Option<Duration>,
     is_news: impl Fn(&OsStr) -> bool,
 ) -> Result<Happened, ControllerError> {
     let mut happened = Happened::default();
     tokio::select! {
         result = place.next(&mut happened) => result?,
         result = mounts.changed() => return result.map(|()| happened),
+        () = sleep(again.unwrap_or_default()), if again.is_some() => return Ok(happened),
     }
     let latest = Instant::now() + LONGEST;
     loop {

@@ -16,6 +16,7 @@ mod immutable;
 mod kept;
 mod manifests;
 mod place;
+mod unheard;
 mod url;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ pub use coracle_manifest::MAX_BYTES;
 
 pub use config_store::{ConfigStore, Replaced};
 pub use configs::Configs;
-pub use diff::{Changes, diff};
+pub use diff::{Changes, Known, diff};
 pub use directory::DirectorySource;
 pub use kept::{Accepted, KeptConfigs};
 pub use manifests::Manifests;

@@ -154,7 +154,9 @@ impl Place {
         let complete = EventMask::CLOSE_WRITE | EventMask::MOVED_TO;
         let what = if event.mask.intersects(gone) {
             FileEvent::Gone
-        } else if event.mask.intersects(complete) || self.is_linked(&name) {
+        } else if event.mask.intersects(complete)
+            || event.mask.contains(EventMask::CREATE) && self.is_linked(&name)
+        {
             FileEvent::Complete
         } else {
             FileEvent::Writing

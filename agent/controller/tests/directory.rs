@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use coracle_controller::{Desired, DesiredState, DirectorySource, Manifests, decode_manifest, diff, fixed};
+use coracle_controller::{
+    Desired, DesiredState, DirectorySource, Known, Manifests, decode_manifest, diff, fixed,
+};
 use coracle_model::Pod;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// For whatever must happen.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// For whatever must happen; longer than until another look.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn manifest(name: &str, image: &str) -> String {
     format!(
@@ -121,7 +123,8 @@ async fn files_are_added_changed_and_removed() {
     let before = watched.wants(&["web=one"], 0).await;
     watched.write("web.yaml", &manifest("web", "two"));
     let after = watched.wants(&["web=two"], 0).await;
-    let changes = diff(&after, before.pods.keys().map(|uid| (uid.clone(), false)));
+    let known = before.pods.values().map(|one| Known { pod: Arc::clone(&one.pod), is_going: false });
+    let changes = diff(&after, known);
     assert_eq!((changes.add.len(), changes.terminate.len()), (1, 1), "a changed manifest is a new pod");
     watched.write("web.yaml~", "an editor's copy");
     watched.write(".web.yaml.swp", "an editor's scratch");
@@ -296,6 +299,65 @@ async fn a_directory_swapped_by_a_link_is_followed() {
     symlink("two", watched.root.path().join("new")).unwrap();
     fs::rename(watched.root.path().join("new"), watched.root.path().join("manifests")).unwrap();
     watched.wants(&["web=two"], 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_leads_to_is_followed() {
+    let mut watched = Watched::new(|root| {
+        fs::create_dir(root.join("app")).unwrap();
+        fs::write(root.join("app/web.yaml"), manifest("web", "one")).unwrap();
+        make(root);
+        symlink("../app/web.yaml", root.join("manifests/web.yaml")).unwrap();
+    });
+    watched.wants(&["web=one"], 0).await;
+    fs::write(watched.root.path().join("app/web.yaml"), manifest("web", "two")).unwrap();
+    watched.wants(&["web=two"], 0).await;
+    let next = watched.root.path().join("app/next");
+    fs::write(&next, manifest("web", "three")).unwrap();
+    fs::rename(next, watched.root.path().join("app/web.yaml")).unwrap();
+    watched.wants(&["web=three"], 0).await;
+    // Nothing is read that did not change, and with no link nothing is looked at.
+    let reads = watched.reads.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(watched.reads.load(Ordering::Relaxed), reads);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_swapped_by_a_link_on_the_way_is_followed() {
+    let root = TempDir::new().unwrap();
+    for version in ["one", "two"] {
+        let manifests = root.path().join(version).join("manifests");
+        fs::create_dir_all(&manifests).unwrap();
+        fs::write(manifests.join("web.yaml"), manifest("web", version)).unwrap();
+    }
+    symlink("one", root.path().join("current")).unwrap();
+    let manifests = Manifests::new(Vec::new());
+    let at = root.path().join("current/manifests");
+    let source = DirectorySource::new(&at, decode_manifest, &manifests).unwrap();
+    let state = manifests.desired();
+    let task = tokio::spawn(async move { drop(source.run().await) });
+    let mut watched = Watched { root, state, reads: Arc::default(), task };
+    watched.wants(&["web=one"], 0).await;
+    symlink("two", watched.root.path().join("next")).unwrap();
+    fs::rename(watched.root.path().join("next"), watched.root.path().join("current")).unwrap();
+    watched.wants(&["web=two"], 0).await;
+}
+
+/// A pod is of the directory that is configured, and not of one that was before.
+#[tokio::test]
+async fn what_lies_in_a_directory_of_before_is_nobodys() {
+    let root = TempDir::new().unwrap();
+    let before = root.path().join("before");
+    fs::create_dir(&before).unwrap();
+    fs::write(before.join("web.yaml"), manifest("web", "one")).unwrap();
+    fs::write(before.join("db.yaml"), manifest("db", "one")).unwrap();
+    let known =
+        fixed(&[before.join("web.yaml"), before.join("db.yaml")], decode_manifest, jiff::Timestamp::now());
+    let known = known.unwrap().pods.into_values().collect();
+    make(root.path());
+    fs::copy(before.join("web.yaml"), root.path().join("manifests/web.yaml")).unwrap();
+    let mut watched = Watched::over(root, known);
+    watched.wants(&["web=one"], 0).await;
 }
 
 /// Runs again in a mount namespace of its own, where it may mount.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use coracle_controller::{decode_manifest, fixed};
 use coracle_events::EventLog;
-use coracle_model::{ContainerState, PodPhase, PodStatus};
+use coracle_model::{ContainerState, Pod, PodPhase, PodStatus};
 use coracle_netlink::{Protocol, Socket};
 use coracle_server::client::Client;
 use ipnet::IpNet;
@@ -105,7 +105,7 @@ fn all_ended(agent: &Agent) -> impl Future<Output = u8> + use<> {
             let snapshots = pods.snapshot();
             if !snapshots.is_empty() && snapshots.iter().all(|pod| pod.status.phase.is_terminal()) {
                 let failed = snapshots.iter().find(|pod| pod.status.phase == PodPhase::Failed);
-                return failed.map_or(0, |pod| exit_code(&pod.status));
+                return failed.map_or(0, |failed| exit_code(&failed.pod, &failed.status));
             }
             if changes.changed().await.is_err() {
                 return 1;
@@ -114,9 +114,13 @@ fn all_ended(agent: &Agent) -> impl Future<Output = u8> + use<> {
     }
 }
 
-/// The exit code of the first container that failed.
-fn exit_code(status: &PodStatus) -> u8 {
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+/// The exit code of the first container that failed. What a sidecar makes of being ended with the pod is not the pod's.
+fn exit_code(pod: &Pod, status: &PodStatus) -> u8 {
+    let sidecar = |name: &str| {
+        pod.spec.init_containers.iter().any(|init| init.name.as_str() == name && init.is_sidecar())
+    };
+    let inits = status.init_container_statuses.iter().filter(|init| !sidecar(init.name.as_str()));
+    let containers = inits.chain(&status.container_statuses);
     let codes = containers.filter_map(|container| match &container.state {
         ContainerState::Terminated(terminated) => Some(terminated.exit_code),
         _ => None,

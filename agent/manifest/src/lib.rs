@@ -65,6 +65,12 @@ pub enum Origin {
     Http,
 }
 
+/// What of a pod's manifest, as it was written, differs from one version of it to the next (the annotation
+/// `kubernetes.io/config.hash`); `None` for one that was made of no manifest.
+pub fn config_hash(pod: &Pod) -> Option<&str> {
+    pod.annotations.get(CONFIG_HASH).map(String::as_str)
+}
+
 /// Decodes a manifest of a file. `source` names it in messages and is part of what UIDs are derived from; a file
 /// that is moved holds other pods than before.
 ///

@@ -49,6 +49,31 @@ fn a_changed_manifest_is_a_new_pod() {
     node.finish();
 }
 
+/// As one is that `coracle get pod -o yaml` has written.
+#[test]
+fn a_changed_manifest_that_names_its_uid_is_the_next_pod_of_it() {
+    needs_root!();
+    let node = Node::start();
+    let named = |container| with(pod("named", vec![idle(container)]), "metadata.uid", json!("given-1"));
+    node.run(&named("old"));
+    let before = node.wait_running("named");
+    node.run(&named("new"));
+    let after = node.wait_pod("named", "to be replaced", |pod| {
+        let status = &pod["status"]["containerStatuses"][0];
+        status["name"] == "new" && status["state"]["running"].is_object()
+    });
+    assert_eq!((uid(&before), uid(&after)), ("given-1", "given-1"));
+    assert!(node.container_processes(&before, "old").is_empty());
+    // And nothing more is done about it.
+    node.run(&named("new"));
+    node.run(&pod("marker", vec![idle("c")]));
+    node.wait_running("marker");
+    assert_eq!(container_id(&node.wait_running("named"), "new"), container_id(&after, "new"));
+    node.remove("named");
+    node.wait_gone("named");
+    node.finish();
+}
+
 #[test]
 fn the_same_manifest_written_again_changes_nothing() {
     needs_root!();

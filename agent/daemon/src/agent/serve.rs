@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use coracle_controller::{
-    Accepted, Changes, Decode, Desired, DesiredState, DirectorySource, KeptConfigs, Manifests, Replaced,
-    Subject, decode_manifest, diff, source_of,
+    Accepted, Changes, Decode, Desired, DesiredState, DirectorySource, KeptConfigs, Known, Manifests,
+    Replaced, Subject, decode_manifest, diff, source_of,
 };
-use coracle_model::{ManifestSource, PodUid};
+use coracle_model::ManifestSource;
 use coracle_pod::Pods;
 use coracle_sandbox::Runtime;
 use coracle_server::Problem;
@@ -210,15 +210,12 @@ fn follow<R: FnOnce()>(
 
 /// Makes what is desired the pods' business. Idempotent.
 pub(super) fn apply(pods: &Pods<NodePorts>, state: &DesiredState) {
-    let known: Vec<(PodUid, bool)> = pods
-        .snapshot()
-        .into_iter()
-        .filter(|snapshot| snapshot.source.is_some())
-        .map(|snapshot| (snapshot.pod.uid.clone(), snapshot.deletion.is_some()))
-        .collect();
+    let known = pods.snapshot().into_iter().filter(|snapshot| snapshot.source.is_some());
+    let known =
+        known.map(|snapshot| Known { pod: Arc::clone(&snapshot.pod), is_going: snapshot.deletion.is_some() });
     let Changes { terminate, add } = diff(state, known);
     for uid in &terminate {
-        tracing::info!(pod = %uid, "the pod's manifest is gone; it is removed");
+        tracing::info!(pod = %uid, "the pod's manifest is gone, or another now; it is removed");
         pods.terminate(uid, None);
     }
     for Desired { pod, source } in add {

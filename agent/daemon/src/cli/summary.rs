@@ -1,6 +1,6 @@
 //! A pod in one line: kubectl's READY, STATUS and RESTARTS.
 
-use coracle_server::client::{ContainerState, Pod, Terminated};
+use coracle_server::client::{Container, ContainerState, Pod, Terminated};
 use jiff::Timestamp;
 
 use super::age::age;
@@ -9,7 +9,7 @@ use super::style::Style;
 /// What of a pod fits on a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// Ready containers of all.
+    /// Ready containers of all but init containers that come to an end.
     pub(crate) ready: (usize, usize),
     /// The most telling word.
     pub(crate) status: String,
@@ -23,8 +23,9 @@ impl Summary {
     /// The rules are those of kubectl's pod printer: the first init container that is not done speaks for
     /// the pod; after them, the first container that waits or ended.
     pub(crate) fn of(pod: &Pod) -> Self {
+        let sidecars = pod.spec.init_containers.iter().filter(|container| is_sidecar(container)).count();
         let mut summary = Self {
-            ready: (0, pod.spec.containers.len()),
+            ready: (0, pod.spec.containers.len() + sidecars),
             status: if pod.status.reason.is_empty() {
                 pod.status.phase.clone()
             } else {
@@ -74,13 +75,17 @@ impl Summary {
         }
     }
 
-    /// Whether an init container is not done.
+    /// Whether an init container is not done: it has not ended well, or is a sidecar that has not started.
     fn initialize(&mut self, pod: &Pod) -> bool {
         for (index, container) in pod.status.init_container_statuses.iter().enumerate() {
             self.count(container.restart_count, &container.last_state);
             let state = &container.state;
             self.status = match (&state.terminated, &state.waiting) {
                 (Some(ended), _) if ended.exit_code == 0 => continue,
+                _ if container.started == Some(true) && sidecar(pod, &container.name) => {
+                    self.ready.0 += usize::from(container.ready);
+                    continue;
+                }
                 (Some(ended), _) => format!("Init:{}", why(ended)),
                 (None, Some(waiting)) if !matches!(waiting.reason.as_str(), "" | "PodInitializing") => {
                     format!("Init:{}", waiting.reason)
@@ -94,6 +99,11 @@ impl Summary {
 
     fn run(&mut self, pod: &Pod) {
         (self.restarts, self.last_restart) = (0, None);
+        for container in &pod.status.init_container_statuses {
+            if sidecar(pod, &container.name) {
+                self.count(container.restart_count, &container.last_state);
+            }
+        }
         let mut runs = false;
         for container in pod.status.container_statuses.iter().rev() {
             self.count(container.restart_count, &container.last_state);
@@ -122,6 +132,14 @@ impl Summary {
     }
 }
 
+fn sidecar(pod: &Pod, name: &str) -> bool {
+    pod.spec.init_containers.iter().any(|container| container.name == name && is_sidecar(container))
+}
+
+fn is_sidecar(init: &Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
+}
+
 fn why(ended: &Terminated) -> String {
     match (ended.reason.as_str(), ended.signal) {
         ("", 0) => format!("ExitCode:{}", ended.exit_code),
@@ -137,7 +155,21 @@ mod tests {
     use super::*;
 
     fn summary(inits: &[Value], containers: &[Value], more: Value) -> (String, String, String) {
-        let named = |list: &[Value]| -> Value { list.iter().map(|_| json!({"name": "c"})).collect() };
+        // Statuses, each with a name of its own; `restartPolicy` is the specification's.
+        let named = |list: &[Value]| -> Value {
+            let one = |(at, status): (usize, &Value)| json!({"name": at.to_string(), "restartPolicy": status["restartPolicy"]});
+            list.iter().enumerate().map(one).collect()
+        };
+        let inits: Vec<Value> = inits
+            .iter()
+            .enumerate()
+            .map(|(at, status)| {
+                let mut status = status.clone();
+                status["name"] = json!(at.to_string());
+                status
+            })
+            .collect();
+        let inits = inits.as_slice();
         let mut pod = json!({
             "metadata": {},
             "spec": {"initContainers": named(inits), "containers": named(containers)},
@@ -170,6 +202,13 @@ mod tests {
             "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:55:00Z"}}});
         let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
         let none = json!({});
+        let initialized =
+            json!({"phase": "Running", "conditions": [{"type": "Initialized", "status": "True"}]});
+        let sidecar = |started: bool, ready: bool| {
+            json!({"restartPolicy": "Always", "started": started, "ready": ready, "restartCount": 3,
+                "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:55:00Z"}}})
+        };
         let cases = [
             (vec![], vec![running.clone(), running.clone()], json!({"phase": "Running"}), "2/2 Running 0"),
             (vec![], vec![again.clone()], json!({"phase": "Running"}), "1/1 Running 2 (5m ago)"),
@@ -218,6 +257,32 @@ mod tests {
                 "1/1 Terminating 0",
             ),
             (vec![], vec![], json!({"phase": "Failed", "reason": "Evicted"}), "0/0 Evicted 0"),
+            (vec![sidecar(true, true)], vec![running.clone()], initialized.clone(), "2/2 Running 3 (5m ago)"),
+            (
+                vec![sidecar(true, false)],
+                vec![running.clone()],
+                initialized.clone(),
+                "1/2 Running 3 (5m ago)",
+            ),
+            (
+                vec![sidecar(true, true), json!({"state": {"running": {}}})],
+                vec![waiting("PodInitializing")],
+                none.clone(),
+                "1/2 Init:1/2 3 (5m ago)",
+            ),
+            (
+                vec![sidecar(false, false)],
+                vec![waiting("PodInitializing")],
+                none.clone(),
+                "0/2 Init:0/1 3 (5m ago)",
+            ),
+            (
+                vec![json!({"restartPolicy": "Always", "started": false, "state": {"terminated":
+                    {"exitCode": 137, "reason": "Error"}}})],
+                vec![ended(0, "Completed")],
+                json!({"phase": "Succeeded", "conditions": [{"type": "Initialized", "status": "True"}]}),
+                "0/2 Completed 0",
+            ),
         ];
         for (inits, containers, more, expected) in cases {
             assert_eq!(summary(&inits, &containers, more), line(expected));

@@ -105,7 +105,11 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 fn is_unset(field: &Field, node: &Node<'_>) -> bool {
     match (&node.value, field.kind) {
         (Value::Null, _) => true,
-        (Value::Text(text), Kind::Text | Kind::Duration | Kind::Quantity) if text.is_empty() => true,
+        // Pods of a kubelet without resolvConf have no name servers, which is something else than the default.
+        (Value::Text(_), Kind::Path) if field.name == "resolvConf" => false,
+        (Value::Text(text), Kind::Text | Kind::Duration | Kind::Quantity | Kind::Path) if text.is_empty() => {
+            true
+        }
         (Value::Text(text), Kind::Duration)
             if matches!(field.name, "httpCheckFrequency" | "imageMinimumGCAge") =>
         {

@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Bool,
     Number,
     Text,
-    /// Absolute. An empty one is no path, and is not the default either.
+    /// Absolute.
     Path,
     /// As Go writes it.
     Duration,

@@ -173,6 +173,22 @@ fn report(text: &str) -> String {
     }
 }
 
+#[test]
+fn what_a_kubelet_takes_for_nothing_is_nothing() {
+    for text in [
+        "evictionHard: {imagefs.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 100%}\n",
+        "evictionSoft: {}\n",
+        "staticPodPath: ''\npodLogsDir: ''\ncgroupRoot: ''\n",
+    ] {
+        assert_eq!(report(text), "accepted\n", "{text}");
+    }
+    assert!(
+        report("evictionHard: {memory.available: 0%, nodefs.available: 5%}\n").contains("not supported yet")
+    );
+    let config = load("staticPodPath: ''\n", &Overrides::default()).unwrap();
+    assert_eq!(config.manifest_dir, load("", &Overrides::default()).unwrap().manifest_dir);
+}
+
 /// The files that installers of Kubernetes write. What is refused is said in such a way that leaving those lines out
 /// makes a file of it that the node takes.
 #[test]

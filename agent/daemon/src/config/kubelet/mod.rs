@@ -53,8 +53,14 @@ fn is_unset(kind: Kind, node: &Node<'_>) -> bool {
             text.is_empty() || go_duration(text).is_some_and(|duration| duration.is_zero())
         }
         (Kind::Bool | Kind::Number, value) => matches!(value, Written::Null),
+        (Kind::Thresholds, Written::Map(entries)) => entries.iter().all(|entry| never_met(&entry.node)),
         (_, _) => is_empty(node),
     }
+}
+
+/// Whether it is a threshold that the kubelet leaves out, which is how eviction is switched off.
+fn never_met(node: &Node<'_>) -> bool {
+    is_empty(node) || matches!(&node.value, Written::Text(text) if matches!(text.as_ref(), "0%" | "100%"))
 }
 
 fn is_empty(node: &Node<'_>) -> bool {
@@ -89,7 +95,9 @@ fn mistyped(kind: Kind, node: &Node<'_>) -> Option<&'static str> {
         Kind::Numbers => (all(&number), "a list of numbers"),
         Kind::Objects => (all(&|item| matches!(item.value, Written::Map(_))), "a list of mappings"),
         Kind::Object => (map, "a mapping"),
-        Kind::TextMap => (map && node.entries().iter().all(|it| text(&it.node)), "a mapping to strings"),
+        Kind::TextMap | Kind::Thresholds => {
+            (map && node.entries().iter().all(|it| text(&it.node)), "a mapping to strings")
+        }
     };
     (!fits).then_some(words)
 }

@@ -49,6 +49,8 @@ pub(in crate::config) enum Kind {
     Object,
     /// An object whose values are texts.
     TextMap,
+    /// One whose values are thresholds of eviction.
+    Thresholds,
 }
 
 /// The field of that name.
@@ -77,7 +79,12 @@ const fn of(name: &'static str, kind: Kind, fate: Fate, why: &'static str) -> Ku
 pub(in crate::config) const FIELDS: &[KubeletField] = &[
     of("enableServer", Kind::Bool, NO_EFFECT, SOCKET),
     of("syncFrequency", Kind::Duration, NO_EFFECT, "a pod is looked at when something of it changes"),
-    of("fileCheckFrequency", Kind::Duration, NO_EFFECT, "the kernel tells of changed manifests"),
+    of(
+        "fileCheckFrequency",
+        Kind::Duration,
+        NO_EFFECT,
+        "the kernel tells of changed manifests; where it cannot, it is looked every 20 s",
+    ),
     of("address", Kind::Text, NO_EFFECT, SOCKET),
     of("port", Kind::Number, NO_EFFECT, SOCKET),
     of("readOnlyPort", Kind::Number, only(&[Is::Number(0)]), SOCKET),
@@ -169,8 +176,8 @@ pub(in crate::config) const FIELDS: &[KubeletField] = &[
     of("contentType", Kind::Text, NO_EFFECT, API_SERVER),
     of("kubeAPIQPS", Kind::Number, NO_EFFECT, API_SERVER),
     of("kubeAPIBurst", Kind::Number, NO_EFFECT, API_SERVER),
-    of("evictionHard", Kind::TextMap, NOT_YET, EVICTION),
-    of("evictionSoft", Kind::TextMap, NOT_YET, EVICTION),
+    of("evictionHard", Kind::Thresholds, NOT_YET, EVICTION),
+    of("evictionSoft", Kind::Thresholds, NOT_YET, EVICTION),
     of("evictionSoftGracePeriod", Kind::TextMap, NOT_YET, EVICTION),
     of("evictionPressureTransitionPeriod", Kind::Duration, NO_EFFECT, EVICTION),
     of("evictionMaxPodGracePeriod", Kind::Number, NO_EFFECT, EVICTION),

@@ -1,0 +1,111 @@
+//! What no watch tells of: changes behind links, and what other machines do on a network file system.
+//!
+//! A directory where there is none of it is never looked at for its own sake.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use coracle_linux::list_directory;
+use rustix::fs::statfs;
+
+use crate::place::is_manifest;
+
+/// How often such a directory is looked at: what a kubelet does with any, unless it is told otherwise.
+pub(crate) const EVERY: Duration = Duration::from_secs(20);
+
+/// File systems that others write to (`statfs(2)`, <linux/magic.h>): NFS, SMB (three), 9P, FUSE and with it virtiofs,
+/// Ceph, AFS, Coda, OCFS2, GFS2, Lustre, VirtualBox's.
+const SHARED: [u64; 13] = [
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x0102_1997,
+    0x6573_5546,
+    0x00c3_6400,
+    0x5346_414f,
+    0x7375_7245,
+    0x7461_636f,
+    0x0116_1970,
+    0x0bd0_0bd0,
+    0x786f_4256,
+];
+
+/// What a look finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    directory: Option<Seen>,
+    /// By path, as far as links lead to anything.
+    manifests: Vec<(PathBuf, Option<Seen>)>,
+}
+
+/// What tells one content of a file or directory from another.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+// === impl Look ===
+
+impl Look {
+    /// Looks, where watches do not tell of everything; `None` where they do. May wait for another machine.
+    pub(crate) fn at(directory: &Path) -> Option<Self> {
+        let paths: Vec<PathBuf> = list_directory(directory)
+            .map(|entries| entries.into_iter().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        let manifests: Vec<PathBuf> = paths
+            .into_iter()
+            .filter(|path| path.file_name().is_some_and(|name| is_manifest(name.as_ref())))
+            .collect();
+        if !is_behind_a_link(directory) && !is_shared(directory) && !manifests.iter().any(|it| leads_away(it))
+        {
+            return None;
+        }
+        let seen = |path: PathBuf| {
+            let seen = fs::metadata(&path).ok().map(|found| Seen::of(&found));
+            (path, seen)
+        };
+        Some(Self {
+            directory: fs::metadata(directory).ok().map(|found| Seen::of(&found)),
+            manifests: manifests.into_iter().map(seen).collect(),
+        })
+    }
+}
+
+/// Whether a link is on the way to the directory: the directories around it are watched, and not those around the link.
+fn is_behind_a_link(directory: &Path) -> bool {
+    let parent = directory.parent().unwrap_or(directory);
+    parent.canonicalize().is_ok_and(|real| real != parent)
+}
+
+fn is_shared(directory: &Path) -> bool {
+    // The type is a number of 32 bits, whatever the field has.
+    statfs(directory).is_ok_and(|found| SHARED.contains(&(found.f_type.cast_unsigned() & 0xffff_ffff)))
+}
+
+/// Whether it is a link to something that is not swapped in the directory itself, as `..data` is.
+fn leads_away(manifest: &Path) -> bool {
+    let Ok(target) = fs::read_link(manifest) else { return false };
+    let first = target.components().find(|part| *part != Component::CurDir);
+    !matches!(first, Some(Component::Normal(name)) if name.as_encoded_bytes().starts_with(b".."))
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+}
