@@ -80,6 +80,15 @@ impl Machine {
         command
     }
 
+    /// Gives it an /etc of its own, a copy of the host's: what is written there is not the host's.
+    pub fn take_etc(&self) {
+        let etc = self.path("etc");
+        fs::create_dir(&etc).expect("the machine's directory is writable");
+        let script = format!("cp -a /etc/. {0} && mount --bind {0} /etc", etc.display());
+        let made = self.command("sh").args(["-c", &script]).status().expect("nsenter is installed");
+        assert!(made.success(), "the machine has no /etc of its own");
+    }
+
     /// Ends every process on it, and leaves none of its mounts and cgroups; the boot id is another from then on.
     pub fn reboot(&self) {
         self.processes().into_iter().for_each(processes::kill);

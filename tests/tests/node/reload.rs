@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 
 use coracle_tests::http::{Serve, Server, header};
+use coracle_tests::login1::Login1;
 use coracle_tests::machine::Machine;
 use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
 use coracle_tests::needs_root;
@@ -269,7 +270,10 @@ fn images_go_by_the_rules_there_are_now() {
 #[test]
 fn what_becomes_of_pods_that_an_agent_leaves_is_what_is_configured_then() {
     needs_root!();
-    let mut node = Node::start();
+    let machine = Machine::new();
+    // A shutdown of the host is not to be delayed, nor its logind configured.
+    let login1 = Login1::start(&machine);
+    let mut node = Node::start_on(machine, "", login1.environment());
     node.run(&pod("web", vec![idle("c")]));
     node.wait_running("web");
     node.reload_agent("podsOnStop: end\nshutdownGracePeriod: 40s\nshutdownGracePeriodCriticalPods: 10s\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_tests::login1::Login1;
 use coracle_tests::machine::Machine;
-use coracle_tests::manifests::{idle, pod, shell, with, with_host_path};
+use coracle_tests::manifests::{idle, pod, shell, slow_to_end, with, with_host_path};
 use coracle_tests::needs_root;
 use coracle_tests::node::{Node, container_id, container_status, uid};
 use coracle_tests::processes::is_alive;
@@ -21,25 +21,6 @@ fn on_a_bus(configuration: &str) -> (Login1, Node) {
     let node = Node::start_on(machine, configuration, login1.environment());
     login1.wait_locked();
     (login1, node)
-}
-
-/// A pod that writes down when it is told to end, takes a while for it, and has as much time as it likes.
-fn slow(name: &str, priority: i64, out: &std::path::Path) -> Value {
-    let script = format!(
-        "echo run >> /kept/runs; echo run >> /memory/runs; cat /kept/runs /memory/runs; \
-         trap 'echo {name} asked >> /out/order; sleep 1; echo {name} ended >> /out/order; exit 0' TERM; \
-         while :; do sleep 3600 & wait $!; done"
-    );
-    let mut pod = with_host_path(pod(name, vec![shell("c", &script)]), "out", out, "/out");
-    pod["spec"]["priority"] = json!(priority);
-    pod["spec"]["terminationGracePeriodSeconds"] = json!(600);
-    for (volume, medium) in [("kept", ""), ("memory", "Memory")] {
-        let list = |list: &mut Value, value: Value| list.as_array_mut().unwrap().push(value);
-        list(&mut pod["spec"]["volumes"], json!({"name": volume, "emptyDir": {"medium": medium}}));
-        let mounts = &mut pod["spec"]["containers"][0]["volumeMounts"];
-        list(mounts, json!({"name": volume, "mountPath": format!("/{volume}")}));
-    }
-    pod
 }
 
 fn logs(node: &Node, pod: &Value) -> Vec<std::ffi::OsString> {
@@ -63,7 +44,7 @@ fn pods_end_by_priority_with_the_machine_and_begin_again_with_it() {
     assert_eq!(login1.locks(), [["shutdown", "coracle", why, "delay"].map(str::to_owned)]);
     let out = node.path("out");
     for (name, priority) in [("low", 999), ("high", 1000)] {
-        node.run(&slow(name, priority, &out));
+        node.run(&slow_to_end(name, priority, &out));
         node.wait_running(name);
         node.wait_log(name, "c", "run");
     }
@@ -151,7 +132,7 @@ fn the_time_that_pods_have_follows_the_configuration() {
     let login1 = Login1::start(&machine);
     let node = Node::start_on(machine, "", login1.environment());
     let out = node.path("out");
-    node.run(&slow("kept", 0, &out));
+    node.run(&slow_to_end("kept", 0, &out));
     let before = node.wait_running("kept");
     node.wait_log("kept", "c", "run");
     node.reload_agent(LONG);
@@ -193,7 +174,7 @@ fn an_agent_that_ends_ends_no_pod_and_the_next_one_is_told_how_things_are() {
     needs_root!();
     let (login1, mut node) = on_a_bus(LONG);
     let out = node.path("out");
-    node.run(&slow("kept", 0, &out));
+    node.run(&slow_to_end("kept", 0, &out));
     let before = node.wait_running("kept");
     node.wait_log("kept", "c", "run");
     let pid = node.container_pid(&before, "c");
@@ -272,7 +253,7 @@ fn a_machine_that_went_down_without_a_word_leaves_nothing_of_the_old_boot() {
     for on_disk in [true, false] {
         let mut node = Node::start();
         let out = node.path("out");
-        let mut slow = slow("kept", 0, &out);
+        let mut slow = slow_to_end("kept", 0, &out);
         slow["spec"]["terminationGracePeriodSeconds"] = json!(1);
         slow["spec"]["containers"][0]["command"][2] = json!(
             "echo run >> /kept/runs; echo run >> /memory/runs; cat /kept/runs /memory/runs; touch /layer; sleep 3600"
