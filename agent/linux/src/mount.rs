@@ -78,6 +78,8 @@ pub fn mount_setattr(mount: impl AsFd, attributes: MountAttributes) -> Result<()
 mod tests {
     use std::ffi::CString;
     use std::fs;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
 
     use rustix::mount::{MountFlags, UnmountFlags, mount, mount_change, unmount};
 
@@ -95,9 +97,18 @@ mod tests {
         // A daemon that is no more: the kernel asks it in vain, and says that nothing is there.
         let (requests, kernels) = std::io::pipe().unwrap();
         drop(requests);
-        let options = format!("fd={},pgrp=1,minproto=5,maxproto=5,direct", kernels.as_raw_fd());
-        let options = CString::new(options).unwrap();
-        mount("test", &directory, "autofs", MountFlags::empty(), options.as_c_str()).unwrap();
+        // Whoever is in its process group counts as the daemon.
+        let mut daemon = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let (pipe, group) = (kernels.as_raw_fd(), daemon.id());
+        let options = CString::new(format!("fd={pipe},pgrp={group},minproto=5,maxproto=5,direct")).unwrap();
+        let mounted = mount("test", &directory, "autofs", MountFlags::empty(), options.as_c_str());
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        if mounted == Err(Errno::NODEV) {
+            // A kernel without it.
+            return fs::remove_dir(&directory).unwrap();
+        }
+        mounted.unwrap();
         let look = openat2(CWD, &directory, OFlags::PATH, Mode::empty(), ResolveFlags::empty());
         look.expect("a look asks nobody");
         assert_eq!(open_to_mount(&directory, ResolveFlags::empty()).unwrap_err(), Errno::NOENT);

@@ -12,7 +12,7 @@ use std::path::Path;
 use coracle_cgroup::HierarchyMount;
 use coracle_init::hook::Hooks;
 use coracle_model::{
-    Container, ContainerEdits, ContainerSecurity, NetDevice, Pod, ProcMount, SeccompProfile,
+    Container, ContainerEdits, ContainerSecurity, MountPropagation, NetDevice, Pod, ProcMount, SeccompProfile,
 };
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNetDevice,
@@ -94,7 +94,8 @@ pub(crate) fn build(request: &ContainerRequest, edits: &Prepared, host: &HostFac
         false => Vec::new(),
     };
     nodes.retain(|node| edits.devices.iter().all(|edit| edit.path() != node.path()));
-    nodes.extend(edits.devices.iter().filter(|node| own_dev || !node.path().starts_with("/dev")).cloned());
+    // As under runc none is made then, also of those that belong elsewhere: it is in /dev that nodes are made.
+    nodes.extend(edits.devices.iter().filter(|_| own_dev).cloned());
     linux.set_devices(Some(nodes));
     linux.set_net_devices(net_devices(&request.edits)?);
     let mut process = process(ProcessRequest {
@@ -262,7 +263,12 @@ fn all_mounts(
     }
     let shm = (system_mount(&mounts::SHM, mounts::SHM.options.iter())?, MountSource::Shm);
 
-    let mut more = vec![shm];
+    // What is mounted in a /dev that propagates to the host would cover the host's, which comes with it.
+    let gives_dev_back = request.container.volume_mounts.iter().any(|mount| {
+        Path::new(&mount.mount_path) == Path::new("/dev")
+            && mount.propagation == MountPropagation::Bidirectional
+    });
+    let mut more = if gives_dev_back { Vec::new() } else { vec![shm] };
     for (position, volume) in request.mounts.iter().enumerate() {
         let mount = attached(&volume.destination)?;
         more.retain(|(other, source)| {

@@ -227,7 +227,7 @@ impl Volumes {
             if let VolumeSource::EmptyDir { medium: EmptyDirMedium::Default, size_limit: Some(limit) } =
                 &volume.source
             {
-                match usage::usage(&self.path(&pod.uid, volume)) {
+                match usage::usage(&self.path(&pod.uid, volume), limit.units()) {
                     Ok(used) if used > limit.units() => {
                         return Err(VolumeError::OverLimit {
                             volume: volume.name.to_string(),

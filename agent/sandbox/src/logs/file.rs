@@ -123,6 +123,11 @@ impl LogFile {
         }
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes in the current file.
     pub(super) fn length(&self) -> u64 {
         self.length

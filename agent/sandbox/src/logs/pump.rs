@@ -19,9 +19,10 @@ use super::peek;
 use super::pipes::OutputPipes;
 use super::taps::Taps;
 
-/// How long output waits that could not be looked at or moved, at first and at most; it doubles in between.
+/// How long output waits that could not be looked at or moved, at first and at most; it doubles in between. Less than what
+/// is waited for the end of it when the container has ended.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Moves a container's output to its log until both streams ended.
 pub(crate) struct Pump {
@@ -129,20 +130,34 @@ impl Pump {
 /// up, it would stop the container once the pipe is full. Once the stream has ended it stops nobody.
 async fn follow(pipe: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result<(), PumpError> {
     let failed = |step| move |source| PumpError::Pipe { step, source };
-    let pipe = ReadinessFd::new(pipe, Interest::READABLE).map_err(failed("watch"))?;
+    let log = writer.lock().unwrap_or_else(PoisonError::into_inner).log.path().display().to_string();
+    let mut wait = FIRST_WAIT;
+    let again = |error: &PumpError, wait: &mut Duration| {
+        let seconds = wait.as_secs();
+        tracing::warn!(%log, %error, "a container's output waits, and is looked at again in {seconds} s");
+        let now = *wait;
+        *wait = (now * 2).min(LONGEST_WAIT);
+        sleep(now)
+    };
+    let pipe = loop {
+        // The original stays here: one that cannot be watched now is not given up.
+        let watched = pipe.try_clone().and_then(|pipe| ReadinessFd::new(pipe, Interest::READABLE));
+        match watched.map_err(failed("watch")) {
+            Ok(watched) => break watched,
+            Err(error) => again(&error, &mut wait).await,
+        }
+    };
     loop {
         let mut guard = pipe.readable().await.map_err(failed("wait for"))?;
         let ended = guard.ready().is_read_closed();
         // Cleared before the look, not after: what arrives in between makes a new event.
         guard.clear_ready();
-        let mut wait = FIRST_WAIT;
+        wait = FIRST_WAIT;
         while let Err(error) = take_all(writer, pipe.get_ref().as_fd(), stream, ended) {
             if ended {
                 return Err(error);
             }
-            tracing::warn!(%error, "a container's output waits, and is looked at again in {} s", wait.as_secs());
-            sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            again(&error, &mut wait).await;
         }
         if ended {
             return Ok(());
@@ -279,7 +294,8 @@ impl Writer {
     fn give_up_journal(&mut self) {
         let waiting = peek::ready(self.journal_read.as_fd()).unwrap_or(0);
         if waiting > 0 && peek::discard(self.journal_read.as_fd(), waiting).is_ok() {
-            tracing::warn!(bytes = waiting, "output of a container may be missing from its log");
+            let log = self.log.path().display();
+            tracing::warn!(%log, bytes = waiting, "output of a container may be missing from its log");
         }
     }
 

@@ -104,9 +104,11 @@ impl Inner {
             false
         });
         let pump = container.data().pump.take();
-        if let Some(pump) = pump
-            && tokio::time::timeout(DRAIN_LIMIT, pump).await.is_err()
+        if let Some(mut pump) = pump
+            && tokio::time::timeout(DRAIN_LIMIT, &mut pump).await.is_err()
         {
+            // It would make the log again after that was removed with the pod.
+            pump.abort();
             tracing::error!(container = %container.id, "the end of a container's output is missing from its log");
         }
         // Also of a pump that never was, or that hangs.

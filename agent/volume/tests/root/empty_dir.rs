@@ -195,3 +195,28 @@ fn what_lies_deep_is_measured_like_the_rest() {
     assert!(matches!(error, VolumeError::OverLimit { .. }), "{error}");
     f.volumes.release(&pod.uid).unwrap();
 }
+
+#[test]
+fn what_is_both_deep_and_many_costs_the_agent_no_memory_without_bound() {
+    let f = Fixture::new();
+    // On memory, where a directory takes no block: no limit ends the measurement before its time.
+    mount_tmpfs(&f.path("state"));
+    let pod = pod(vec![empty_dir("deep", EmptyDirMedium::Default, Some("1Gi"))]);
+    f.volumes.ensure(&pod, &no_payloads(), || None).unwrap();
+    let mut at = fs::File::open(f.empty_dir("deep")).unwrap();
+    let name = "d".repeat(255);
+    for _ in 0..255 {
+        mkdirat(&at, &name, Mode::RWXU).unwrap();
+        at = openat(&at, &name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap().into();
+    }
+    for number in 0..16_000 {
+        mkdirat(&at, format!("{number}"), Mode::RWXU).unwrap();
+    }
+    f.volumes.check_limits(&pod).unwrap();
+    for number in 16_000..17_000 {
+        mkdirat(&at, format!("{number}"), Mode::RWXU).unwrap();
+    }
+    let error = f.volumes.check_limits(&pod).unwrap_err().to_string();
+    assert!(error.contains("more than 16384 directories are nested 256 deep"), "{error}");
+    f.volumes.release(&pod.uid).unwrap();
+}
