@@ -204,6 +204,11 @@ impl NodeImages {
         let found = tokio::task::spawn_blocking(move || store.resolve(&wants)).await;
         let problem = match found {
             Ok(Ok(found)) => return Ok(found),
+            // What is damaged comes again, if it may.
+            Ok(Err(error @ ImageError::Record { .. })) if wanted.policy != ImagePullPolicy::Never => {
+                tracing::warn!(image = %name, %error, "a damaged image is pulled again");
+                return Ok(None);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };

@@ -54,6 +54,8 @@ struct Inner {
 struct Files {
     pulling: Directory<Intent>,
     pulled: Directory<Record>,
+    /// Images that pulls have said they bring, and how many: not yet visible, or not yet noted with what.
+    coming: BTreeMap<Digest, usize>,
 }
 
 /// How many pulls of a name there are. Apart from the files, which whoever gives a pull up must not wait for.
@@ -68,6 +70,8 @@ pub struct Pulling {
     access: Access,
     /// `None` once it has ended.
     name: Option<ImageName>,
+    /// The image it has said it brings.
+    brings: std::sync::OnceLock<Digest>,
 }
 
 // === impl Access ===
@@ -86,7 +90,7 @@ impl Access {
         let pulling = Directory::open(directory.join("pulling"))?;
         let pulled = Directory::open(directory.join("pulled"))?;
         let salt = Salt::open(&directory.join("salt"))?;
-        let files = Files { pulling, pulled };
+        let files = Files { pulling, pulled, coming: BTreeMap::new() };
         files.settle(images)?;
         let (files, running) = (Mutex::new(files), Running::default());
         Ok(Self(Arc::new(Inner { policy: RwLock::new(policy), salt, files, running })))
@@ -116,15 +120,23 @@ impl Access {
             files.pulling.write(&Intent::file(&name), &Intent::new(&name))?;
             access.0.running.one_more(&name);
             drop(files);
-            Ok(Pulling { access, name: Some(name) })
+            Ok(Pulling { access, name: Some(name), brings: std::sync::OnceLock::new() })
         })
         .await
     }
 
-    /// Forgets an image that is gone. Where that fails, the next start does it.
-    pub async fn forget(&self, image: Digest) {
+    /// Forgets an image that is gone, unless it has come again since (`is_gone`, which may block) or is about to: its record
+    /// is that of the next pull then. Where that fails, the next start does it.
+    pub async fn forget(&self, image: Digest, is_gone: impl FnOnce() -> bool + Send + 'static) {
         let this = self.clone();
-        let forgot = run(move || this.files().pulled.remove(&Record::file(image))).await;
+        let forgot = run(move || {
+            let files = this.files();
+            if files.coming.contains_key(&image) || !is_gone() {
+                return Ok(());
+            }
+            files.pulled.remove(&Record::file(image))
+        });
+        let forgot = forgot.await;
         if let Err(error) = forgot {
             tracing::warn!(%image, %error, "cannot forget who may use a removed image");
         }
@@ -183,6 +195,15 @@ async fn run<T: Send + 'static>(
 // === impl Files ===
 
 impl Files {
+    /// One pull less brings this image.
+    fn came(&mut self, image: Option<Digest>) {
+        let Some(image) = image else { return };
+        match self.coming.get_mut(&image) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.coming.remove(&image)),
+        }
+    }
+
     /// Brings the files in line with what there is.
     fn settle(&self, images: &[(Digest, Vec<ImageName>)]) -> Result<(), AccessError> {
         let present: BTreeSet<String> = images.iter().map(|(image, _)| Record::file(*image)).collect();
@@ -245,8 +266,13 @@ impl Pulling {
     /// It cannot be written; then the image must not become visible.
     pub async fn brings(&self, image: Digest) -> Result<(), AccessError> {
         let access = self.access.clone();
+        // Of one that is dropped it stays so until the next start.
+        let is_first = self.brings.set(image).is_ok();
         run(move || {
-            let files = access.files();
+            let mut files = access.files();
+            if is_first {
+                *files.coming.entry(image).or_default() += 1;
+            }
             let file = Record::file(image);
             match files.pulled.read(&file)? {
                 Kept::Nothing => files.pulled.write(&file, &Record::new(image)),
@@ -264,8 +290,10 @@ impl Pulling {
     pub async fn pulled(mut self, image: Digest, with: &Found) -> Result<(), AccessError> {
         let Some(name) = self.name.take() else { return Ok(()) };
         let (access, with) = (self.access.clone(), with.clone());
+        let brought = self.brings.take();
         run(move || {
-            let files = access.files();
+            let mut files = access.files();
+            files.came(brought);
             let file = Record::file(image);
             let mut record = match files.pulled.read(&file)? {
                 Kept::Whole(record) => record,
@@ -292,8 +320,13 @@ impl Pulling {
     pub async fn failed(mut self) {
         let Some(name) = self.name.take() else { return };
         let access = self.access.clone();
-        let of = name.clone();
-        if let Err(error) = run(move || access.ended(&access.files(), &of)).await {
+        let (of, brought) = (name.clone(), self.brings.take());
+        let ended = run(move || {
+            let mut files = access.files();
+            files.came(brought);
+            access.ended(&files, &of)
+        });
+        if let Err(error) = ended.await {
             tracing::warn!(image = %name, %error, "cannot remove the record of a pull that failed");
         }
     }

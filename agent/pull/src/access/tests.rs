@@ -198,9 +198,25 @@ async fn records_go_with_their_images() {
     node.again(&[]);
     assert_eq!(node.files("pulled").len(), 0);
     node.pulled("reg.example/x", &secret("one", "right")).await;
-    node.access.forget(image()).await;
+    node.access.forget(image(), || true).await;
     assert_eq!(node.files("pulled").len(), 0);
-    node.access.forget(image()).await;
+    node.access.forget(image(), || true).await;
+}
+
+#[tokio::test]
+async fn an_image_that_comes_again_before_it_is_forgotten_is_not_public() {
+    let node = Node::new(VerificationPolicy::default());
+    node.pulled("reg.example/x", &secret("one", "right")).await;
+    // It is removed, and before that is told the next pull brings it.
+    let pulling = node.access.begin(&name("reg.example/x")).await.unwrap();
+    pulling.brings(image()).await.unwrap();
+    node.access.forget(image(), || true).await;
+    pulling.pulled(image(), &secret("one", "right")).await.unwrap();
+    assert!(node.must_pull("reg.example/x", &[]).await);
+    node.access.forget(image(), || false).await;
+    assert!(node.must_pull("reg.example/x", &[]).await);
+    node.access.forget(image(), || true).await;
+    assert_eq!(node.files("pulled").len(), 0);
 }
 
 #[tokio::test]

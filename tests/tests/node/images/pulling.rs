@@ -1,6 +1,8 @@
 //! Pulls for pods: what they bring, and what is said of them.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,6 +55,30 @@ fn an_image_is_pulled_once_and_shown_by_its_digest() {
     drop(registry);
     node.run(&of("offline", &app(), "Never"));
     node.wait_running("offline");
+    node.finish();
+}
+
+#[test]
+fn a_damaged_image_comes_again() {
+    needs_root!();
+    let mut node = Node::start();
+    let content = content(&busybox("one"));
+    let _registry = serve(&node, move |request| content.answer(request));
+    node.run(&of("first", &app(), "IfNotPresent"));
+    let first = node.wait_running("first");
+    node.remove("first");
+    node.wait_gone("first");
+    // As a power cut may leave it: of the image that was pulled, which is the last that came.
+    let newest = |path: &PathBuf| path.metadata().unwrap().modified().unwrap();
+    let records = fs::read_dir(node.path("root/images/images")).unwrap();
+    let record = records.map(|entry| entry.unwrap().path()).max_by_key(newest).unwrap();
+    fs::write(&record, "").unwrap();
+    node.stop_agent();
+    node.start_agent();
+    node.run(&of("again", &app(), "IfNotPresent"));
+    let again = node.wait_running("again");
+    assert_eq!(container_status(&again, "c")["imageID"], container_status(&first, "c")["imageID"]);
+    assert_eq!(node.coracle(&["image", "verify"]).code, 0);
     node.finish();
 }
 
@@ -320,7 +346,7 @@ fn a_run_pulls_what_it_needs() {
     let container = with(with(idle("c"), "image", json!(app())), "command", json!(["cat", "/mark"]));
     let once = with(pod("once", vec![container]), "spec.restartPolicy", json!("Never"));
     let file = node.path("once.json");
-    std::fs::write(&file, once.to_string()).unwrap();
+    fs::write(&file, once.to_string()).unwrap();
     let printed = node.coracle_ok(&["run", "-f", file.to_str().unwrap()]);
     assert!(printed.contains("read from the image"), "{printed}");
     node.finish();

@@ -148,7 +148,13 @@ impl Collector {
             };
             let Looked { freed, removed, more } = looked;
             for id in removed {
-                this.access.forget(id).await;
+                let store = Arc::clone(&this.store);
+                this.access
+                    .forget(
+                        id,
+                        move || matches!(store.known(), Ok(all) if all.iter().all(|(it, _)| *it != id)),
+                    )
+                    .await;
             }
             for room in rooms {
                 // Whoever asked may have gone.
