@@ -11,7 +11,7 @@ use crate::{Desired, DesiredState};
 /// What is to be done so that what is known becomes what is desired.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
-    /// Pods to end, before any is added.
+    /// Pods to end, before any is added: also those that are going, whose successors are not to come.
     pub terminate: Vec<PodUid>,
     /// Pods to run.
     pub add: Vec<Desired>,
@@ -36,7 +36,11 @@ pub fn diff(desired: &DesiredState, known: impl IntoIterator<Item = Known>) -> C
         let wanted = desired.pods.get(&one.pod.uid);
         !one.is_going && wanted.is_some_and(|wanted| config_hash(&wanted.pod) == config_hash(&one.pod))
     };
-    let goes = |one: &&Known| !one.is_going && !stays(one);
+    // Of one that is going and that nobody wants any more, what was to follow it is withdrawn.
+    let goes = |one: &&Known| match one.is_going {
+        true => !desired.pods.contains_key(&one.pod.uid),
+        false => !stays(one),
+    };
     let wanted = |uid: &PodUid| !known.get(uid).is_some_and(stays);
     Changes {
         terminate: known.values().filter(goes).map(|one| one.pod.uid.clone()).collect(),
@@ -60,7 +64,7 @@ mod tests {
         let changes = diff(&state, all.map(|(uid, is_going)| known(uid, is_going)));
         let added: Vec<_> = changes.add.iter().map(|one| one.pod.uid.as_str()).collect();
         assert_eq!(added, ["again", "new"]);
-        assert_eq!(changes.terminate, ["old".parse().unwrap()]);
+        assert_eq!(changes.terminate, ["going".parse().unwrap(), "old".parse().unwrap()]);
         let achieved = state.pods.keys().map(|uid| known(uid.as_str(), false));
         assert_eq!(diff(&state, achieved), Changes::default());
     }

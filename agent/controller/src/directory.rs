@@ -93,11 +93,13 @@ impl<D: Decode> DirectorySource<D> {
             occasion = Occasion::Replaced;
             while place.is_current() {
                 let again = look.as_ref().map(|_| EVERY);
-                let mut happened = gather(&mut place, &mounts, again, |name| self.is_news(name)).await?;
-                let now = self.look().await;
-                happened.anything |= look.is_some() && now != look;
+                let happened = gather(&mut place, &mounts, again, |name| self.is_news(name)).await?;
+                // What asks for looking comes with an event. Mounts come and go with every pod.
+                let is_quiet = look.is_none() && happened == Happened::default();
+                let now = if is_quiet { None } else { self.look().await };
+                let differs = look.is_some() && now != look;
                 look = now;
-                if self.take_in(&place, happened).await {
+                if self.take_in(&place, happened, differs).await {
                     self.manifests.publish();
                 }
             }
@@ -110,8 +112,8 @@ impl<D: Decode> DirectorySource<D> {
         spawn_blocking(move || Look::at(&directory)).await.ok().flatten()
     }
 
-    /// Takes in what happened. Whether there was anything to take in.
-    async fn take_in(&mut self, place: &Place, happened: Happened) -> bool {
+    /// Takes in what happened, or what a look found that `differs`. Whether there was anything to take in.
+    async fn take_in(&mut self, place: &Place, happened: Happened, differs: bool) -> bool {
         let current = place.is_current();
         let mut files = Vec::new();
         for (name, event) in happened.files {
@@ -131,7 +133,7 @@ impl<D: Decode> DirectorySource<D> {
             // Whoever closed a file meanwhile may have gone unheard.
             self.writing.clear();
         }
-        if current && (happened.anything || any && self.doubted) {
+        if current && (happened.anything || differs || any && self.doubted) {
             self.scan(place, Occasion::Changed).await;
             return true;
         }

@@ -101,7 +101,8 @@ impl Place {
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
         let watch = match watches.add(path, inside) {
-            Err(error) if is_absent(&error) => None,
+            // Also one that cannot even be looked at, on a server that does not answer.
+            Err(error) if is_absent(&error) || before.is_none() => None,
             result => Some(result.map_err(|error| failed(path, error))?),
         };
         if identity(path) != before

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use coracle_linux::list_directory;
 use rustix::fs::statfs;
+use rustix::io::Errno;
 
 use crate::place::is_manifest;
 
@@ -78,15 +79,25 @@ impl Look {
     }
 }
 
-/// Whether a link is on the way to the directory: the directories around it are watched, and not those around the link.
+/// Whether a link is on the way to the directory, or it is one: what is around the end of that way is watched, and not what
+/// is around a link in the middle.
 fn is_behind_a_link(directory: &Path) -> bool {
-    let parent = directory.parent().unwrap_or(directory);
-    parent.canonicalize().is_ok_and(|real| real != parent)
+    let there = directory.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
+    there.is_some_and(|(path, real)| real != path)
 }
 
+/// Whether other machines write to the file system it is on, or would be.
 fn is_shared(directory: &Path) -> bool {
-    // The type is a number of 32 bits, whatever the field has.
-    statfs(directory).is_ok_and(|found| SHARED.contains(&(found.f_type.cast_unsigned() & 0xffff_ffff)))
+    for path in directory.ancestors() {
+        match statfs(path) {
+            // The type is a number of 32 bits, whatever the field has.
+            Ok(found) => return SHARED.contains(&(found.f_type.cast_unsigned() & 0xffff_ffff)),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            // Its server does not answer now: that it does again nobody tells either.
+            Err(_) => return true,
+        }
+    }
+    false
 }
 
 /// Whether it is a link to something that is not swapped in the directory itself, as `..data` is.

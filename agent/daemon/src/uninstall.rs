@@ -90,23 +90,40 @@ fn without_configuration(error: anyhow::Error) -> anyhow::Result<Config> {
     if !matches!(error.downcast_ref::<ConfigError>(), Some(ConfigError::Invalid(_))) {
         return Err(error);
     }
-    let text = fs::read(DEFAULT_CONFIG_FILE).with_context(|| format!("cannot read {DEFAULT_CONFIG_FILE}"))?;
-    let defaults = Overrides { config: Some("/dev/null".into()), ..Overrides::default() };
+    let text = match fs::read(DEFAULT_CONFIG_FILE) {
+        // Something else is wrong than what it says.
+        Err(absent) if absent.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.with_context(|| format!("cannot read {DEFAULT_CONFIG_FILE}"))?,
+    };
+    let text = String::from_utf8_lossy(&text);
+    // The host's own name may be what is wrong, and is of no account here.
+    let node_name = Some("node".to_owned());
+    let defaults = Overrides { config: Some("/dev/null".into()), node_name, ..Overrides::default() };
     let defaults = Config::load(&defaults)?;
-    if names_places(&String::from_utf8_lossy(&text)) || agent::has_pods(&defaults)? {
+    if !named(&text, &OF_PODS).is_empty() || agent::has_pods(&defaults)? {
         return Err(error);
     }
     eprintln!(
         "warning: the configuration is wrong and is left out of account, since no pod is on record: {}",
         whole(&error)
     );
+    let others = named(&text, &BESIDE_PODS);
+    if !others.is_empty() {
+        eprintln!("warning: it says {}: what is there of the node's stays", others.join(", "));
+    }
     Ok(defaults)
 }
 
-/// Whether the text of a configuration, however wrong, may say where a node has what it has of pods.
-fn names_places(text: &str) -> bool {
-    let mut said = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    said.any(|line| ["runDir", "rootDir"].iter().any(|name| line.contains(name)))
+/// The fields that say where a node has what it has of pods.
+const OF_PODS: [&str; 2] = ["runDir", "rootDir"];
+
+/// Those that say where it has what else it makes of its host.
+const BESIDE_PODS: [&str; 5] = ["bridgeName", "cgroupRoot", "devicePluginDir", "podLogsDir", "cdiSpecDirs"];
+
+/// The fields among these that the text of a configuration, however wrong, may set.
+fn named<'a>(text: &str, fields: &[&'a str]) -> Vec<&'a str> {
+    let said: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    fields.iter().copied().filter(|field| said.iter().any(|line| line.contains(field))).collect()
 }
 
 fn installed(place: &Place) -> anyhow::Result<Record> {
@@ -127,10 +144,10 @@ mod tests {
     #[test]
     fn a_wrong_configuration_may_still_say_where_a_nodes_things_are() {
         for text in ["runDir: /srv/run\nmaxPods: [", "{\"rootDir\": \"/srv\"", "a: 1\n  rootDir : /srv"] {
-            assert!(names_places(text), "{text}");
+            assert_eq!(named(text, &OF_PODS).len(), 1, "{text}");
         }
         for text in ["", "maxPods: many", "# runDir: /run/coracle\n  # rootDir: /srv\nmaxPods: ["] {
-            assert!(!names_places(text), "{text}");
+            assert!(named(text, &OF_PODS).is_empty(), "{text}");
         }
     }
 }

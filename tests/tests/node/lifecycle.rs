@@ -71,6 +71,18 @@ fn a_changed_manifest_that_names_its_uid_is_the_next_pod_of_it() {
     assert_eq!(container_id(&node.wait_running("named"), "new"), container_id(&after, "new"));
     node.remove("named");
     node.wait_gone("named");
+
+    // One that is to follow a pod which is not done yet does not come when its manifest is gone.
+    let slow = "trap 'sleep 2; exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+    let mut slow = with(pod("slow", vec![shell("old", slow)]), "metadata.uid", json!("given-2"));
+    slow["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    node.run(&slow);
+    node.wait_running("slow");
+    slow["spec"]["containers"][0]["name"] = json!("new");
+    node.run(&slow);
+    node.wait_pod("slow", "to end", |pod| pod["metadata"]["deletionTimestamp"].is_string());
+    node.remove("slow");
+    node.wait_gone("slow");
     node.finish();
 }
 

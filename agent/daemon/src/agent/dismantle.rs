@@ -54,16 +54,18 @@ pub(crate) fn dismantle(config: &Config) -> anyhow::Result<()> {
         // Before anything is made.
         let left = left(config)?;
         if left == Left::Nothing {
+            // Also a `coracle run` may have had a part in what nodes share.
+            take_back_shared(config).await;
             return Ok(());
         }
         let inherited = Inherited::take(config).await?;
         match take_back(config, inherited).await {
             Err(error) if left == Left::NoPod => {
                 eprintln!(
-                    "warning: {}; no pod is on record, but what the node may have had beside them (its bridge, its \
-                     table of nftables, empty cgroups) stays until the machine is booted again",
+                    "warning: {}; no pod is on record, but a bridge of the node's stays until the machine is booted again",
                     whole(&error)
                 );
+                take_back_shared(config).await;
                 Ok(())
             }
             done => done,
@@ -95,6 +97,15 @@ async fn take_back(config: &Config, inherited: Inherited) -> anyhow::Result<()> 
     agent.remove_network(config).await?;
     remove_cgroups(config).await?;
     on_own_thread("network", remove_table).await?
+}
+
+/// Takes back what needs no node for it, as far as that can be.
+async fn take_back_shared(config: &Config) {
+    let cgroups = remove_cgroups(config).await;
+    let table = on_own_thread("network", remove_table).await.map_err(Into::into).flatten();
+    for error in [cgroups, table].into_iter().filter_map(Result::err) {
+        eprintln!("warning: {}", whole(&error));
+    }
 }
 
 /// Whether a node of this configuration has a pod, or something of one, on record.
@@ -134,7 +145,8 @@ fn is_empty(directory: &Path) -> anyhow::Result<bool> {
 
 /// Removes the node's cgroups, but for those that a kubelet or another node has its pods in.
 async fn remove_cgroups(config: &Config) -> anyhow::Result<()> {
-    let host = Arc::new(Host::detect().context("cannot find the cgroup hierarchies")?);
+    // Where there are none, none of them is the node's.
+    let Ok(host) = Host::detect().map(Arc::new) else { return Ok(()) };
     for path in super::wiring::kubepods(host, config)?.remove_unused().await? {
         println!("cgroup {} stays: others use it", path.display());
     }

@@ -1,5 +1,6 @@
 //! `coracle agent`: a node until it is told to stop.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +10,7 @@ use coracle_controller::{
     Accepted, Changes, Decode, Desired, DesiredState, DirectorySource, KeptConfigs, Known, Manifests,
     Replaced, Subject, decode_manifest, diff, source_of,
 };
-use coracle_model::ManifestSource;
+use coracle_model::{ManifestSource, PodUid};
 use coracle_pod::Pods;
 use coracle_sandbox::Runtime;
 use coracle_server::Problem;
@@ -211,11 +212,16 @@ fn follow<R: FnOnce()>(
 /// Makes what is desired the pods' business. Idempotent.
 pub(super) fn apply(pods: &Pods<NodePorts>, state: &DesiredState) {
     let known = pods.snapshot().into_iter().filter(|snapshot| snapshot.source.is_some());
-    let known =
-        known.map(|snapshot| Known { pod: Arc::clone(&snapshot.pod), is_going: snapshot.deletion.is_some() });
+    let known: Vec<Known> = known
+        .map(|snapshot| Known { pod: Arc::clone(&snapshot.pod), is_going: snapshot.deletion.is_some() })
+        .collect();
+    let going: BTreeSet<PodUid> =
+        known.iter().filter(|one| one.is_going).map(|one| one.pod.uid.clone()).collect();
     let Changes { terminate, add } = diff(state, known);
     for uid in &terminate {
-        tracing::info!(pod = %uid, "the pod's manifest is gone, or another now; it is removed");
+        if !going.contains(uid) {
+            tracing::info!(pod = %uid, "the pod's manifest is gone, or another now; it is removed");
+        }
         pods.terminate(uid, None);
     }
     for Desired { pod, source } in add {
