@@ -128,7 +128,7 @@ impl Pump {
 ///
 /// What cannot be looked at or moved (there are no descriptors, or no memory) is tried again after a while: given
 /// up, it would stop the container once the pipe is full. Once the stream has ended it stops nobody.
-async fn follow(pipe: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result<(), PumpError> {
+async fn follow(original: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result<(), PumpError> {
     let failed = |step| move |source| PumpError::Pipe { step, source };
     let log = writer.lock().unwrap_or_else(PoisonError::into_inner).log.path().display().to_string();
     let mut wait = FIRST_WAIT;
@@ -140,13 +140,14 @@ async fn follow(pipe: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result
         sleep(now)
     };
     let pipe = loop {
-        // The original stays here: one that cannot be watched now is not given up.
-        let watched = pipe.try_clone().and_then(|pipe| ReadinessFd::new(pipe, Interest::READABLE));
+        // The original stays here meanwhile: one that cannot be watched now is not given up.
+        let watched = original.try_clone().and_then(|pipe| ReadinessFd::new(pipe, Interest::READABLE));
         match watched.map_err(failed("watch")) {
             Ok(watched) => break watched,
             Err(error) => again(&error, &mut wait).await,
         }
     };
+    drop(original);
     loop {
         let mut guard = pipe.readable().await.map_err(failed("wait for"))?;
         let ended = guard.ready().is_read_closed();
