@@ -130,10 +130,10 @@ impl Pump {
 /// up, it would stop the container once the pipe is full. Once the stream has ended it stops nobody.
 async fn follow(original: OwnedFd, stream: Stream, writer: &Mutex<Writer>) -> Result<(), PumpError> {
     let failed = |step| move |source| PumpError::Pipe { step, source };
-    let log = writer.lock().unwrap_or_else(PoisonError::into_inner).log.path().display().to_string();
     let mut wait = FIRST_WAIT;
     let again = |error: &PumpError, wait: &mut Duration| {
-        let seconds = wait.as_secs();
+        let writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (log, seconds) = (writer.log.path().display(), wait.as_secs());
         tracing::warn!(%log, %error, "a container's output waits, and is looked at again in {seconds} s");
         let now = *wait;
         *wait = (now * 2).min(LONGEST_WAIT);
