@@ -269,13 +269,8 @@ impl Kubepods {
         }
         let classes = [QosClass::Burstable, QosClass::BestEffort].map(|class| layout.class_path(class));
         for mount in self.host.mounts() {
-            if holds_more(&mount.join(&kubepods), &classes)? {
+            if holds_pods(mount, &kubepods, &classes)? {
                 return Ok(false);
-            }
-            for class in &classes {
-                if holds_more(&mount.join(class), &[])? {
-                    return Ok(false);
-                }
             }
         }
         for mount in self.host.mounts() {
@@ -340,6 +335,19 @@ pub(crate) fn enable_controllers(host: &Host, dir: &Path) -> Result<(), Error> {
         Some(libc::EBUSY) => Error::InternalProcesses { path: dir.to_owned(), controllers },
         _ => Error::EnableControllers { path, controllers, source },
     })
+}
+
+/// Whether any pod, whoever's, is in the subtree of a hierarchy, or something else is among its classes.
+pub(crate) fn holds_pods(mount: &Path, kubepods: &Path, classes: &[PathBuf]) -> Result<bool, Error> {
+    if holds_more(&mount.join(kubepods), classes)? {
+        return Ok(true);
+    }
+    for class in classes {
+        if holds_more(&mount.join(class), &[])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there are directories in a directory other than these.

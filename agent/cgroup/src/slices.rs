@@ -3,7 +3,7 @@
 use coracle_model::QosClass;
 use coracle_systemd::{Active, Property, UnitName};
 
-use crate::kubepods::holds_more;
+use crate::kubepods::{holds_more, holds_pods};
 use crate::layout::Slice;
 use crate::limits::cpu_weight;
 use crate::scope::limits;
@@ -82,16 +82,8 @@ impl Kubepods {
         if !self.group(&slice.path()).exists() {
             return Ok(true);
         }
-        if !own {
-            let paths = classes.each_ref().map(Slice::path);
-            if holds_more(&mount.join(slice.path()), &paths)? {
-                return Ok(false);
-            }
-            for path in &paths {
-                if holds_more(&mount.join(path), &[])? {
-                    return Ok(false);
-                }
-            }
+        if !own && holds_pods(mount, &slice.path(), &classes.each_ref().map(Slice::path))? {
+            return Ok(false);
         }
         for slice in classes.iter().chain([slice]) {
             self.stop_slice(&slice.unit()?).await?;

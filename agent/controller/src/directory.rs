@@ -211,8 +211,8 @@ impl<D: Decode> DirectorySource<D> {
     }
 }
 
-/// Waits for something to happen, or for the time of another look, and until it is quiet again. Files that are new and complete are not
-/// kept waiting: whatever comes after them, nothing is taken back for having acted on them.
+/// Waits for something to happen, or for the time of another look, and until it is quiet again. Files that are new and
+/// complete are not kept waiting: whatever comes after them, nothing is taken back for having acted on them.
 async fn gather(
     place: &mut Place,
     mounts: &Mounts,

@@ -7,11 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use coracle_linux::list_directory;
 use rustix::fs::statfs;
 use rustix::io::Errno;
 
-use crate::place::is_manifest;
+use crate::directory::manifests_in;
 
 /// How often such a directory is looked at: what a kubelet does with any, unless it is told otherwise.
 pub(crate) const EVERY: Duration = Duration::from_secs(20);
@@ -57,13 +56,7 @@ struct Seen {
 impl Look {
     /// Looks, where watches do not tell of everything; `None` where they do. May wait for another machine.
     pub(crate) fn at(directory: &Path) -> Option<Self> {
-        let paths: Vec<PathBuf> = list_directory(directory)
-            .map(|entries| entries.into_iter().map(|entry| entry.path()).collect())
-            .unwrap_or_default();
-        let manifests: Vec<PathBuf> = paths
-            .into_iter()
-            .filter(|path| path.file_name().is_some_and(|name| is_manifest(name.as_ref())))
-            .collect();
+        let manifests = manifests_in(directory).unwrap_or_default();
         if !is_behind_a_link(directory) && !is_shared(directory) && !manifests.iter().any(|it| leads_away(it))
         {
             return None;

@@ -50,6 +50,17 @@ async fn a_layer_that_makes_no_sense_from_its_first_byte_on() {
     assert!(error.contains(&format!("as sent by {}", registry.host())), "{error}");
 }
 
+/// A place where `example.org` is served by the one, and by the other before; the image's name there, and the directory
+/// that says so.
+fn mirrored(server: &Registry, mirror: &Registry) -> (Place, String, tempfile::TempDir) {
+    let hosts = tempfile::tempdir().unwrap();
+    std::fs::create_dir(hosts.path().join("example.org")).unwrap();
+    let text = format!("server = {:?}\n[host.{:?}]\n", server.url(), mirror.url());
+    std::fs::write(hosts.path().join("example.org/hosts.toml"), text).unwrap();
+    let place = Place::with(vec![hosts.path().to_owned()], LIMITS);
+    (place, app(mirror).replace(&mirror.host(), "example.org"), hosts)
+}
+
 #[tokio::test]
 async fn a_mirror_that_sends_layers_wrong_is_asked_for_them_last() {
     needs_root!();
@@ -64,12 +75,7 @@ async fn a_mirror_that_sends_layers_wrong_is_asked_for_them_last() {
             })
         });
         let server = registry(|_, reply| reply);
-        let hosts = tempfile::tempdir().unwrap();
-        std::fs::create_dir(hosts.path().join("example.org")).unwrap();
-        let text = format!("server = {:?}\n[host.{:?}]\n", server.url(), mirror.url());
-        std::fs::write(hosts.path().join("example.org/hosts.toml"), text).unwrap();
-        let place = Place::with(vec![hosts.path().to_owned()], LIMITS);
-        let name = app(&mirror).replace(&mirror.host(), "example.org");
+        let (place, name, _hosts) = mirrored(&server, &mirror);
         place.error_of(&name).await;
         place.pull(&name).await.unwrap();
         assert_eq!(server.asked().len(), 1, "{:?}", server.lines());
@@ -103,12 +109,7 @@ async fn a_layer_that_is_given_up_because_another_fails_is_nobodys_fault() {
         }
         reply
     });
-    let hosts = tempfile::tempdir().unwrap();
-    std::fs::create_dir(hosts.path().join("example.org")).unwrap();
-    let text = format!("server = {:?}\n[host.{:?}]\n", server.url(), mirror.url());
-    std::fs::write(hosts.path().join("example.org/hosts.toml"), text).unwrap();
-    let place = Place::with(vec![hosts.path().to_owned()], LIMITS);
-    let name = app(&mirror).replace(&mirror.host(), "example.org");
+    let (place, name, _hosts) = mirrored(&server, &mirror);
     let error = place.error_of(&name).await;
     assert!(error.contains("has digest sha256:"), "{error}");
     is_well.store(true, Ordering::SeqCst);
