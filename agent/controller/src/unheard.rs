@@ -2,11 +2,11 @@
 //!
 //! A directory where there is none of it is never looked at for its own sake.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use coracle_linux::Stamp;
 use rustix::fs::statfs;
 use rustix::io::Errno;
 
@@ -36,19 +36,9 @@ const SHARED: [u64; 13] = [
 /// What a look finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    directory: Option<Seen>,
+    directory: Option<Stamp>,
     /// By path, as far as links lead to anything.
-    manifests: Vec<(PathBuf, Option<Seen>)>,
-}
-
-/// What tells one content of a file or directory from another.
-#[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    manifests: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 // === impl Look ===
@@ -62,11 +52,11 @@ impl Look {
             return None;
         }
         let seen = |path: PathBuf| {
-            let seen = fs::metadata(&path).ok().map(|found| Seen::of(&found));
+            let seen = fs::metadata(&path).ok().map(|found| Stamp::of(&found));
             (path, seen)
         };
         Some(Self {
-            directory: fs::metadata(directory).ok().map(|found| Seen::of(&found)),
+            directory: fs::metadata(directory).ok().map(|found| Stamp::of(&found)),
             manifests: manifests.into_iter().map(seen).collect(),
         })
     }
@@ -98,18 +88,4 @@ fn leads_away(manifest: &Path) -> bool {
     let Ok(target) = fs::read_link(manifest) else { return false };
     let first = target.components().find(|part| *part != Component::CurDir);
     !matches!(first, Some(Component::Normal(name)) if name.as_encoded_bytes().starts_with(b".."))
-}
-
-// === impl Seen ===
-
-impl Seen {
-    fn of(found: &Metadata) -> Self {
-        Self {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        }
-    }
 }

@@ -26,6 +26,7 @@ mod seccomp;
 mod signal;
 mod socket;
 mod spawn;
+mod stamp;
 
 pub use allocator::{give_free_memory_back, keep_malloc_small};
 pub use clone::{Cloned, OwnThreads, clone_sibling};
@@ -51,3 +52,4 @@ pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signal::{pidfd_send_signal_number, reset_signals};
 pub use socket::socket_in_namespace;
 pub use spawn::{Spawn, spawn};
+pub use stamp::Stamp;

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coracle_linux::Stamp;
 use coracle_model::ContainerEdits;
 
 use crate::error::{CdiError, file};
@@ -39,16 +39,6 @@ struct Known {
     /// Which of the directories it is in.
     priority: usize,
     spec: Result<Arc<Spec>, Arc<CdiError>>,
-}
-
-/// What changes with a file's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// A device, and the specification it is of.
@@ -205,19 +195,5 @@ fn refuse_unsupported(found: &Found<'_>, name: &QualifiedName, rdt: bool) -> Res
             field: "containerEdits.intelRdt",
         }),
         false => Ok(()),
-    }
-}
-
-// === impl Stamp ===
-
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coracle_linux::Stamp;
 use rustix::process::geteuid;
 
 use super::{DockerConfig, Format};
@@ -24,16 +24,6 @@ pub struct DockerConfigFiles {
     /// Those behind the first that can be used do not count.
     only_first: bool,
     read: Mutex<HashMap<PathBuf, (Stamp, Arc<DockerConfig>)>>,
-}
-
-/// By what a file is known not to have changed.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 // === impl DockerConfigFiles ===
@@ -136,19 +126,5 @@ impl DockerConfigFiles {
         let config = Arc::new(DockerConfig::parse(&path.display().to_string(), format, &bytes)?);
         read.insert(path.to_owned(), (stamp, Arc::clone(&config)));
         Ok(Some(config))
-    }
-}
-
-// === impl Stamp ===
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
     }
 }
